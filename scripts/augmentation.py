@@ -1,0 +1,100 @@
+"""Training-time variety for a whole batch at once, on whatever device it is on: warp, stroke width, erasing, noise."""
+
+import torch
+import torch.nn.functional as F
+
+from normalization import SOLID
+
+ROTATION = 0.13  # radians, standard deviation
+SHEAR = 0.12
+STRETCH = 0.10  # of the logarithm of each axis's scale
+SIZE = 0.04
+SHIFT = 0.035  # of half the side
+ELASTIC = 0.07  # displacement of the grid's knots, of half the side
+KNOTS = 6  # of the elastic grid, each way
+PERSPECTIVE = 0.06
+ERASED = 0.15  # share of the images with a patch rubbed out
+NOISE = 0.06
+NOISE_FIELDS = 16  # drawn per batch; an image takes one of them at its own level
+
+
+def _normal(*shape: int, like: torch.Tensor) -> torch.Tensor:
+    return torch.randn(shape, device=like.device)
+
+
+def warp(images: torch.Tensor, strength: float) -> torch.Tensor:
+    """Images (N, 1, H, W) under a random affine, perspective and elastic warp each, in one resampling."""
+    n, _, height, width = images.shape
+    angle = strength * ROTATION * _normal(n, like=images)
+    shear = strength * SHEAR * _normal(n, like=images)
+    size = strength * SIZE * _normal(n, like=images)
+    stretch = strength * STRETCH * _normal(n, 2, like=images)
+    scale_x, scale_y = torch.exp(stretch[:, 0] + size), torch.exp(stretch[:, 1] + size)
+    cos, sin = torch.cos(angle), torch.sin(angle)
+    shift = strength * SHIFT * _normal(n, 2, like=images)
+    rows = [
+        cos * scale_x,
+        (shear * cos - sin) * scale_y,
+        shift[:, 0],
+        sin * scale_x,
+        (shear * sin + cos) * scale_y,
+        shift[:, 1],
+    ]
+    grid = F.affine_grid(torch.stack(rows, dim=1).view(n, 2, 3), [n, 1, height, width], align_corners=False)
+    knots = strength * ELASTIC * _normal(n, 2, KNOTS, KNOTS, like=images)
+    bend = F.interpolate(knots, (height, width), mode="bicubic", align_corners=True)
+    tilt = strength * PERSPECTIVE * _normal(n, 1, 1, 2, like=images)
+    grid = grid * (1 + (grid * tilt).sum(dim=3, keepdim=True)) + bend.permute(0, 2, 3, 1)
+    return F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+
+
+def _spread(images: torch.Tensor, choose) -> torch.Tensor:
+    """`choose` (maximum or minimum) of every pixel and its eight neighbours; what lies outside does not count."""
+    rows = images.clone()
+    rows[:, :, 1:] = choose(rows[:, :, 1:], images[:, :, :-1])
+    rows[:, :, :-1] = choose(rows[:, :, :-1], images[:, :, 1:])
+    both = rows.clone()
+    both[..., 1:] = choose(both[..., 1:], rows[..., :-1])
+    both[..., :-1] = choose(both[..., :-1], rows[..., 1:])
+    return both
+
+
+def thicken_or_thin(images: torch.Tensor, strength: float) -> torch.Tensor:
+    """Strokes of each image (N, 1, H, W) drawn up to a pixel thicker on either side, or thinner down to a hair."""
+    amount = (strength * (2.2 * torch.rand(len(images), 1, 1, 1, device=images.device) - 1.5)).clamp(-1, 1)
+    thick = _spread(images, torch.maximum)
+    # Ink that a darker neighbour covers may go, the ridge of a stroke may not.
+    thin = torch.maximum((1.5 * images - 0.5 * thick - 0.2).clamp(min=0), _spread(images, torch.minimum))
+    return torch.where(amount > 0, torch.lerp(images, thick, amount.clamp(min=0)), torch.lerp(images, thin, -amount))
+
+
+def stretch(images: torch.Tensor) -> torch.Tensor:
+    """What the input contract does last: darkness scaled so that its self-weighted mean is SOLID, clipped to [0, 1]."""
+    mean = images.square().sum(dim=(1, 2, 3), keepdim=True) / images.sum(dim=(1, 2, 3), keepdim=True).clamp(min=1e-6)
+    return (images * (SOLID / mean.clamp(min=1e-6))).clamp(max=1)
+
+
+def erase(images: torch.Tensor, strength: float) -> torch.Tensor:
+    """A random rectangle of some images (N, 1, H, W) becomes paper."""
+    n, _, height, width = images.shape
+    u = torch.rand(n, 5, device=images.device)
+    half = 0.04 + 0.08 * u[:, 2:4]
+    x = (torch.arange(width, device=images.device) + 0.5) / width
+    y = (torch.arange(height, device=images.device) + 0.5) / height
+    inside_x = (x - u[:, :1]).abs() < half[:, :1]
+    inside_y = (y - u[:, 1:2]).abs() < half[:, 1:]
+    hit = (u[:, 4] < ERASED * strength)[:, None, None]
+    return images * ~(hit & inside_y[:, :, None] & inside_x[:, None, :])[:, None]
+
+
+def augment(images: torch.Tensor, strength: float) -> torch.Tensor:
+    """Images float (N, 1, H, W) in [0, 1], varied; strength 0 returns them unchanged."""
+    if strength == 0:
+        return images
+    images = stretch(thicken_or_thin(warp(images, strength), strength))
+    n = len(images)
+    contrast = 1 + strength * 0.3 * (torch.rand(n, 1, 1, 1, device=images.device) - 0.6)
+    level = strength * NOISE * torch.rand(n, 1, 1, 1, device=images.device)
+    fields = torch.randn(NOISE_FIELDS, *images.shape[1:], device=images.device)
+    noise = fields[torch.randint(NOISE_FIELDS, (n,), device=images.device)]
+    return torch.addcmul(erase(images, strength) * contrast, level, noise).clamp_(0, 1)

@@ -1,0 +1,154 @@
+"""Measure how fast the pipeline is on this machine: drawing, preparing, a training step by its stages, recognising.
+
+    python scripts/benchmark.py --data-dir dataset --etl9g-dir ETL9G
+
+Stages of a training step are timed in turn within one interleaved run, so that a noisy machine disturbs all alike.
+Figures are medians. --json writes them to a file.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+import train_etl9g_model
+from atomic_file import write_text
+from augmentation import augment
+from command_line import run
+from etl9g_dataset import PreparedDataset
+from etl9g_format import etl9g_classes, read_records, unpack_images
+from handwriting import new_writer, write_character
+from kanjivg_strokes import stroke_models
+from normalization import normalize, normalize_frames
+from prepare_dataset import find_raw
+from training import Run, autocast, to_input
+
+
+def clock(action: Callable[[], object]) -> float:
+    begin = time.perf_counter()
+    action()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - begin
+
+
+def interleaved(actions: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+    """Median seconds of each action, all of them once in every round."""
+    seconds: dict[str, list[float]] = {name: [] for name in actions}
+    for round_number in range(rounds + 2):
+        for name, action in actions.items():
+            taken = clock(action)
+            if round_number >= 2:  # the first two warm up
+                seconds[name].append(taken)
+    return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def training_step(data_dir: Path, batch_size: int, rounds: int) -> dict[str, float]:
+    """Seconds of a CNN training step's stages on batches of the training split."""
+    config = train_etl9g_model.CNNConfig(data_dir=str(data_dir), batch_size=batch_size)
+    state = Run(train_etl9g_model.ARCHITECTURE, config, PreparedDataset(data_dir))
+    state.model.train()
+    rows = torch.randperm(len(state.training))[:batch_size]
+    held: dict[str, torch.Tensor] = {}
+
+    def load():
+        images, held["labels"] = state.training.get(rows)
+        held["images"] = to_input(images)
+
+    def vary():
+        held["varied"] = augment(held["images"], config.augmentation)
+
+    def forward():
+        with autocast(config, state.device):
+            held["loss"] = state.architecture.loss(state.forward(held["varied"]), held["labels"], config)
+
+    def backward():
+        held["loss"].backward()
+
+    def step():
+        nn.utils.clip_grad_norm_(state.model.parameters(), config.clip_norm)
+        state.optimizers[0].step()
+        state.model.zero_grad(set_to_none=True)
+        state.averaged.update_parameters(state.model)
+
+    return interleaved({"load": load, "augment": vary, "forward": forward, "backward": backward, "step": step}, rounds)
+
+
+def drawing(count: int = 300) -> float:
+    """Characters drawn a second by one process."""
+    classes = etl9g_classes()[:: len(etl9g_classes()) // count]
+    models = {char: stroke_models(char) for char in classes}
+    rng = np.random.default_rng(0)
+    writer = new_writer(rng)
+    return len(classes) / clock(lambda: [write_character(char, models[char], writer, rng) for char in classes])
+
+
+def preparing(raw: Path, count: int = 2048) -> float:
+    """Raw records normalised a second by one process."""
+    records = np.array(read_records(raw)[0][:count])
+    return len(records) / min(clock(lambda: normalize_frames(unpack_images(records))) for _ in range(3))
+
+
+def recognising(model: Path, rounds: int) -> dict[str, float]:
+    """Milliseconds of one picture of 300 x 300 on one thread: normalisation, and the network."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+    picture = np.full((300, 300), 255, np.float32)
+    picture[60:240, 140:160] = picture[140:160, 60:240] = 0
+    image = normalize(picture)[None]
+    actions = {"normalise": lambda: normalize(picture), "network": lambda: session.run(None, {"input_image": image})}
+    return {name: 1000 * seconds for name, seconds in interleaved(actions, 10 * rounds).items()}
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data-dir", type=Path, default=Path("dataset"), help="the prepared dataset (default dataset)")
+    parser.add_argument("--etl9g-dir", type=Path, default=Path("ETL9G"), help="the raw files (default ETL9G)")
+    parser.add_argument("--model", type=Path, help="an exported model to time as well")
+    parser.add_argument("--batch-size", type=int, default=128, help="of the training step (default 128)")
+    parser.add_argument("--rounds", type=int, default=20, help="default 20")
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
+    arguments = parser.parse_args()
+    if arguments.rounds < 1 or arguments.batch_size < 2:
+        parser.error("--rounds must be at least 1, --batch-size at least 2")
+    return arguments
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    raw = find_raw(arguments.etl9g_dir)[0]
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
+    print(f"{device}; torch {torch.__version__}; {os.cpu_count()} cores")
+    figures: dict[str, float] = {
+        "drawn a second, one process": drawing(),
+        "prepared a second, one process": preparing(raw),
+    }
+    for name, value in figures.items():
+        print(f"{name:<34} {value:10,.0f}")
+    stages = training_step(arguments.data_dir, arguments.batch_size, arguments.rounds)
+    total = sum(stages.values())
+    print(f"{'CNN training, images a second':<34} {arguments.batch_size / total:10,.0f}")
+    for name, seconds in stages.items():
+        print(f"  {name:<32} {1000 * seconds:10.2f} ms {100 * seconds / total:5.1f} %")
+    figures |= {f"step: {name}, ms": 1000 * seconds for name, seconds in stages.items()}
+    figures["CNN training, images a second"] = arguments.batch_size / total
+    if arguments.model:
+        for name, milliseconds in recognising(arguments.model, arguments.rounds).items():
+            figures[f"recognise: {name}, ms"] = milliseconds
+            print(f"recognise, one thread: {name:<11} {milliseconds:10.2f} ms")
+    if arguments.json:
+        write_text(arguments.json, json.dumps(figures, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    run(main)

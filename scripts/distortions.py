@@ -1,0 +1,57 @@
+"""The ways in which evaluate.py spoils images, to measure how much worse they are then read.
+
+Each takes images float32 (N, 1, 64, 64), ink 1 on paper 0, and a random generator, and returns such images; the same
+state of the generator gives the same images.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torchvision.transforms import functional as transforms
+
+BLUR = 1.5  # standard deviation, pixels
+NOISE = 0.1  # standard deviation
+CONTRAST = 0.4  # what is left of it
+
+
+def thicken(images: torch.Tensor, _random: torch.Generator) -> torch.Tensor:
+    """Strokes a pixel thicker on either side."""
+    return F.max_pool2d(images, 3, 1, 1)
+
+
+def thin(images: torch.Tensor, _random: torch.Generator) -> torch.Tensor:
+    """Strokes up to a pixel thinner on either side, down to their ridge, which stays."""
+    ridge = 1.5 * images - 0.5 * F.max_pool2d(images, 3, 1, 1) - 0.2
+    return torch.maximum(ridge.clamp(min=0), -F.max_pool2d(-images, 3, 1, 1))
+
+
+def blur(images: torch.Tensor, _random: torch.Generator) -> torch.Tensor:
+    return transforms.gaussian_blur(images, 2 * round(3 * BLUR) + 1, BLUR)
+
+
+def add_noise(images: torch.Tensor, random: torch.Generator) -> torch.Tensor:
+    return (images + NOISE * torch.randn(images.shape, generator=random)).clamp(0, 1)
+
+
+def fade(images: torch.Tensor, _random: torch.Generator) -> torch.Tensor:
+    return CONTRAST * images
+
+
+def rotate(images: torch.Tensor, random: torch.Generator, degrees: float) -> torch.Tensor:
+    """Each image turned by this angle, to the left or to the right by chance."""
+    left, right = (transforms.rotate(images, a, transforms.InterpolationMode.BILINEAR) for a in (degrees, -degrees))
+    return torch.where(torch.rand(len(images), 1, 1, 1, generator=random) < 0.5, left, right)
+
+
+DISTORTIONS: dict[str, Callable[[torch.Tensor, torch.Generator], torch.Tensor]] = {
+    "thin": thin,
+    "thick": thicken,
+    "blur": blur,
+    "noise": add_noise,
+    "low contrast": fade,
+    "rotation 10°": partial(rotate, degrees=10),
+    "rotation 20°": partial(rotate, degrees=20),
+    "rotation 30°": partial(rotate, degrees=30),
+}

@@ -1,0 +1,78 @@
+"""Samples with their true characters, to measure a model on: a split of the prepared dataset, or a folder of images."""
+
+import re
+import sys
+import unicodedata
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from command_line import InputError
+from etl9g_dataset import PreparedDataset
+from normalization import normalize
+from recognize import IMAGE_SUFFIXES, read_grey
+
+
+@dataclass
+class Samples:
+    """What a model is measured on: the true character of each sample (n,), and its images on demand.
+
+    images(rows) gives float32 (len(rows), 1, 64, 64), ink 1 on paper 0.
+    """
+
+    characters: np.ndarray
+    images: Callable[[np.ndarray], np.ndarray]
+    facts: dict
+
+
+def dataset_samples(folder: Path, split: str, config: dict) -> Samples:
+    """One split of a prepared dataset, split as the model's own training split it."""
+    split_by = config.get("split", "writer")
+    dataset = PreparedDataset(folder, split_by, config.get("seed", 0))
+    positions = dataset.splits[split].positions
+    if not len(positions):
+        raise InputError(f"{folder} has no samples to {split} with: make more sets")
+    told = f"the {split} split of {folder} ({dataset.source}, split by {split_by})"
+    facts = {"told": told, "split": split, "split_by": split_by, "source": dataset.source}
+    characters = np.array(list(dataset.classes))[dataset.labels[positions]]
+    return Samples(characters, lambda rows: dataset.images(positions[rows]).numpy().astype(np.float32) / 255, facts)
+
+
+def character_of(folder: Path) -> str:
+    """The character that a folder is named by, itself or as U+XXXX. Raises InputError for any other name."""
+    name = unicodedata.normalize("NFC", folder.name)  # some systems store が as two code points
+    if code := re.fullmatch(r"U\+([0-9A-Fa-f]{4,6})", name):
+        name = chr(int(code[1], 16)) if int(code[1], 16) <= sys.maxunicode else ""
+    if len(name) != 1 or not name.isprintable():
+        raise InputError(f"{folder} is named neither by a character nor by a code point such as U+6F22: rename it")
+    return name
+
+
+def is_hidden(path: Path) -> bool:
+    return path.name.startswith(".") or path.name.upper().startswith("README")
+
+
+def image_samples(folder: Path) -> Samples:
+    """The images of a folder that holds one folder for each character."""
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder} is missing: give a folder of images with --images")
+    paths, characters = [], []
+    for entry in sorted(p for p in folder.iterdir() if not is_hidden(p)):
+        if entry.is_dir():
+            character = character_of(entry)
+            found = sorted(p for p in entry.rglob("*") if p.is_file() and not is_hidden(p))
+            paths += found
+            characters += [character] * len(found)
+        elif entry.suffix.lower() in IMAGE_SUFFIXES:
+            raise InputError(f"{entry} lies in no folder that names its character: put it into one such as U+6F22")
+    if not paths:
+        raise InputError(f"{folder} holds no images: they go into one folder for each character, such as U+6F22")
+
+    def images(rows: np.ndarray) -> np.ndarray:
+        with ThreadPoolExecutor() as pool:
+            return np.stack(list(pool.map(lambda row: normalize(read_grey(paths[row])), rows)))
+
+    return Samples(np.array(characters), images, {"told": f"the images of {folder}"})

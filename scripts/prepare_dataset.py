@@ -1,0 +1,215 @@
+"""Turn the raw files of ETL9G, or the stand-in, into the dataset that training reads.
+
+    python scripts/prepare_dataset.py --etl9g-dir ETL9G --output-dir dataset
+
+Each raw file becomes one chunk of images in the input contract (normalization.py); then come character_mapping.json and
+metadata.json. A chunk that is already there and belongs to the same raw file is kept, so a stopped run goes on.
+A damaged file stops everything before it is replaced; --skip-damaged leaves damaged records out and counts them.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import sys
+import time
+import zipfile
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from atomic_file import atomic_write, write_text
+from command_line import InputError, end_quietly_on_interrupt, run
+from etl9g_dataset import CHUNK_NAME, MAPPING_FILE, METADATA_FILE, split_sets
+from etl9g_format import (
+    SETS_PER_FILE,
+    etl9g_classes,
+    file_number,
+    find_damage,
+    jis_code,
+    looks_shifted,
+    raw_files,
+    read_records,
+    records_per_set,
+    set_layout,
+    standin_mark,
+    unpack_images,
+)
+from normalization import CANVAS, CONTENT, CONTRACT, normalize_frames
+
+BLOCK = 1012  # records normalised at once
+CONTRACT_VERSION = 1
+
+
+def find_raw(folder: Path) -> list[Path]:
+    """The raw files to read: those of the folder itself (the real ones), else those of its `standin/`."""
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder} is missing: give the folder of the ETL9G files with --etl9g-dir")
+    for place in (folder, folder / "standin"):
+        paths = raw_files(place) if place.is_dir() else []
+        if paths:
+            return paths
+    raise FileNotFoundError(
+        f"{folder} holds no ETL9G_01 … ETL9G_50: put the real files there, or make a stand-in with\n"
+        f"  python scripts/synthesize_etl9g.py --sets 20 --out {folder / 'standin'}"
+    )
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def make_chunk(path: Path, chunk: Path, skip_damaged: bool) -> dict:
+    """One raw file to one chunk; returns what metadata.json says of the file. Raises InputError for a damaged file."""
+    raw_hash = sha256(path)
+    records, problem = read_records(path)
+    facts = {"file": path.name, "sha256": raw_hash, "mark": standin_mark(records)}
+    if problem and not (skip_damaged and len(records)):
+        raise InputError(problem)
+    kept = None if problem else finished_chunk(chunk, raw_hash)
+    if kept and (skip_damaged or not kept["damaged"]):
+        return facts | kept
+    images = np.empty((len(records), CANVAS, CANVAS), np.uint8)
+    damage: dict[int, str] = {}
+    order, _, _ = set_layout()
+    expected = np.array([jis_code(c) for c in order], np.uint16)
+    for begin in range(0, len(records), BLOCK):
+        block = records[begin : begin + BLOCK]
+        frames = unpack_images(block)
+        damage |= {begin + i: reason for i, reason in find_damage(block, frames).items()}
+        if damage and not skip_damaged:
+            break
+        if begin == 0 and looks_shifted(frames):
+            raise InputError(f"{path}: the images sit 8 pixels too far left, as in ETL8G files; this reads ETL9G")
+        images[begin : begin + BLOCK] = normalize_frames(frames)
+    if damage and not skip_damaged:
+        first = min(damage)
+        raise InputError(
+            f"{path} is damaged: record {first} (offset {first * records.itemsize:,}): {damage[first]}; "
+            "get the file again, or leave such records out with --skip-damaged"
+        )
+    good = np.setdiff1d(np.arange(len(records)), list(damage))
+    out_of_order = int((records["jis"][good] != expected[good % len(expected)]).sum())
+    label_of = np.full(65536, -1, np.int16)
+    label_of[[jis_code(c) for c in etl9g_classes()]] = np.arange(len(etl9g_classes()))
+    sets = (file_number(path) - 1) * SETS_PER_FILE + good // records_per_set()
+    facts |= {
+        "records": len(good),
+        "damaged": records_missing(problem, records) + len(damage),
+        "out_of_order": out_of_order,
+    }
+    with atomic_write(chunk) as temporary, temporary.open("wb") as file:
+        np.savez(
+            file,
+            images=images if len(good) == len(images) else images[good],
+            labels=label_of[records["jis"][good]],
+            sets=sets.astype(np.int16),
+            source=np.array(json.dumps(facts | {"contract": CONTRACT_VERSION})),
+        )
+    return facts
+
+
+def records_missing(problem: str | None, records: np.ndarray) -> int:
+    """How many records a short file lacks."""
+    return max(0, SETS_PER_FILE * records_per_set() - len(records)) if problem else 0
+
+
+def finished_chunk(chunk: Path, raw_hash: str) -> dict | None:
+    """What a chunk says of the raw file that it was made from, if that is this very file; None if it has to be made."""
+    try:
+        with np.load(chunk, allow_pickle=False) as arrays:
+            source = json.loads(str(arrays["source"]))
+    except (OSError, EOFError, KeyError, ValueError, TypeError, zipfile.BadZipFile):
+        return None
+    return source if source.pop("contract", None) == CONTRACT_VERSION and source.get("sha256") == raw_hash else None
+
+
+def check_one_source(files: list[dict], paths: list[Path]) -> str:
+    """ "ETL9G" or "KanjiVG stand-in"; raises InputError for a mixture and for a file that is there twice."""
+    marks = {facts["mark"] for facts in files}
+    if len(marks) > 1:
+        raise InputError(
+            f"{paths[0].parent} mixes files of several sources: {', '.join(str(m or 'real ETL9G') for m in marks)}"
+        )
+    seen: dict[str, str] = {}
+    for facts in files:
+        if facts["sha256"] in seen:
+            raise InputError(
+                f"{paths[0].parent / facts['file']} is byte for byte {seen[facts['sha256']]}: a renamed copy?"
+            )
+        seen[facts["sha256"]] = facts["file"]
+    return "KanjiVG stand-in" if marks != {None} else "ETL9G"
+
+
+def write_mapping(folder: Path) -> None:
+    classes = etl9g_classes()
+    table = [
+        {"label": i, "character": c, "jis": f"0x{jis_code(c):04X}", "code_point": f"U+{ord(c):04X}"}
+        for i, c in enumerate(classes)
+    ]
+    write_text(folder / MAPPING_FILE, json.dumps({"classes": table}, ensure_ascii=False, indent=0) + "\n")
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--etl9g-dir", type=Path, default=Path("ETL9G"), help="folder of the raw files (default ETL9G)")
+    parser.add_argument(
+        "--output-dir", type=Path, default=Path("dataset"), help="where the dataset goes (default dataset)"
+    )
+    parser.add_argument("--skip-damaged", action="store_true", help="leave damaged records out, and count them")
+    parser.add_argument("--processes", type=int, default=os.cpu_count(), help="default: one a core")
+    arguments = parser.parse_args()
+    if arguments.processes < 1:
+        parser.error("--processes must be at least 1")
+    return arguments
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    paths = find_raw(arguments.etl9g_dir)
+    folder = arguments.output_dir
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / METADATA_FILE).unlink(missing_ok=True)  # comes back last: a dataset with it is whole
+    chunks = [folder / CHUNK_NAME.format(file_number(path)) for path in paths]
+    begin = time.monotonic()
+    with ProcessPoolExecutor(arguments.processes, initializer=end_quietly_on_interrupt) as pool:
+        jobs = [pool.submit(make_chunk, p, c, arguments.skip_damaged) for p, c in zip(paths, chunks, strict=True)]
+        try:
+            bar = tqdm(jobs, unit=" files", disable=not sys.stderr.isatty())
+            files = [job.result() for job in bar]
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    source = check_one_source(files, paths)
+    for stale in set(folder.glob(CHUNK_NAME.replace("{:02d}", "*"))) - set(chunks):
+        stale.unlink()  # of a raw file that is no longer there
+    write_mapping(folder)
+    sets = sorted({(file_number(p) - 1) * SETS_PER_FILE + s for p in paths for s in range(SETS_PER_FILE)})
+    count = sum(facts["records"] for facts in files)
+    metadata = {
+        "source": source,
+        "generator": files[0]["mark"],
+        "samples": count,
+        "classes": len(etl9g_classes()),
+        "damaged_records": sum(facts["damaged"] for facts in files),
+        "normalisation": {"contract": CONTRACT, "version": CONTRACT_VERSION, "canvas": CANVAS, "content": CONTENT},
+        "splits": split_sets(sets),
+        "files": files,
+    }
+    write_text(folder / METADATA_FILE, json.dumps(metadata, ensure_ascii=False, indent=1) + "\n")
+    seconds = time.monotonic() - begin
+    print(
+        f"{count:,} images of {len(etl9g_classes()):,} classes from {len(paths)} files ({source}) in {folder}: "
+        f"{seconds:.1f} s"
+    )
+    if metadata["damaged_records"]:
+        print(f"{metadata['damaged_records']:,} damaged records left out")
+    if stray := sum(facts["out_of_order"] for facts in files):
+        print(f"note: {stray:,} records do not stand at their known place in the set (their JIS codes were used)")
+
+
+if __name__ == "__main__":
+    run(main)

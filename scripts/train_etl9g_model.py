@@ -1,0 +1,54 @@
+"""Train a plain convolutional network on ETL9G or its stand-in.
+
+    python scripts/train_etl9g_model.py --data-dir dataset
+
+3 x 3 convolutions, batch norm and ReLU and nothing else, so that every layer quantises to INT8. The head is low-rank:
+64 x 64 strokes end in a 4 x 4 map, which one matrix takes to `embedding` numbers and a second to the classes; that is
+a third of the parameters of a full matrix and trains as well.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torchvision.ops import Conv2dNormActivation
+
+from optimization_config import OptimizationConfig, option
+from training import Architecture, train
+
+
+@dataclass
+class CNNConfig(OptimizationConfig):
+    width: float = option(1.0, "factor on the number of channels")
+    embedding: int = option(128, "rank of the head")
+    dropout: float = option(0.0, "before the classes")
+
+
+class CNN(nn.Module):
+    """float32 (N, 1, 64, 64), ink 1 on paper 0, to logits (N, classes)."""
+
+    def __init__(self, config: CNNConfig, classes: str):
+        super().__init__()
+        a, b, c, d, e = (8 * round(config.width * channels / 8) for channels in (32, 64, 96, 160, 192))
+        self.features = nn.Sequential(
+            Conv2dNormActivation(1, a, stride=2),  # 32 x 32
+            Conv2dNormActivation(a, b, stride=2),  # 16 x 16
+            Conv2dNormActivation(b, c),
+            Conv2dNormActivation(c, c),
+            Conv2dNormActivation(c, d, stride=2),  # 8 x 8
+            Conv2dNormActivation(d, d),
+            Conv2dNormActivation(d, e, stride=2),  # 4 x 4
+        )
+        self.embed = nn.Sequential(
+            nn.Flatten(), nn.Linear(16 * e, config.embedding, bias=False), nn.BatchNorm1d(config.embedding)
+        )
+        self.classify = nn.Sequential(nn.Dropout(config.dropout), nn.Linear(config.embedding, len(classes)))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.classify(self.embed(self.features(images)))
+
+
+ARCHITECTURE = Architecture("cnn", CNNConfig, CNN, best_name="best_kanji_model.pth")
+
+if __name__ == "__main__":
+    train(ARCHITECTURE)

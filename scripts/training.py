@@ -1,0 +1,498 @@
+"""The one engine: every train_*.py brings an `Architecture`, `train` does the rest.
+
+A run is a function of its config: the order of the samples comes from (seed, epoch), the randomness of a step from
+(seed, step). A run killed at any moment and resumed therefore ends with the weights of one that was never interrupted.
+"""
+
+import contextlib
+import dataclasses
+import json
+import math
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.optim.swa_utils import AveragedModel
+from tqdm import tqdm
+
+import checkpoints
+from atomic_file import write_text
+from augmentation import augment
+from command_line import InputError, run
+from etl9g_dataset import PreparedDataset
+from optimization_config import OptimizationConfig, own_options, parse_config
+
+EVALUATION_BATCH = 512
+
+
+def cross_entropy(output, labels: torch.Tensor, config: OptimizationConfig) -> torch.Tensor:
+    """The loss of a model whose output is its logits (N, classes)."""
+    return F.cross_entropy(output.float(), labels, label_smoothing=config.label_smoothing)
+
+
+@dataclasses.dataclass(frozen=True)
+class Architecture:
+    """All that the engine has to know of a model.
+
+    model(config, classes) builds it; in training mode it may return more than logits, and loss(output, labels, config)
+    takes what it returns; in evaluation mode it returns logits (N, classes). on_epoch(model, epoch, config) runs before
+    each epoch.
+    """
+
+    name: str
+    config: type[OptimizationConfig]
+    model: Callable[[OptimizationConfig, str], nn.Module]
+    loss: Callable = cross_entropy
+    on_epoch: Callable | None = None
+    best_name: str = ""
+
+    @property
+    def best_file(self) -> str:
+        return self.best_name or f"{self.name}_model_best.pth"
+
+
+def choose_device(name: str) -> torch.device:
+    try:
+        device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"--device {name} cannot be used here: {str(error).splitlines()[0]}") from None
+    return device
+
+
+def fast_bf16(device: torch.device) -> bool:
+    """Whether bf16 products are faster than fp32 ones on this device (tensor cores, AMX)."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    supported = getattr(torch.cpu, "_is_amx_tile_supported", None)  # a public name exists from torch 2.12 on
+    return device.type == "cpu" and bool(supported and supported())
+
+
+def uses_bf16(config: OptimizationConfig, device: torch.device) -> bool:
+    return config.precision == "bf16" or (config.precision == "auto" and fast_bf16(device))
+
+
+def autocast(config: OptimizationConfig, device: torch.device) -> torch.autocast:
+    """Mixed precision as --precision says."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=uses_bf16(config, device))
+
+
+def make_optimizers(model: nn.Module, config: OptimizationConfig) -> list[torch.optim.Optimizer]:
+    """AdamW, or Muon for the hidden weight matrices and AdamW for the rest; no weight decay on vectors."""
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    matrices = [p for p in parameters if p.ndim == 2] if config.optimizer == "muon" else []
+    taken = {id(p) for p in matrices}
+    rest = [p for p in parameters if id(p) not in taken]
+    groups = [
+        {"params": [p for p in rest if p.ndim >= 2], "weight_decay": config.weight_decay},
+        {"params": [p for p in rest if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    fused = parameters[0].device.type in {"cpu", "cuda"}
+    optimizers: list[torch.optim.Optimizer] = [torch.optim.AdamW(groups, lr=config.learning_rate, fused=fused)]
+    if matrices:
+        muon = torch.optim.Muon(
+            matrices, lr=config.learning_rate, weight_decay=config.weight_decay, adjust_lr_fn="match_rms_adamw"
+        )
+        optimizers.append(muon)
+    return optimizers
+
+
+def learning_rate_factor(step: int, steps: int, config: OptimizationConfig) -> float:
+    """Linear warm-up, then a cosine that ends with the last step."""
+    rise = max(1, round(config.warmup * steps))
+    if step < rise:
+        return (step + 1) / rise
+    done = (step - rise) / max(1, steps - rise)
+    return config.final_learning_rate + (1 - config.final_learning_rate) * 0.5 * (1 + math.cos(math.pi * min(1, done)))
+
+
+def average_weights(model: nn.Module, decay: float) -> AveragedModel:
+    """An exponential moving average of weights and buffers, quicker while the run is young."""
+
+    @torch.no_grad()
+    def update(averaged, current, count):
+        weight = 1 - min(decay, (1 + float(count)) / (10 + float(count)))
+        if averaged[0].is_floating_point():  # called once for each type of tensor
+            torch._foreach_lerp_(averaged, current, weight)
+        else:
+            torch._foreach_copy_(averaged, current)
+
+    return AveragedModel(model, multi_avg_fn=update, use_buffers=True)
+
+
+class Batches:
+    """Batches of one split on the device: from the memory-mapped chunks, or resident where the device is a GPU."""
+
+    def __init__(self, dataset: PreparedDataset, split: str, device: torch.device):
+        self.dataset, self.split, self.device = dataset, dataset.splits[split], device
+        self.labels = self.split.labels.to(device)
+        self.resident = dataset.images(self.split.positions).to(device) if device.type == "cuda" else None
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    def get(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Images uint8 (n, 1, 64, 64) and labels (n,) of these rows of the split."""
+        if self.resident is not None:
+            rows = rows.to(self.device, non_blocking=True)
+            return self.resident[rows], self.labels[rows]
+        return self.dataset.images(self.split.positions[rows.numpy()]).to(self.device), self.labels[rows]
+
+
+@torch.no_grad()
+def evaluate(model: nn.Module, batches: Batches, config: OptimizationConfig) -> dict[str, float]:
+    """Cross entropy, top-1 and top-5 (in %) over a whole split."""
+    was_training = model.training
+    model.eval()
+    totals = torch.zeros(3, dtype=torch.float64, device=batches.device)
+    for rows in torch.arange(len(batches)).split(EVALUATION_BATCH):
+        images, labels = batches.get(rows)
+        with autocast(config, batches.device):
+            logits = model(to_input(images)).float()
+        hits = logits.topk(min(5, logits.shape[1])).indices == labels[:, None]
+        totals += torch.stack([F.cross_entropy(logits, labels, reduction="sum").double(), hits[:, 0].sum(), hits.sum()])
+    model.train(was_training)
+    loss, top1, top5 = (totals / len(batches)).tolist()
+    return {"loss": loss, "top1": 100 * top1, "top5": 100 * top5}
+
+
+def to_input(images: torch.Tensor) -> torch.Tensor:
+    """uint8 images to the models' input: float32 (N, 1, 64, 64), ink 1 on paper 0."""
+    return images.float().div_(255).contiguous(memory_format=torch.channels_last)
+
+
+class Stop:
+    """Turns Ctrl-C and SIGTERM into a wish that is granted after the step in hand; a second one ends at once."""
+
+    def __init__(self) -> None:
+        self.signal = 0
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._note)
+
+    def _note(self, number: int, _frame) -> None:
+        if self.signal:
+            sys.exit(128 + number)
+        self.signal = number
+        print("\nstopping after this step …", file=sys.stderr, flush=True)
+
+
+class Run:
+    """A training run in progress: model, average, optimizers, schedules and position, saved and restored together."""
+
+    def __init__(self, architecture: Architecture, config: OptimizationConfig, dataset: PreparedDataset):
+        self.architecture, self.config, self.dataset = architecture, config, dataset
+        self.device = choose_device(config.device)
+        self.script = Path(sys.modules[architecture.model.__module__].__file__).stem
+        self.model_dir = Path(config.model_dir)
+        default = self.model_dir / "checkpoints" / architecture.name
+        self.checkpoint_dir = Path(config.checkpoint_dir) if config.checkpoint_dir else default
+        self.log_dir = self.model_dir / architecture.name
+        torch.manual_seed(config.seed)
+        model = architecture.model(config, dataset.classes)
+        if config.init_from:
+            fresh = checkpoints.start_from(model, dataset.classes, Path(config.init_from))
+            print(f"weights of {config.init_from}; new: {', '.join(fresh) or 'nothing'}")
+        self.model = model.to(self.device, memory_format=torch.channels_last)
+        self.training, self.validation = (Batches(dataset, name, self.device) for name in ("train", "validation"))
+        if not len(self.training):
+            raise InputError(f"{config.data_dir} has no training samples: make more sets")
+        self.batch_size = min(config.batch_size, len(self.training))
+        self.steps_per_epoch = len(self.training) // self.batch_size
+        self.steps = self.steps_per_epoch * config.epochs
+        self.optimizers = make_optimizers(self.model, config)
+        self.schedulers = [
+            torch.optim.lr_scheduler.LambdaLR(o, lambda step: learning_rate_factor(step, self.steps, config))
+            for o in self.optimizers
+        ]
+        self.averaged = average_weights(self.model, config.ema_decay) if config.ema_decay else None
+        use_compile = config.compile if config.compile is not None else self.device.type == "cuda"
+        self.forward = torch.compile(self.model) if use_compile else self.model
+        self.epoch, self.step = 0, 0  # epochs done, steps done of the epoch in hand
+        self.best, self.metrics = -1.0, {}
+        self.epoch_loss, self.epoch_seconds = torch.zeros((), device=self.device), 0.0
+
+    @property
+    def evaluated(self) -> nn.Module:
+        """The model whose accuracy counts: the averaged one, if there is one."""
+        return self.averaged.module if self.averaged else self.model
+
+    def facts(self) -> dict:
+        """What every file of this run says about it."""
+        return {
+            "script": self.script,
+            "config": dataclasses.asdict(self.config),
+            "classes": self.dataset.classes,
+            "source": self.dataset.source,
+            "generator": self.dataset.metadata.get("generator"),
+            "versions": {"torch": str(torch.__version__), "python": sys.version.split()[0]},
+            "epoch": self.epoch,
+            "best": self.best,
+            "metrics": self.metrics,
+        }
+
+    def save(self) -> Path:
+        """Writes a checkpoint of the run as it stands and deletes old ones."""
+        path = self.checkpoint_dir / checkpoints.FILE_NAME.format(self.epoch + (self.step > 0))
+        rng = {"torch": torch.get_rng_state()}
+        if self.device.type == "cuda":
+            rng["cuda"] = torch.cuda.get_rng_state(self.device)
+        state = {
+            "step": self.step,
+            "position": {"epoch_loss": self.epoch_loss.cpu(), "epoch_seconds": self.epoch_seconds},
+            "training_samples": len(self.training),
+            "model": self.model.state_dict(),
+            "ema": self.averaged.module.state_dict() if self.averaged else None,
+            "ema_count": int(self.averaged.n_averaged) if self.averaged else 0,
+            "optimizers": [o.state_dict() for o in self.optimizers],
+            "schedulers": [s.state_dict() for s in self.schedulers],
+            "rng": rng,
+        }
+        checkpoints.save(path, self.facts() | state)
+        checkpoints.prune(self.checkpoint_dir, self.config.keep_last_n, path)
+        return path
+
+    def check_folder(self, resuming: bool) -> None:
+        """Refuses a folder with another architecture's checkpoints, or with an earlier run's that is neither resumed
+        nor, by --overwrite, replaced."""
+        found = checkpoints.existing(self.checkpoint_dir)
+        if not found:
+            return
+        if (other := checkpoints.load(found[-1])["script"]) != self.script:
+            raise InputError(f"{self.checkpoint_dir} holds checkpoints of {other}.py: choose another --checkpoint-dir")
+        if not resuming and not self.config.overwrite:
+            raise InputError(
+                f"{self.checkpoint_dir} holds an earlier run: go on with --resume-from auto, begin anew with "
+                "--overwrite, or choose another --checkpoint-dir"
+            )
+        if not resuming:
+            checkpoints.prune(self.checkpoint_dir, 0)
+
+    def restore(self, path: Path) -> None:
+        """Goes on from a checkpoint. Raises InputError if it is another run's."""
+        content = checkpoints.load(path)
+        if content["script"] != self.script:
+            raise InputError(f"{path} was made by {content['script']}.py, not by {self.script}.py")
+        if "optimizers" not in content:
+            raise InputError(f"{path} is a finished model, not a checkpoint: begin from it with --init-from")
+        if content["classes"] != self.dataset.classes:
+            raise InputError(f"{path} was trained on other classes than {self.config.data_dir} has")
+        if content.get("training_samples", len(self.training)) != len(self.training):
+            raise InputError(
+                f"{path} was trained on {content['training_samples']:,} samples, {self.config.data_dir} has "
+                f"{len(self.training):,} for training: begin from its weights with --init-from"
+            )
+        saved, now = content["config"], dataclasses.asdict(self.config)
+        must_match = [*own_options(self.config), "batch_size", "optimizer", "weight_decay", "seed", "split"]
+        if changed := [k for k in must_match if saved.get(k) != now[k]]:
+            told = ", ".join(f"--{k.replace('_', '-')} {saved.get(k)} (now {now[k]})" for k in changed)
+            raise InputError(f"{path} was trained with other settings: {told}")
+        if content["epoch"] > self.config.epochs:
+            raise InputError(f"{path} has {content['epoch']} epochs done, more than --epochs {self.config.epochs}")
+        try:
+            self.model.load_state_dict(content["model"])
+            if self.averaged and content["ema"]:
+                self.averaged.module.load_state_dict(content["ema"])
+                self.averaged.n_averaged.fill_(content["ema_count"])
+            for mine, state in zip(self.optimizers, content["optimizers"], strict=True):
+                mine.load_state_dict(state)
+            for mine, state in zip(self.schedulers, content["schedulers"], strict=True):
+                mine.load_state_dict(state)
+        except (RuntimeError, ValueError, KeyError) as error:
+            raise InputError(f"{path} does not fit this run: {str(error).splitlines()[0]}") from None
+        for optimizer, scheduler in zip(self.optimizers, self.schedulers, strict=True):
+            for group in optimizer.param_groups:  # another --epochs or --learning-rate takes effect at once
+                group["initial_lr"] = self.config.learning_rate
+                group["lr"] = self.config.learning_rate * learning_rate_factor(
+                    scheduler.last_epoch, self.steps, self.config
+                )
+            scheduler.base_lrs = [self.config.learning_rate] * len(scheduler.base_lrs)
+        torch.set_rng_state(content["rng"]["torch"])
+        if self.device.type == "cuda" and "cuda" in content["rng"]:
+            torch.cuda.set_rng_state(content["rng"]["cuda"], self.device)
+        self.epoch, self.step, self.best = content["epoch"], content["step"], content["best"]
+        self.metrics = content["metrics"]
+        self.epoch_loss = content["position"]["epoch_loss"].to(self.device)
+        self.epoch_seconds = content["position"]["epoch_seconds"]
+
+    def train_step(self, rows: torch.Tensor) -> torch.Tensor:
+        """One update on these rows of the training split; returns the loss, not yet waited for."""
+        config = self.config
+        images, labels = self.training.get(rows)
+        torch.manual_seed((config.seed << 32) + self.epoch * self.steps_per_epoch + self.step)
+        images = augment(to_input(images), config.augmentation)
+        with autocast(config, self.device):
+            loss = self.architecture.loss(self.forward(images), labels, config)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.model.parameters(), config.clip_norm)
+        for optimizer, scheduler in zip(self.optimizers, self.schedulers, strict=True):
+            optimizer.step()
+            scheduler.step()
+        self.model.zero_grad(set_to_none=True)
+        if self.averaged:
+            self.averaged.update_parameters(self.model)
+        return loss.detach()
+
+    def train_epoch(self, stop: Stop) -> None:
+        """Goes on with the epoch in hand to its end, or to where `stop` asks to leave it."""
+        if self.architecture.on_epoch:
+            self.architecture.on_epoch(self.model, self.epoch, self.config)
+        order = torch.randperm(
+            len(self.training), generator=torch.Generator().manual_seed(self.config.seed + self.epoch)
+        )
+        self.model.train()
+        begin = last_save = time.monotonic()
+        before = self.epoch_seconds
+        quiet = not (sys.stdout.isatty() and sys.stderr.isatty())
+        bar = tqdm(
+            total=self.steps_per_epoch, initial=self.step, leave=False, disable=quiet, desc=f"epoch {self.epoch + 1}"
+        )
+        for rows in order[: self.steps_per_epoch * self.batch_size].split(self.batch_size)[self.step :]:
+            self.epoch_loss = self.epoch_loss + self.train_step(rows)
+            self.step += 1
+            self.epoch_seconds = before + time.monotonic() - begin
+            bar.update()
+            if stop.signal:
+                break
+            if time.monotonic() - last_save > 60 * self.config.checkpoint_minutes and self.step < self.steps_per_epoch:
+                self.save()
+                last_save = time.monotonic()
+        bar.close()
+
+    def end_epoch(self) -> dict:
+        """Validates, keeps the best model, writes the metrics and the checkpoint; returns the epoch's metrics."""
+        rate = self.steps_per_epoch * self.batch_size / max(self.epoch_seconds, 1e-9)
+        train_loss = float(self.epoch_loss) / self.steps_per_epoch
+        if not math.isfinite(train_loss):
+            raise FloatingPointError(
+                f"the loss became {train_loss} in epoch {self.epoch + 1}: try a lower --learning-rate"
+            )
+        scores = evaluate(self.evaluated, self.validation, self.config) if len(self.validation) else {}
+        self.epoch, self.step = self.epoch + 1, 0
+        self.metrics = {
+            "epoch": self.epoch,
+            "samples": self.epoch * self.steps_per_epoch * self.batch_size,
+            "learning_rate": self.schedulers[0].get_last_lr()[0],
+            "train_loss": train_loss,
+            **{f"validation_{k}": v for k, v in scores.items()},
+            "images_per_second": rate,
+            "seconds": self.epoch_seconds,
+        }
+        self.epoch_loss, self.epoch_seconds = torch.zeros((), device=self.device), 0.0
+        score = scores.get("top1", float(self.epoch))
+        if score >= self.best:
+            self.best = score
+            checkpoints.save(
+                self.model_dir / self.architecture.best_file, self.facts() | {"model": self.evaluated.state_dict()}
+            )
+        self.log(self.metrics)
+        self.save()
+        return self.metrics
+
+    def log(self, metrics: dict) -> None:
+        """metrics.jsonl holds one line for each epoch done; lines of epochs that are being done again are replaced."""
+        path = self.log_dir / "metrics.jsonl"
+        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() and self.epoch > 1 else []
+        lines = [line for line in lines if json.loads(line)["epoch"] < self.epoch]
+        write_text(path, "\n".join([*lines, json.dumps(metrics)]) + "\n")
+
+
+def report(metrics: dict, epochs: int, best: float) -> str:
+    """The epoch's one line."""
+    validation = (
+        f"validation loss {metrics['validation_loss']:6.3f}  top-1 {metrics['validation_top1']:6.2f} %  "
+        f"top-5 {metrics['validation_top5']:6.2f} %{' *' if metrics['validation_top1'] >= best else '  '}  "
+        if "validation_loss" in metrics
+        else ""
+    )
+    return (
+        f"epoch {metrics['epoch']:3d}/{epochs}  loss {metrics['train_loss']:6.3f}  {validation}"
+        f"{metrics['images_per_second']:6,.0f} images/s  {metrics['seconds']:5.0f} s"
+    )
+
+
+def plot(log: Path, picture: Path) -> None:
+    """Draws the curves of a metrics.jsonl as PNG."""
+    from matplotlib.figure import Figure  # optional
+
+    rows = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    epochs = [row["epoch"] for row in rows]
+    left.plot(epochs, [row["train_loss"] for row in rows], label="training loss")
+    if "validation_loss" in rows[0]:
+        left.plot(epochs, [row["validation_loss"] for row in rows], label="validation loss")
+        right.plot(epochs, [row["validation_top1"] for row in rows], label="validation top-1, %")
+        right.plot(epochs, [row["validation_top5"] for row in rows], label="validation top-5, %")
+    for axes in (left, right):
+        axes.set_xlabel("epoch")
+        axes.grid(alpha=0.3)
+        axes.legend()
+    figure.savefig(picture, dpi=120)
+
+
+def _writer(config: OptimizationConfig, folder: Path):
+    if not config.tensorboard:
+        return contextlib.nullcontext()
+    try:
+        from torch.utils.tensorboard import SummaryWriter  # optional
+    except ImportError:
+        raise InputError("--tensorboard needs the package tensorboard: pip install tensorboard") from None
+    return SummaryWriter(str(folder))
+
+
+def fit(architecture: Architecture, config: OptimizationConfig) -> dict:
+    """Trains as the config says; returns the last epoch's metrics, leaves best model and checkpoints on disk."""
+    if config.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True)
+    stop = Stop()
+    state = Run(architecture, config, PreparedDataset(Path(config.data_dir), config.split, config.seed))
+    state.check_folder(bool(config.resume_from))
+    if config.resume_from == "auto":
+        found = checkpoints.existing(state.checkpoint_dir)
+        resume = found[-1] if found else None
+    else:
+        resume = Path(config.resume_from) if config.resume_from else None
+    if resume:
+        state.restore(resume)
+        where = f"epoch {state.epoch + 1}, step {state.step + 1}" if state.epoch < config.epochs else "its end"
+        print(f"resumed from {resume} at {where}")
+    parameters = sum(p.numel() for p in state.model.parameters())
+    print(
+        f"{architecture.name}: {parameters:,} parameters; {len(state.training):,} training and "
+        f"{len(state.validation):,} validation samples of {len(state.dataset.classes):,} classes "
+        f"({state.dataset.source}, split by {config.split}); "
+        f"{state.device}, {'bf16' if uses_bf16(config, state.device) else 'fp32'}",
+        flush=True,
+    )
+    with _writer(config, state.log_dir) as events:
+        while state.epoch < config.epochs:
+            state.train_epoch(stop)
+            if state.step < state.steps_per_epoch:
+                path = state.save()
+                print(f"stopped inside epoch {state.epoch + 1}; go on with --resume-from {path}", flush=True)
+                sys.exit(128 + stop.signal)
+            metrics = state.end_epoch()
+            print(report(metrics, config.epochs, state.best), flush=True)
+            if events:
+                for name, value in metrics.items():
+                    events.add_scalar(name, value, metrics["epoch"])
+            if stop.signal and state.epoch < config.epochs:
+                print(f"stopped after epoch {state.epoch}; go on with --resume-from auto", flush=True)
+                sys.exit(128 + stop.signal)
+    if config.plot:
+        plot(state.log_dir / "metrics.jsonl", state.log_dir / "curves.png")
+    print(f"best validation top-1 {state.best:.2f} %: {state.model_dir / architecture.best_file}")
+    return state.metrics
+
+
+def train(architecture: Architecture) -> None:
+    """The main of every training script: command line in, trained model out."""
+    description = sys.modules["__main__"].__doc__ or ""
+    run(lambda: fit(architecture, parse_config(architecture.config, description)))

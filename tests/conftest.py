@@ -1,0 +1,91 @@
+"""Data that several tests share: a dataset so small that a narrow CNN learns it in a few steps, and a stand-in."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+import synthesize_etl9g
+from etl9g_dataset import CHUNK_NAME, MAPPING_FILE, METADATA_FILE, split_sets
+from etl9g_format import SETS_PER_FILE, jis_code
+from normalization import CANVAS, CONTENT, CONTRACT, place
+
+
+def draw_sample(character: str, random: np.random.Generator) -> np.ndarray:
+    """One noisy sample of a made-up shape that stands for a character: uint8 (64, 64), 255 = ink, in the contract."""
+    corners = np.random.default_rng(ord(character)).uniform(8, 56, (7, 2))  # the same for every sample of the class
+    points = corners + random.normal(0, 1.5, corners.shape)
+    canvas = np.zeros((CANVAS, CANVAS), np.uint8)
+    cv2.polylines(canvas, [np.round(points).astype(np.int32)], False, 255, int(random.integers(2, 5)), cv2.LINE_AA)
+    noisy = np.clip(canvas / 255 + random.normal(0, 0.05, canvas.shape), 0, 1).astype(np.float32)
+    return (place(noisy[None])[0] * 255 + 0.5).astype(np.uint8)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """Tiny data gains nothing by more threads, and they wait for each other endlessly where the cores are busy."""
+    torch.set_num_threads(1)
+    os.environ["OMP_NUM_THREADS"] = "1"  # for the scripts that tests start
+
+
+@pytest.fixture(scope="session")
+def tiny_dataset(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """A factory: tiny_dataset(classes, sets, samples_per_set, seed) writes a prepared dataset and returns its folder.
+
+    Each of the sets holds samples_per_set samples of every class, and each call makes a folder of its own. The six
+    sets of the default are four for training, one to validate and one to test. A class has the same shape in all
+    datasets; the seed only varies the samples.
+    """
+
+    def make(classes: str = "あいう亜腕", sets: int = 6, samples_per_set: int = 4, seed: int = 0) -> Path:
+        folder = tmp_path_factory.mktemp("dataset")
+        random = np.random.default_rng(seed)
+        labels = np.tile(np.arange(len(classes), dtype=np.int16), sets * samples_per_set)
+        set_of = np.repeat(np.arange(sets, dtype=np.int16), len(classes) * samples_per_set)
+        images = np.stack([draw_sample(classes[label], random) for label in labels])
+        files = []
+        for number in range(1, -(-sets // SETS_PER_FILE) + 1):
+            rows = set_of // SETS_PER_FILE == number - 1
+            arrays = {"images": images[rows], "labels": labels[rows], "sets": set_of[rows]}
+            np.savez(folder / CHUNK_NAME.format(number), **arrays)
+            count = int(rows.sum())
+            files.append({"file": f"ETL9G_{number:02d}", "sha256": "", "mark": "test shapes", "records": count})
+        table = [
+            {"label": i, "character": c, "jis": f"0x{jis_code(c):04X}", "code_point": f"U+{ord(c):04X}"}
+            for i, c in enumerate(classes)
+        ]
+        metadata = {
+            "source": "test shapes",
+            "generator": "test shapes",
+            "samples": len(images),
+            "classes": len(classes),
+            "damaged_records": 0,
+            "normalisation": {"contract": CONTRACT, "version": 1, "canvas": CANVAS, "content": CONTENT},
+            "splits": split_sets(list(range(sets))),
+            "files": files,
+        }
+        (folder / MAPPING_FILE).write_text(json.dumps({"classes": table}, ensure_ascii=False), encoding="utf-8")
+        (folder / METADATA_FILE).write_text(json.dumps(metadata, ensure_ascii=False), encoding="utf-8")
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def standin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]:
+    """One stand-in of four sets, seed 5, drawn by two processes of the script: its folder, and what was printed."""
+    folder = tmp_path_factory.mktemp("standin")
+    script = Path(synthesize_etl9g.__file__)
+    command = [sys.executable, script, "--sets", "4", "--out", folder, "--seed", "5", "--processes", "2"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    yield folder, done.stdout
+    shutil.rmtree(folder)

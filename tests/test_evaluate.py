@@ -1,0 +1,380 @@
+"""evaluate.py against figures worked by hand: models whose answers are known, on data made for them."""
+
+import json
+import subprocess
+import sys
+import unicodedata
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
+from safetensors.torch import save_file
+
+import command_line
+import evaluate
+import evaluation_report
+import labelled_samples
+import train_etl9g_model
+import training
+from command_line import InputError
+from distortions import DISTORTIONS, rotate
+from etl9g_dataset import CHUNK_NAME, PreparedDataset
+
+SCRIPT = Path(evaluate.__file__)
+CLASSES = "あいう亜腕"
+
+
+def linear_model(path: Path, weights: np.ndarray, classes: str, **facts: str) -> Path:
+    """An ONNX file whose logits are the products of the image with weights (classes, 64, 64)."""
+    matrix = numpy_helper.from_array(weights.reshape(len(weights), -1).T.astype(np.float32), "weights")
+    nodes = [
+        helper.make_node("Flatten", ["input_image"], ["pixels"]),
+        helper.make_node("MatMul", ["pixels", "weights"], ["logits"]),
+    ]
+    image = helper.make_tensor_value_info("input_image", TensorProto.FLOAT, ["batch", 1, 64, 64])
+    logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", len(weights)])
+    graph = helper.make_graph(nodes, "linear", [image], [logits], [matrix])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    helper.set_model_props(model, {"classes": classes, "source": "test shapes", **facts})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    onnx.save(model, path)
+    return path
+
+
+def spot(label: int) -> tuple[int, int]:
+    """The pixel that stands for a class in the tests with spots."""
+    return 32, 6 + 12 * label
+
+
+def spot_model(path: Path, **facts: str) -> Path:
+    weights = np.zeros((len(CLASSES), 64, 64))
+    for label in range(len(CLASSES)):
+        weights[label][spot(label)] = 1
+    return linear_model(path, weights, CLASSES, **facts)
+
+
+@pytest.fixture
+def spots(tiny_dataset) -> Path:
+    """A dataset of which the spot model reads all but three of the four test samples of あ: it takes those for い."""
+    folder = tiny_dataset(CLASSES)
+    for number in (1, 2):
+        path = folder / CHUNK_NAME.format(number)
+        with np.load(path) as chunk:
+            arrays = dict(chunk)
+        read_as = arrays["labels"].copy()
+        if number == 2:
+            read_as[np.flatnonzero((read_as == 0) & (arrays["sets"] == 5))[:3]] = 1
+        arrays["images"] = np.zeros_like(arrays["images"])
+        for row, label in enumerate(read_as):
+            arrays["images"][row][spot(label)] = 255
+        np.savez(path, **arrays)
+    return folder
+
+
+def bar_model(path: Path, classes: str = "あい") -> Path:
+    """Reads a lying bar as the first class and a standing one as the second."""
+    weights = np.zeros((2, 64, 64))
+    weights[0, 28:36], weights[1, :, 28:36] = 1, 1
+    return linear_model(path, weights, classes)
+
+
+def draw_bar(path: Path, lying: bool, ink: int = 0, paper: int = 255) -> None:
+    picture = np.full((120, 90), paper, np.uint8)
+    picture[(slice(50, 56), slice(15, 75)) if lying else (slice(20, 100), slice(40, 46))] = ink
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(picture).save(path)
+
+
+def width(text: str) -> int:
+    return sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
+
+
+def test_summary_equals_figures_worked_by_hand():
+    labels, predicted = np.array([0, 0, 1, 1, 2, 3]), np.array([0, 1, 1, 1, 3, 3])
+    figures = evaluate.summary("あいう亜腕", labels, predicted, np.array([0, 3, 0, 0, 5, 0]))
+    assert figures["samples"] == 6
+    assert figures["classes"] == 4
+    assert figures["top1"] == pytest.approx(100 * 4 / 6)
+    assert figures["top1_standard_error"] == pytest.approx(19.245, abs=1e-3)  # 100 √(4/6 · 2/6 / 6)
+    assert figures["top5"] == pytest.approx(100 * 5 / 6)
+    assert figures["mean_class_accuracy"] == pytest.approx(62.5)  # of 50, 100, 0 and 100
+    assert (figures["lowest_class_accuracy"], figures["classes_never_right"]) == (0, 1)
+    assert figures["kinds"] == {
+        "hiragana": {"samples": 5, "classes": 3, "top1": pytest.approx(60)},
+        "kanji": {"samples": 1, "classes": 1, "top1": 100},
+    }
+    assert figures["worst_classes"] == [
+        {"character": "う", "right": 0, "samples": 1},
+        {"character": "あ", "right": 1, "samples": 2},
+    ]
+    assert figures["confused"] == [
+        {"true": "あ", "predicted": "い", "count": 1, "of": 2},
+        {"true": "う", "predicted": "亜", "count": 1, "of": 1},
+    ]
+    assert figures["per_class"] == {"あ": [1, 2], "い": [2, 2], "う": [0, 1], "亜": [1, 1]}
+
+
+def test_the_first_of_equal_logits_is_the_likelier():
+    logits = np.array([[1, 1, 0], [1, 1, 0], [0, 0, 0]], np.float32)
+    model = evaluate.Model(lambda images: logits, "あいう", {})
+    predicted, rank = evaluate.predict(model, np.zeros((3, 1, 64, 64), np.float32), np.array([0, 1, 2]))
+    assert predicted.tolist() == [0, 0, 0]
+    assert rank.tolist() == [0, 1, 2]
+
+
+def test_logits_that_are_no_numbers_or_too_few_are_refused():
+    images, labels = np.zeros((1, 1, 64, 64), np.float32), np.array([0])
+    with pytest.raises(FloatingPointError, match="not finite"):
+        evaluate.predict(evaluate.Model(lambda _: np.array([[np.nan, 0]]), "あい", {}), images, labels)
+    with pytest.raises(InputError, match="2 logits for its 3 classes"):
+        evaluate.predict(evaluate.Model(lambda _: np.zeros((1, 2)), "あいう", {}), images, labels)
+
+
+def test_a_known_model_on_the_test_split(spots, tmp_path):
+    model = spot_model(tmp_path / "spots.onnx", script="train_spots")
+    result = evaluate.evaluate_file(model, spots)
+    assert (result["samples"], result["classes"]) == (20, 5)
+    assert result["top1"] == pytest.approx(85)
+    assert result["top1_standard_error"] == pytest.approx(7.984, abs=1e-3)  # 100 √(0.85 · 0.15 / 20)
+    assert result["top5"] == 100  # of five classes
+    assert result["confused"] == [{"true": "あ", "predicted": "い", "count": 3, "of": 4}]
+    assert result["worst_classes"] == [{"character": "あ", "right": 1, "samples": 4}]
+    assert result["kinds"]["hiragana"]["top1"] == pytest.approx(75)
+    top1 = result["robustness"]["top1"]
+    assert list(top1) == ["clean", *DISTORTIONS]
+    for same in ("clean", "thick", "blur", "noise", "low contrast"):
+        assert top1[same] == pytest.approx(85), same
+    assert top1["rotation 30°"] < 60  # most spots have left their places
+    assert (result["model"]["script"], result["data"]["split_by"]) == ("train_spots", "writer")
+    folder = tmp_path / "spots_evaluation"
+    assert sorted(p.name for p in folder.iterdir()) == ["evaluation.json", "evaluation.png"]
+    assert json.loads((folder / "evaluation.json").read_text(encoding="utf-8")) == result
+    with Image.open(folder / "evaluation.png") as picture:
+        picture.load()
+        assert picture.width > 1000
+
+
+def test_other_splits_and_the_models_own_random_split(spots, tmp_path):
+    model = spot_model(tmp_path / "writer.onnx")
+    assert evaluate.evaluate_file(model, spots, split="train")["top1"] == 100
+    assert evaluate.evaluate_file(model, spots, split="train")["samples"] == 80
+    config = json.dumps({"split": "random", "seed": 3})
+    result = evaluate.evaluate_file(spot_model(tmp_path / "random.onnx", config=config), spots)
+    assert result["data"]["split_by"] == "random"
+    own = PreparedDataset(spots, "random", 3).splits["test"].labels
+    assert result["samples"] == len(own) == 12
+    counts = {c: row[1] for c, row in result["per_class"].items()}
+    assert counts == {CLASSES[label]: int((own == label).sum()) for label in own.unique().tolist()}
+
+
+def test_limit_takes_the_same_samples_each_time(spots, tmp_path):
+    model = spot_model(tmp_path / "spots.onnx")
+    first, second = (evaluate.evaluate_file(model, spots, limit=7) for _ in range(2))
+    assert first["samples"] == 7
+    assert first["per_class"] == second["per_class"]
+    assert first["robustness"] == second["robustness"]
+    assert len(first["per_class"]) > 2  # not just the first classes
+
+
+def test_images_in_folders_named_by_character_or_code_point(tmp_path):
+    folder = tmp_path / "drawn"
+    draw_bar(folder / "あ" / "lying.png", lying=True)
+    draw_bar(folder / "あ" / "deeper" / "chalk.bmp", lying=True, ink=250, paper=20)
+    draw_bar(folder / "あ" / "standing.jpg", lying=False)
+    draw_bar(folder / "U+3044" / "standing.webp", lying=False)
+    draw_bar(folder / "い" / "standing.gif", lying=False)
+    draw_bar(folder / "漢" / "lying.png", lying=True)
+    (folder / "あ" / ".DS_Store").write_bytes(b"\0")
+    (folder / "README.md").write_text("about")
+    result = evaluate.evaluate_file(bar_model(tmp_path / "bars.onnx"), images_dir=folder)
+    assert (result["samples"], result["classes"]) == (5, 2)
+    assert result["top1"] == pytest.approx(80)
+    assert result["mean_class_accuracy"] == pytest.approx(100 * (2 / 3 + 1) / 2)
+    assert result["confused"] == [{"true": "あ", "predicted": "い", "count": 1, "of": 3}]
+    assert result["left_out"] == {"漢": 1}
+    assert "漢" in evaluation_report.report(result)
+
+
+@pytest.mark.parametrize(
+    ("name", "character"),
+    [("漢", "漢"), ("U+6F22", "漢"), ("U+6f22", "漢"), ("U+20B9F", "𠮟"), ("か\u3099", "が"), ("7", "7")],
+)
+def test_folder_names_that_are_characters(name, character):
+    assert labelled_samples.character_of(Path(name)) == character
+
+
+@pytest.mark.parametrize("name", ["漢字", "kanji", "U+", "U+6F2", "U+D800", "U+FFFFFF", "u6F22", "\u0085"])
+def test_folder_names_that_are_none(name):
+    with pytest.raises(InputError, match="named neither"):
+        labelled_samples.character_of(Path("drawn") / name)
+
+
+def test_folders_without_anything_to_measure(tmp_path):
+    model = bar_model(tmp_path / "bars.onnx")
+    (tmp_path / "empty" / "あ").mkdir(parents=True)
+    with pytest.raises(InputError, match="holds no images"):
+        evaluate.evaluate_file(model, images_dir=tmp_path / "empty")
+    draw_bar(tmp_path / "others" / "漢" / "a.png", lying=True)
+    with pytest.raises(InputError, match="none of 漢 is among the model's 2 classes"):
+        evaluate.evaluate_file(model, images_dir=tmp_path / "others")
+    draw_bar(tmp_path / "flat" / "a.png", lying=True)
+    with pytest.raises(InputError, match=r"a\.png lies in no folder"):
+        evaluate.evaluate_file(model, images_dir=tmp_path / "flat")
+
+
+def test_checkpoint_and_safetensors_score_as_the_training_engine_does(tiny_dataset, tmp_path):
+    folder = tiny_dataset(CLASSES)
+    config = train_etl9g_model.CNNConfig(
+        data_dir=str(folder), model_dir=str(tmp_path), width=0.25, embedding=16, epochs=5, batch_size=16, ema_decay=0.9,
+        precision="fp32",
+    )  # fmt: skip
+    training.fit(train_etl9g_model.ARCHITECTURE, config)
+    path = tmp_path / "best_kanji_model.pth"
+    network, facts = evaluate.load_trained(path)
+    batches = training.Batches(PreparedDataset(folder), "test", torch.device("cpu"))
+    expected = training.evaluate(network, batches, config)
+    result = evaluate.evaluate_file(path, folder)
+    assert 20 < result["top1"] == pytest.approx(expected["top1"])
+    assert result["model"]["script"] == "train_etl9g_model"
+    assert result["model"]["source"] == result["data"]["source"] == "test shapes"
+    header = {name: json.dumps(facts[name]) for name in ("script", "config", "classes", "source")}
+    weights = {name: value.contiguous() for name, value in network.state_dict().items()}
+    save_file(weights, tmp_path / "same.safetensors", header)
+    same = evaluate.evaluate_file(tmp_path / "same.safetensors", folder)
+    assert same["per_class"] == result["per_class"]
+    assert same["robustness"] == result["robustness"]
+
+
+def test_the_report_fits_eighty_columns():
+    random = np.random.default_rng(0)
+    classes = "".join(chr(0x4E00 + i) for i in range(400))
+    labels = random.integers(0, 400, 60_000)
+    predicted = np.where(random.random(60_000) < 0.5, labels, labels // 2)
+    table = {"samples": 3000, "top1": {"clean": 100.0} | dict.fromkeys(DISTORTIONS, 0.0)}
+    told = {"model": {"told": "model"}, "data": {"told": "data"}, "robustness": table}
+    left_out = dict.fromkeys(classes, 1000)
+    text = evaluation_report.report(
+        evaluate.summary(classes, labels, predicted, labels) | told | {"left_out": left_out}
+    )
+    assert max(width(line) for line in text.splitlines()) <= 80
+    assert "100.00 %" in text
+    assert "-100.00" in text
+
+
+def test_distortions_keep_shape_and_range_and_repeat_themselves():
+    images = torch.zeros(6, 1, 64, 64)
+    images[:, :, 20:44, 30:34] = 1
+    for name, distort in DISTORTIONS.items():
+        first, second = (distort(images.clone(), torch.Generator().manual_seed(5)) for _ in range(2))
+        assert torch.equal(first, second), name
+        assert first.shape == images.shape, name
+        assert 0 <= float(first.min()) < float(first.max()) <= 1 + 1e-6, name
+        assert not torch.equal(first, images), name
+
+
+def test_distortions_do_what_they_are_called():
+    bar = torch.zeros(1, 1, 64, 64)
+    bar[:, :, 12:52, 30:34] = 1
+    random = torch.Generator().manual_seed(0)
+    assert float(DISTORTIONS["thick"](bar, random).sum()) == 42 * 6
+    assert float((DISTORTIONS["thin"](bar, random) == 1).sum()) == 38 * 2
+    hair = torch.zeros(1, 1, 64, 64)
+    hair[:, :, 12:52, 30] = 1
+    assert float(DISTORTIONS["thin"](hair, random)[0, 0, 30, 30]) == pytest.approx(0.8)
+    assert float(DISTORTIONS["low contrast"](bar, random).max()) == pytest.approx(0.4)
+    blurred = DISTORTIONS["blur"](bar, random)
+    assert float(blurred.sum()) == pytest.approx(float(bar.sum()), rel=1e-4)
+    assert float(blurred.max()) < 0.9
+
+
+def test_rotation_turns_by_the_angle_to_both_sides():
+    image = torch.zeros(40, 1, 64, 64)
+    image[:, :, 31:33, 50:54] = 1  # right of the middle
+    turned = rotate(image, torch.Generator().manual_seed(0), 30.0)[:, 0]
+    rows = torch.arange(64) - 31.5
+    height = -(turned.sum(dim=2) @ rows) / turned.sum(dim=(1, 2))  # above the middle
+    expected = 20 * 0.5  # 20 pixels out, sin 30°
+    assert torch.allclose(height.abs(), torch.full((40,), expected), atol=0.2)
+    assert 8 <= int((height > 0).sum()) <= 32
+
+
+@pytest.fixture
+def wrong_call(monkeypatch, capsys):
+    """A function that calls evaluate.py with wrong arguments and returns the one line that it answers with."""
+
+    def call(*arguments: object) -> str:
+        monkeypatch.setattr(sys, "argv", ["evaluate.py", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            command_line.run(evaluate.main)
+        answer = capsys.readouterr()
+        assert ended.value.code == 2
+        assert answer.out == ""
+        assert answer.err.count("\n") == 1
+        return answer.err
+
+    return call
+
+
+def test_the_script_itself_answers_a_wrong_call_with_one_line(tmp_path):
+    model = tmp_path / "text.pth"
+    model.write_text("not a model")
+    command = [sys.executable, SCRIPT, "--model", model, "--images", tmp_path]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.count("\n") == 1
+    assert "text.pth is not a checkpoint" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["missing.pth", "missing.onnx", "text.onnx", "text.pt", "text.safetensors"])
+def test_a_model_file_that_is_none(name, tmp_path, wrong_call):
+    if name.startswith("text"):
+        (tmp_path / name).write_text("not a model\n")
+    assert name in wrong_call("--model", tmp_path / name, "--images", tmp_path)
+    assert not list(tmp_path.glob("*_evaluation"))
+
+
+def test_wrong_images(tmp_path, wrong_call):
+    model, drawn = bar_model(tmp_path / "model" / "bars.onnx"), tmp_path / "drawn"
+    assert "drawn is missing" in wrong_call("--model", model, "--images", drawn)
+    (drawn / "あ").mkdir(parents=True)
+    assert "holds no images" in wrong_call("--model", model, "--images", drawn)
+    (drawn / "あ" / "notes.txt").write_text("not an image")
+    assert "notes.txt" in wrong_call("--model", model, "--images", drawn)
+    (drawn / "kanji").mkdir()
+    assert "kanji is named neither" in wrong_call("--model", model, "--images", drawn)
+    assert not list(tmp_path.rglob("evaluation.*"))
+
+
+def test_wrong_data_and_output(spots, tmp_path, wrong_call):
+    model = spot_model(tmp_path / "spots.onnx")
+    assert "prepare_dataset.py" in wrong_call("--model", model, "--data-dir", tmp_path / "nowhere")
+    assert "spots.onnx is a file" in wrong_call("--model", model, "--data-dir", spots, "--output-dir", model)
+    assert "Not a directory" in wrong_call("--model", model, "--data-dir", spots, "--output-dir", model / "below")
+
+
+def test_the_script_prints_its_figures_and_where_they_are(spots, tmp_path, monkeypatch, capsys):
+    model = spot_model(tmp_path / "spots.onnx")
+    monkeypatch.setattr(
+        sys,
+        "argv",
+        ["evaluate.py", "--model", str(model), "--data-dir", str(spots), "--output-dir", str(tmp_path / "x")],
+    )
+    evaluate.main()
+    printed = capsys.readouterr().out
+    assert "85.00 % ± 7.98" in printed
+    assert "あ → い 3/4" in printed
+    assert printed.endswith(f"{tmp_path / 'x' / 'evaluation.json'}\n{tmp_path / 'x' / 'evaluation.png'}\n")
+    assert (tmp_path / "x" / "evaluation.json").is_file()
+
+
+def test_options_that_contradict_each_other(capsys, monkeypatch):
+    for options in (["--limit", "0"], ["--images", "a", "--split", "test"], ["--images", "a", "--data-dir", "b"]):
+        monkeypatch.setattr(sys, "argv", ["evaluate.py", "--model", "m.onnx", *options])
+        with pytest.raises(SystemExit) as ended:
+            evaluate.parse_arguments()
+        assert ended.value.code == 2
+        assert options[0] in capsys.readouterr().err

@@ -1,0 +1,259 @@
+"""synthesize_etl9g.py: the stand-in's records byte by byte, what they depend on, and what the script refuses."""
+
+import os
+import signal
+import struct
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fontTools.fontBuilder import FontBuilder
+from fontTools.pens.ttGlyphPen import TTGlyphPen
+from matplotlib import get_data_path
+from PIL import Image
+
+import command_line
+import synthesize_etl9g
+from etl9g_format import STANDIN_MARK, etl9g_classes, read_records, set_layout, unpack_images
+from handwriting import GENERATOR_VERSION, Glyphs, write_character
+from kanjivg_strokes import stroke_models
+
+SCRIPT = Path(synthesize_etl9g.__file__)
+RECORD_BYTES = 8199
+SEED = 5  # of the fixture `standin`
+LATIN_FONT = Path(get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"  # has no Japanese characters
+
+
+@pytest.fixture
+def synthesize(monkeypatch, capsys):
+    """A function that calls the script in this process: (exit code, stdout, stderr)."""
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["synthesize_etl9g.py", *map(str, arguments)])
+        code = 0
+        try:
+            command_line.run(synthesize_etl9g.main)
+        except SystemExit as ended:
+            code = ended.code
+        return code, *capsys.readouterr()
+
+    return call
+
+
+@pytest.fixture
+def box_font(tmp_path) -> Path:
+    """A font with the characters あ and 亜 alone, each a filled square."""
+    pen = TTGlyphPen(None)
+    pen.moveTo((100, 0))
+    for corner in ((100, 800), (900, 800), (900, 0)):
+        pen.lineTo(corner)
+    pen.closePath()
+    builder = FontBuilder(1000, isTTF=True)
+    builder.setupGlyphOrder([".notdef", "square"])
+    builder.setupCharacterMap({ord("あ"): "square", ord("亜"): "square"})
+    builder.setupGlyf({".notdef": TTGlyphPen(None).glyph(), "square": pen.glyph()})
+    builder.setupHorizontalMetrics({".notdef": (1000, 0), "square": (1000, 100)})
+    builder.setupHorizontalHeader(ascent=800, descent=-200)
+    builder.setupPost()
+    builder.save(tmp_path / "box.ttf")
+    return tmp_path / "box.ttf"
+
+
+def test_a_file_is_laid_out_as_the_database_describes(standin):
+    content = (standin[0] / "ETL9G_01").read_bytes()
+    assert len(content) == 4 * 3036 * RECORD_BYTES
+
+    def fields(record: int) -> tuple:
+        return struct.unpack(">2H8sI4B4H2B34x8128s7x", content[record * RECORD_BYTES :][:RECORD_BYTES])
+
+    sheet, jis, reading, serial, *_, x, y, image = fields(15)
+    assert (sheet, jis, reading.rstrip(b"\0"), serial, x, y) == (1, 0x2422, b"HIRAGANA", 16, 15, 0)  # あ
+    assert fields(0)[:2] == (1, 0x3021)  # 亜, the first kanji
+    assert fields(3035)[:2] == (20, 0x4F53)  # 腕, the last
+    in_second_set = fields(3036 + 2932)
+    assert (in_second_set[:2], in_second_set[3], in_second_set[-3:-1]) == ((20, 0x2473), 3036 + 2933, (15, 2))  # ん
+    pixels = np.frombuffer(image, np.uint8).reshape(127, 64)
+    assert max(pixels.max() >> 4, (pixels & 15).max()) > 2
+
+
+def test_every_set_holds_each_class_once(standin):
+    records, problem = read_records(standin[0] / "ETL9G_01")
+    assert problem is None
+    for jis in records["jis"].reshape(4, 3036):
+        characters = [bytes([code >> 8 | 0x80, code & 0xFF | 0x80]).decode("euc_jp") for code in jis.tolist()]
+        assert len(set(characters)) == 3036
+        assert set(characters) == set(etl9g_classes())
+    assert len(set(records["serial"].tolist())) == len(records)
+    assert records["sheet"].min() == 1
+    assert records["sheet"].max() == 20
+    marks = {bytes(mark).rstrip(b"\0") for mark in records["undefined"]}
+    assert marks == {STANDIN_MARK + f" {GENERATOR_VERSION}/{SEED}".encode()}
+    assert (unpack_images(records[::7]) > 2).any(axis=(1, 2)).all()
+
+
+def test_the_longest_mark_fits_into_its_34_bytes(synthesize, tmp_path):
+    assert len(STANDIN_MARK + b" 99/99999999/abcde") <= 34
+    code, _, error = synthesize("--seed", 100_000_000, "--out", tmp_path)
+    assert code == 2
+    assert "--seed must lie between" in error
+
+
+def test_a_record_depends_on_seed_set_and_place_alone(standin):
+    """Two processes drew the file; one record drawn here by itself is the same, with another seed it is not."""
+    frames = unpack_images(read_records(standin[0] / "ETL9G_01")[0])
+    characters, sheets, _ = set_layout()
+    for set_number, place in ((0, 0), (0, 15), (1, 31), (1, 1517), (2, 2900), (3, 2), (3, 3035)):
+        char, models, record = characters[place], stroke_models(characters[place]), set_number * 3036 + place
+        drawn = []
+        for seed in (SEED, SEED + 1):
+            writer, glyphs = synthesize_etl9g.sheet_writer(seed, set_number, int(sheets[place]))
+            assert glyphs is None
+            drawn.append(write_character(char, models, writer, synthesize_etl9g.random_of(seed, 0, record)))
+        assert np.array_equal(drawn[0], frames[record])
+        assert not np.array_equal(drawn[1], frames[record])
+
+
+def test_random_streams_do_not_meet():
+    first = [
+        synthesize_etl9g.random_of(seed, stream, index).random()
+        for seed in (0, 1)
+        for stream in (0, 1)
+        for index in (0, 1, 607_199)
+    ]
+    assert len(set(first)) == len(first)
+    assert synthesize_etl9g.random_of(1, 0, 7).random() == synthesize_etl9g.random_of(1, 0, 7).random()
+
+
+def test_a_font_draws_what_it_has_and_strokes_the_rest(standin, box_font, monkeypatch):
+    """A whole set drawn in this process, every sheet by the font: only its two characters differ from the file's set."""
+    monkeypatch.setattr(synthesize_etl9g, "FONT_SHARE", 1.0)
+    monkeypatch.setattr(synthesize_etl9g, "_glyphs", [Glyphs(box_font)])
+    monkeypatch.setattr(synthesize_etl9g, "_models", {char: stroke_models(char) for char in etl9g_classes()})
+    drawn = unpack_images(synthesize_etl9g.draw_set(SEED, 0, b""))
+    frames = unpack_images(read_records(standin[0] / "ETL9G_01")[0][:3036])
+    differing = np.flatnonzero((drawn != frames).any(axis=(1, 2)))
+    characters = set_layout()[0]
+    assert "".join(characters[i] for i in differing) == "亜あ"
+    assert ((drawn[differing] > 2).mean(axis=(1, 2)) > 0.15).all()  # a filled square
+    assert (drawn[differing][:, 62:66, 58:62] > 2).all()
+
+
+def test_a_font_without_japanese_has_no_class():
+    glyphs = Glyphs(LATIN_FONT)
+    assert glyphs.has("A")
+    assert not any(glyphs.has(char) for char in etl9g_classes())
+
+
+@pytest.mark.parametrize("content", [b"not a font\n", b"", LATIN_FONT.read_bytes()[:3000]])
+def test_a_font_that_cannot_be_read(content, synthesize, tmp_path):
+    font = tmp_path / "broken.ttf"
+    font.write_bytes(content)
+    code, _, error = synthesize("--out", tmp_path / "out", "--sets", 4, "--font", font)
+    assert (code, error.count("\n")) == (2, 1)
+    assert "is not a font that can be read" in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_finished_file_is_not_drawn_again_and_can_be_looked_at(standin, synthesize, tmp_path):
+    path = standin[0] / "ETL9G_01"
+    before = path.stat().st_mtime_ns
+    picture = tmp_path / "sheet.png"
+    code, printed, _ = synthesize("--out", standin[0], "--sets", 4, "--seed", SEED, "--preview", picture)
+    assert code == 0
+    assert "drawn in" not in printed
+    assert path.stat().st_mtime_ns == before
+    with Image.open(picture) as sheet:
+        pixels = np.asarray(sheet)
+    assert sheet.size == (4 * 64, 24 * 127 // 2)  # a column for each set, half size
+    assert np.median(pixels) > 240  # dark ink on white paper
+    assert pixels.min() < 160
+
+
+def test_the_statistics_are_printed_beside_the_real_ones(standin):
+    printed = standin[1]
+    assert "12,144 drawn in" in printed
+    lines = printed.splitlines()
+    for name, real in synthesize_etl9g.REAL_STATISTICS.items():
+        line = next(line for line in lines if line.startswith(name))
+        assert line.endswith(real)
+        assert line.removeprefix(name).removesuffix(real).strip()
+
+
+def test_measure_gives_what_was_drawn():
+    """A vertical bar 6 px wide and 80 high, grey 7, centred at (60, 66); the kana beside it is 50 high."""
+    frames = np.zeros((2, 127, 128), np.uint8)
+    frames[0, 26:106, 57:63] = 7
+    frames[1, 40:90, 57:63] = 7
+    measured = synthesize_etl9g.measure(frames, np.array([False, True]))
+    assert measured["ink width, px"] == "6 ± 0"
+    assert measured["ink height, px"] == "80 ± 0"
+    assert (measured["centre x, px"], measured["centre y, px"]) == ("60 ± 0", "66 ± 0")
+    assert measured["ink grey, of 15 (25 50 75 %)"].split() == ["7", "7", "7"]
+    assert [abs(float(width) - 6) < 0.7 for width in measured["stroke width, px (5 50 95 %)"].split()] == [True] * 3
+    assert measured["hiragana, longer side, px"] == "50"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--sets", 3), "--sets must be a multiple of 4"),
+        (("--sets", 0), "--sets must be a multiple of 4"),
+        (("--sets", 204), "--sets must be a multiple of 4"),
+        (("--seed", -1), "--seed must lie between"),
+        (("--processes", 0), "--processes must be at least 1"),
+        (("--font", "nowhere.ttf"), "nowhere.ttf is missing"),
+    ],
+)
+def test_wrong_calls(arguments, says, synthesize, tmp_path):
+    code, printed, error = synthesize("--out", tmp_path, *arguments)
+    assert (code, printed) == (2, "")
+    assert says in error.splitlines()[-1]
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("ETL9G_01", bytes(RECORD_BYTES), "was not made by this script"),
+        ("ETL9G_01", b"", "was not made by this script"),
+        ("ETL9G_51", b"", "not a name of an ETL9G raw file"),
+        ("ETL8G_01", b"", "not a name of an ETL9G raw file"),
+    ],
+)
+def test_a_folder_that_holds_other_files_is_refused(name, content, says, synthesize, tmp_path):
+    (tmp_path / name).write_bytes(content)
+    code, _, error = synthesize("--out", tmp_path, "--sets", 4)
+    assert (code, error.count("\n")) == (2, 1)
+    assert says in error
+    assert (tmp_path / name).read_bytes() == content
+
+
+def test_a_folder_that_holds_another_stand_in_is_refused(standin, synthesize, tmp_path):
+    (tmp_path / "ETL9G_01").hardlink_to(standin[0] / "ETL9G_01")
+    for other in (("--seed", SEED + 1), ("--seed", SEED, "--font", LATIN_FONT)):
+        code, _, error = synthesize("--out", tmp_path, "--sets", 4, *other)
+        assert (code, error.count("\n")) == (2, 1)
+        assert f"belongs to another stand-in ({STANDIN_MARK.decode()} {GENERATOR_VERSION}/{SEED})" in error
+
+
+def test_an_output_folder_that_is_a_file(synthesize, tmp_path):
+    (tmp_path / "file").write_text("here")
+    code, _, error = synthesize("--out", tmp_path / "file", "--sets", 4)
+    assert (code, error.count("\n")) == (2, 1)
+    assert str(tmp_path / "file") in error
+
+
+def test_ctrl_c_leaves_nothing_half_drawn(tmp_path):
+    command = [sys.executable, SCRIPT, "--sets", "4", "--out", tmp_path, "--processes", "2"]
+    run = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    while run.poll() is None and not list(tmp_path.iterdir()):
+        time.sleep(0.02)
+    os.killpg(run.pid, signal.SIGINT)  # as a terminal does: to the script and its processes
+    printed, error = run.communicate(timeout=60)
+    assert (run.returncode, printed, error) == (130, "", "")
+    assert not list(tmp_path.iterdir())
