@@ -24,8 +24,8 @@ POINT_STEP_KANJI = 2  # kanji strokes are drawn through every second point
 
 # How much things vary at looseness 1 (standard deviations; kana are curves and wander more).
 PART_SHIFT, PART_SCALE, PART_TURN = 0.022, 0.075, 0.030
-STROKE_SHIFT, STROKE_SCALE, STROKE_TURN = 0.013, 0.065, 0.055
-KANA_STROKE_SHIFT, KANA_STROKE_SCALE, KANA_STROKE_TURN = 0.022, 0.085, 0.075
+STROKE_SHIFT, STROKE_SCALE, STROKE_TURN = 0.013, 0.080, 0.055
+KANA_STROKE_SHIFT, KANA_STROKE_SCALE, KANA_STROKE_TURN = 0.022, 0.110, 0.075
 BOW, WANDER, KANA_WANDER = 0.030, 0.016, 0.022
 TURNING, OVERALL_TURNING = 0.30, 0.04  # how unevenly and how strongly kana curves are bent
 END_CUT, OVERSHOOT = 0.035, 0.020
@@ -55,20 +55,7 @@ def _smoothing(width: float) -> np.ndarray:
     return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
-def _through(knots: int) -> np.ndarray:
-    """The matrix that replaces a stroke by straight lines through `knots` of its points."""
-    at = np.linspace(0, POINTS - 1, knots).round().astype(int)
-    matrix = np.zeros((POINTS, POINTS), np.float32)
-    for i in range(POINTS):
-        j = min(np.searchsorted(at, i, side="right") - 1, knots - 2)
-        share = (i - at[j]) / (at[j + 1] - at[j])
-        matrix[i, at[j]] += 1 - share
-        matrix[i, at[j + 1]] += share
-    return matrix
-
-
 _SMOOTH = _smoothing(2.5)
-_POLYGONS = [_through(knots) for knots in (9, 11, 14)]
 
 
 @dataclass(frozen=True)
@@ -86,7 +73,7 @@ class Writer:
     pressure: float  # grey of a full stroke, of 15
     grain: float
     roundness: float  # 0 keeps corners, 1 rounds them off
-    angularity: float  # the share of kana curves that become straight lines
+    plainness: float  # 1 draws straight lines for curves, below 0 exaggerates the curves
     hooks: float  # how much of a flick is written
     haste: float  # how readily a stroke joins the next
     joined_forms: float  # how often kana are joined that people write either way
@@ -110,7 +97,7 @@ def new_writer(rng: np.random.Generator) -> Writer:
         pressure=float(np.clip(8.8 + 1.4 * normal(), 5, 13)),
         grain=0.10 + 0.25 * uniform(),
         roundness=uniform() ** 1.5,
-        angularity=0.6 * uniform() ** 2,
+        plainness=1.15 * uniform() - 0.25,
         hooks=uniform(),
         haste=0.30 * uniform() ** 3,
         joined_forms=uniform(),
@@ -148,17 +135,16 @@ def _choose(models: list[StrokeModel], writer: Writer, rng: np.random.Generator)
 
 def _vary_strokes(model: StrokeModel, writer: Writer, kana: bool, rng: np.random.Generator) -> np.ndarray:
     """The strokes (S, POINTS, 2) of one writing, each varied by itself and then with its parts."""
-    points = model.strokes
-    count = len(points)
+    count = len(model.strokes)
     loose = writer.looseness * np.exp(0.25 * rng.standard_normal())
     n = rng.standard_normal((count, 16)).astype(np.float32)
     u = rng.random((count, 4)).astype(np.float32)
 
+    # Curves drawn flatter, with corners instead of turns, or rounder than the model.
+    plain = np.clip(writer.plainness + 0.25 * rng.standard_normal() + 0.15 * n[:, :1, None], -0.5, 1)
+    points = model.strokes + plain * (model.plain - model.strokes)
     if kana:
         points = _bend(points, TURNING * loose * (n[:, :3] @ _WAVES[1:, :-2]), OVERALL_TURNING * loose * n[:, 3:4])
-        if rng.random() < writer.angularity:
-            share = (0.4 + 0.6 * u[:, 3])[:, None, None]
-            points = points + share * (_POLYGONS[rng.integers(len(_POLYGONS))] @ points - points)
     points = points + writer.roundness * u[:, :1, None] * (_SMOOTH @ points - points)
 
     # Ends: flicks left out, strokes begun late or ended early, or drawn beyond.

@@ -10,24 +10,29 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+import cv2
 import numpy as np
 from fontTools.pens.recordingPen import RecordingPen
 from fontTools.svgLib.path import parse_path
 
 POINTS = 33  # per stroke
 BOX = 109  # side of KanjiVG's drawing square
+ARC = 1.4  # radians: a stroke that turns less is a bent line
+CORNER = 0.045  # how far, in character sides, a curve may leave the straight line before it gets a corner
 VOICED = frozenset("がぎぐげござじずぜぞだぢづでどばびぶべぼぱぴぷぺぽ")
 HALF_VOICED = frozenset("ぱぴぷぺぽ")
 
 
 @dataclass(frozen=True)
 class StrokeModel:
-    """strokes float32 (S, POINTS, 2) in [-0.5, 0.5], x right and y down; groups bool (G, S), outer parts first;
+    """strokes float32 (S, POINTS, 2) in [-0.5, 0.5], x right and y down; plain, the same strokes drawn with straight
+    lines, point for point; groups bool (G, S), outer parts first;
     hooks (S,) the position in [0, 1] from which a stroke only flicks (1 where it has no hook);
     marks, how many strokes at the end are a voicing mark; written, whether it is the handwritten form.
     """
 
     strokes: np.ndarray
+    plain: np.ndarray
     groups: np.ndarray
     hooks: np.ndarray
     marks: int
@@ -104,6 +109,22 @@ def _hook_starts(strokes: np.ndarray) -> np.ndarray:
     return np.where(sharp, (corner + 1) / (strokes.shape[1] - 1), 1.0)
 
 
+def _plain(strokes: np.ndarray) -> np.ndarray:
+    """Strokes (S, POINTS, 2) as straight lines: an arc becomes its chord, one that turns more a polygon through its
+    corners (Douglas-Peucker). Each point stays at its share of the line between its corners."""
+    step = np.diff(strokes @ [1, 1j])
+    turning = np.abs(np.angle(step[:, 1:] / (step[:, :-1] + 1e-9)))[:, 2:-2].sum(axis=1)
+    index = np.arange(POINTS)
+    plain = np.empty_like(strokes)
+    for stroke, turned, out in zip(strokes, turning, plain, strict=True):
+        knots = np.array([0, POINTS - 1])
+        if turned > ARC:
+            kept = cv2.approxPolyDP(stroke[:, None].astype(np.float32), CORNER, False)[:, 0]
+            knots = np.unique([0, POINTS - 1, *np.abs(stroke[:, None] - kept).sum(axis=2).argmin(axis=0)])
+        out[:, 0], out[:, 1] = np.interp(index, knots, stroke[knots, 0]), np.interp(index, knots, stroke[knots, 1])
+    return plain
+
+
 def read_model(path: Path) -> StrokeModel:
     """One KanjiVG file as a stroke model."""
     root = ElementTree.parse(path).getroot().find("{*}g")
@@ -130,7 +151,7 @@ def read_model(path: Path) -> StrokeModel:
     parts = np.array([(index >= a) & (index < b) for a, b in spans], bool).reshape(len(spans), count)
     char = chr(int(path.stem.split("-")[0], 16))
     marks = (1 if char in HALF_VOICED else 2) if char in VOICED else 0
-    return StrokeModel(points, parts, _hook_starts(points), marks, "Kaisho" in path.stem)
+    return StrokeModel(points, _plain(points), parts, _hook_starts(points), marks, "Kaisho" in path.stem)
 
 
 def stroke_models(char: str) -> list[StrokeModel]:

@@ -29,6 +29,9 @@ class OptimizationConfig:
     init_from: str | None = option(None, "start from the weights of this trained model")
 
     epochs: int = option(30, "passes over the training split")
+    hiragana_repeats: int = option(
+        3, "times a hiragana is shown for each kanji: they vary more, and are half of all text"
+    )
     batch_size: int = option(128, "samples a step")
     optimizer: str = option("adamw", "muon: for the weight matrices, AdamW for the rest", ["adamw", "muon"])
     learning_rate: float = option(3e-3, "the highest, after warm-up")
@@ -50,7 +53,15 @@ class OptimizationConfig:
 
     def check(self) -> None:
         """Raises ValueError with one line for values that make no sense."""
-        for name in ("epochs", "batch_size", "keep_last_n", "learning_rate", "clip_norm", "checkpoint_minutes"):
+        for name in (
+            "epochs",
+            "batch_size",
+            "hiragana_repeats",
+            "keep_last_n",
+            "learning_rate",
+            "clip_norm",
+            "checkpoint_minutes",
+        ):
             if not getattr(self, name) > 0:
                 raise ValueError(f"--{name.replace('_', '-')} must be greater than 0")
         for name in ("warmup", "label_smoothing", "ema_decay", "final_learning_rate"):

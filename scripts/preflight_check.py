@@ -167,7 +167,7 @@ def disk(etl9g_dir: Path, data_dir: Path, model_dir: Path) -> Iterator[Check]:
 
     def needed(files: int) -> dict:
         return {
-            etl9g_dir: RAW_FILE * max(0, files - raw),
+            etl9g_dir: RAW_FILE * max(0, files - max(raw, chunks)),
             data_dir: CHUNK * max(0, files - chunks),
             model_dir: MODELS,
         }

@@ -52,8 +52,8 @@ def find_raw(folder: Path) -> list[Path]:
         if paths:
             return paths
     raise FileNotFoundError(
-        f"{folder} holds no ETL9G_01 … ETL9G_50: put the real files there, or make a stand-in with\n"
-        f"  python scripts/synthesize_etl9g.py --sets 20 --out {folder / 'standin'}"
+        f"{folder} holds no ETL9G_01 … ETL9G_50: put the real files there, or make a stand-in with "
+        f"python scripts/synthesize_etl9g.py --sets 20 --out {folder / 'standin'}"
     )
 
 

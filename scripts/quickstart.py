@@ -7,6 +7,7 @@ it reached. Stopped half-way, the same command goes on.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import platform
@@ -23,7 +24,11 @@ from PIL import Image
 from atomic_file import atomic_write, write_text
 from command_line import InputError, run
 from etl9g_format import DARKEST, etl9g_classes
+from handwriting import new_writer, write_character
+from kanjivg_strokes import stroke_models
+from labelled_samples import character_of
 from recognition_picture import recognition_picture
+from recognize import Recognizer, find_images, read_grey, recognize
 
 SCRIPTS = Path(__file__).resolve().parent
 SHOWN = 32  # images in the picture
@@ -44,9 +49,6 @@ def stage(seconds: dict[str, float], name: str, script: str, *arguments: object)
 
 def fresh_samples(folder: Path, seed: int, count: int) -> None:
     """Characters by writers of no data set as PNG files in a folder for each character."""
-    from handwriting import new_writer, write_character
-    from kanjivg_strokes import stroke_models
-
     rng = np.random.default_rng(seed + 1_000_000)
     for char in rng.choice(list(etl9g_classes()), count, replace=False):
         frame = write_character(char, stroke_models(char), new_writer(rng), rng)
@@ -56,19 +58,16 @@ def fresh_samples(folder: Path, seed: int, count: int) -> None:
 
 
 def true_character(path: Path) -> str | None:
-    """What the folder of an image, or the start of its own name, says that it shows."""
-    for name in (path.parent.name, path.stem):
-        if len(name) == 1 or (name.startswith("U+") and len(name) in {6, 7}):
-            char = name if len(name) == 1 else chr(int(name[2:], 16))
-            if char in etl9g_classes():
+    """What the folder of an image, or its own name, says that it shows; None if neither names a class."""
+    for named in (path.parent, path.with_suffix("")):
+        with contextlib.suppress(InputError):
+            if (char := character_of(named)) in etl9g_classes():
                 return char
     return None
 
 
 def recognise_images(model: Path, images: Path, picture: Path) -> dict:
     """Recognises the images of a folder and draws the picture; returns how many there were and how many were right."""
-    from recognize import Recognizer, find_images, read_grey, recognize
-
     paths = find_images([images])
     truths = [true_character(path) for path in paths]
     greys = [read_grey(path) for path in paths]
@@ -89,7 +88,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=Path, help="images to recognise at the end (default: fresh stand-in samples)")
     parser.add_argument("--sets", type=int, default=20, help="data sets of 3,036 samples to make (default 20)")
-    parser.add_argument("--epochs", type=int, default=10, help="passes over the training split (default 10)")
+    parser.add_argument("--epochs", type=int, default=8, help="passes over the training split (default 8)")
     parser.add_argument("--seed", type=int, default=0, help="of the stand-in and the training (default 0)")
     parser.add_argument("--raw-dir", type=Path, default=Path("ETL9G/standin"), help="default ETL9G/standin")
     parser.add_argument("--data-dir", type=Path, default=Path("dataset"), help="default dataset")

@@ -20,7 +20,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from command_line import InputError, run
 from normalization import normalize
 
-DEFAULT_MODEL = Path("models/kanji_model.onnx")
+DEFAULT_MODELS = (Path("models/kanji_model.onnx"), Path("models/quickstart/kanji_model.onnx"))
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".pgm", ".ppm"}
 MOST_PIXELS = 50_000_000
 LONGEST_SIDE = 1024  # larger pictures are reduced while they are decoded
@@ -136,6 +136,17 @@ def find_images(paths: list[Path]) -> list[Path]:
     return found
 
 
+def default_model() -> Path:
+    """The first of DEFAULT_MODELS that is there."""
+    for path in DEFAULT_MODELS:
+        if path.is_file():
+            return path
+    raise FileNotFoundError(
+        f"{DEFAULT_MODELS[0]} is missing: name a model with --model, export one with scripts/convert_to_onnx.py, "
+        "or make one with scripts/quickstart.py"
+    )
+
+
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="image files or folders of them")
@@ -152,7 +163,7 @@ def parse_arguments() -> argparse.Namespace:
 
 def main() -> None:
     arguments = parse_arguments()
-    recognizer = Recognizer(arguments.model)
+    recognizer = Recognizer(arguments.model or default_model())
     failed = 0
     for path in find_images(arguments.images):
         try:

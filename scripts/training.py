@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import time
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 
@@ -202,8 +203,11 @@ class Run:
         self.training, self.validation = (Batches(dataset, name, self.device) for name in ("train", "validation"))
         if not len(self.training):
             raise InputError(f"{config.data_dir} has no training samples: make more sets")
-        self.batch_size = min(config.batch_size, len(self.training))
-        self.steps_per_epoch = len(self.training) // self.batch_size
+        hiragana = torch.tensor(["HIRAGANA" in unicodedata.name(c, "") for c in dataset.classes])
+        again = torch.nonzero(hiragana[dataset.splits["train"].labels]).flatten()
+        self.rows = torch.cat([torch.arange(len(self.training)), again.repeat(config.hiragana_repeats - 1)])
+        self.batch_size = min(config.batch_size, len(self.rows))
+        self.steps_per_epoch = len(self.rows) // self.batch_size
         self.steps = self.steps_per_epoch * config.epochs
         self.optimizers = make_optimizers(self.model, config)
         self.schedulers = [
@@ -288,7 +292,15 @@ class Run:
                 f"{len(self.training):,} for training: begin from its weights with --init-from"
             )
         saved, now = content["config"], dataclasses.asdict(self.config)
-        must_match = [*own_options(self.config), "batch_size", "optimizer", "weight_decay", "seed", "split"]
+        must_match = [
+            *own_options(self.config),
+            "batch_size",
+            "hiragana_repeats",
+            "optimizer",
+            "weight_decay",
+            "seed",
+            "split",
+        ]
         if changed := [k for k in must_match if saved.get(k) != now[k]]:
             told = ", ".join(f"--{k.replace('_', '-')} {saved.get(k)} (now {now[k]})" for k in changed)
             raise InputError(f"{path} was trained with other settings: {told}")
@@ -342,9 +354,8 @@ class Run:
         """Goes on with the epoch in hand to its end, or to where `stop` asks to leave it."""
         if self.architecture.on_epoch:
             self.architecture.on_epoch(self.model, self.epoch, self.config)
-        order = torch.randperm(
-            len(self.training), generator=torch.Generator().manual_seed(self.config.seed + self.epoch)
-        )
+        generator = torch.Generator().manual_seed((self.config.seed << 20) + self.epoch)
+        order = self.rows[torch.randperm(len(self.rows), generator=generator)]
         self.model.train()
         begin = last_save = time.monotonic()
         before = self.epoch_seconds

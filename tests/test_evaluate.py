@@ -158,6 +158,13 @@ def test_a_known_model_on_the_test_split(spots, tmp_path):
         assert picture.width > 1000
 
 
+def test_samples_of_a_dataset_follow_the_input_contract(spots):
+    images = labelled_samples.dataset_samples(spots, "test", {}).images(np.array([0, 4]))
+    assert (images.shape, images.dtype) == ((2, 1, 64, 64), np.float32)
+    assert images.sum(axis=(1, 2, 3)).tolist() == [1, 1]  # one spot of full ink each
+    assert (images[0][0][spot(1)], images[1][0][spot(4)]) == (1, 1)
+
+
 def test_other_splits_and_the_models_own_random_split(spots, tmp_path):
     model = spot_model(tmp_path / "writer.onnx")
     assert evaluate.evaluate_file(model, spots, split="train")["top1"] == 100
@@ -171,13 +178,23 @@ def test_other_splits_and_the_models_own_random_split(spots, tmp_path):
     assert counts == {CLASSES[label]: int((own == label).sum()) for label in own.unique().tolist()}
 
 
-def test_limit_takes_the_same_samples_each_time(spots, tmp_path):
-    model = spot_model(tmp_path / "spots.onnx")
-    first, second = (evaluate.evaluate_file(model, spots, limit=7) for _ in range(2))
-    assert first["samples"] == 7
-    assert first["per_class"] == second["per_class"]
-    assert first["robustness"] == second["robustness"]
-    assert len(first["per_class"]) > 2  # not just the first classes
+def test_limit_takes_the_same_samples_of_everywhere_each_time():
+    seen = []
+
+    def images(rows: np.ndarray) -> np.ndarray:
+        seen.append(rows)
+        return np.zeros((len(rows), 1, 64, 64), np.float32)
+
+    samples = labelled_samples.Samples(np.array(["あ"] * 50 + ["い"] * 50), images, {})
+    model = evaluate.Model(lambda batch: np.tile(np.float32([1, 0]), (len(batch), 1)), "あい", {})
+    figures, _ = evaluate.measure(model, samples, limit=20)
+    assert figures["samples"] == len(set(seen[0])) == 20
+    assert 0 < figures["per_class"]["い"][1] < 20
+    assert figures["top1"] == pytest.approx(100 * figures["per_class"]["あ"][1] / 20)
+    first = seen[0]
+    seen.clear()
+    evaluate.measure(model, samples, limit=20)
+    assert seen[0].tolist() == first.tolist()
 
 
 def test_images_in_folders_named_by_character_or_code_point(tmp_path):

@@ -7,12 +7,15 @@ import subprocess
 import sys
 from collections import namedtuple
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 import command_line
 import preflight_check
+import training
 from etl9g_format import RECORD, STANDIN_MARK, records_per_file
 from preflight_check import Check
 
@@ -110,6 +113,15 @@ def test_device_is_named():
     assert "core" in found.found or "GB" in found.found
 
 
+def test_a_gpu_is_named_with_its_memory(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    card = SimpleNamespace(name="NVIDIA T4", total_memory=16e9)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda number: card)
+    monkeypatch.setattr(training, "fast_bf16", lambda device: device.type != "cuda")
+    assert preflight_check.device() == Check("ok", "device", "NVIDIA T4, 16 GB, fp32, one of 2")
+
+
 def test_memory(monkeypatch):
     assert preflight_check.available_memory() > 1e8
     for free, status in ((16e9, "ok"), (2e9, "note"), (None, "note")):
@@ -136,6 +148,8 @@ def test_disk_counts_what_is_there(tmp_path, monkeypatch):
     folders[1].mkdir()
     for number in range(1, 6):
         (folders[1] / f"etl9g_dataset_chunk_{number:02d}.npz").touch()
+    assert next(preflight_check.disk(*folders)).status == "note"
+    shutil.rmtree(folders[0])  # who has the dataset needs the raw files no more
     assert next(preflight_check.disk(*folders)).status == "note"
 
 

@@ -1,0 +1,194 @@
+"""handwriting.py and kanjivg_strokes.py: frames of the right kind, writers with habits, forms that KanjiVG carries."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+import handwriting
+from etl9g_format import etl9g_classes
+from handwriting import JOINED_FORMS, SEPARATE_FORMS, new_writer, write_character
+from kanjivg_strokes import POINTS, model_files, stroke_models
+
+CHARACTERS = "漢字永国書東"
+MODELS = {char: stroke_models(char) for char in CHARACTERS + "あきそ" + "一十明がぱ"}
+WRITER = new_writer(np.random.default_rng(3))
+
+
+@pytest.fixture
+def clean_page(monkeypatch):
+    """No frame lines, neighbours or dirt."""
+    monkeypatch.setattr(handwriting, "_dirt", lambda grey, rng: None)
+
+
+def written(char: str, seed: int, writer=WRITER, models=None) -> np.ndarray:
+    return write_character(char, models or MODELS[char], writer, np.random.default_rng(seed))
+
+
+def test_a_frame_is_that_of_a_scan():
+    for seed in range(20):
+        writer = new_writer(np.random.default_rng(seed))
+        for char in CHARACTERS + "あきそ":
+            frame = written(char, seed, writer)
+            assert frame.shape == (127, 128)
+            assert frame.dtype == np.uint8
+            assert frame.max() <= 15
+            assert 100 < (frame > 2).sum() < 0.5 * frame.size
+            assert (frame == 0).mean() > 0.5
+
+
+@pytest.mark.parametrize("habits", [{}, {"height": 160, "width": 160, "pen": 3.2}])  # the second would not fit
+def test_ink_keeps_inside_the_frame(habits, clean_page):
+    touching = []
+    for seed in range(40):
+        writer = dataclasses.replace(new_writer(np.random.default_rng(seed)), **habits)
+        for char in "漢東き":
+            frame = written(char, seed, writer)
+            touching.append(max(frame[[0, -1]].max(), frame[:, [0, -1]].max()) > 3)
+    assert np.mean(touching) < 0.05
+
+
+def test_the_page_is_dirty_now_and_then_and_only_along_its_edges(monkeypatch):
+    dirty = [written("一", seed) for seed in range(100)]
+    monkeypatch.setattr(handwriting, "_dirt", lambda grey, rng: None)
+    clean = [written("一", seed) for seed in range(100)]
+    where = np.array(dirty) != np.array(clean)
+    assert 1 <= where.any(axis=(1, 2)).sum() <= 30
+    assert not where[:, 8:-8, 8:-8].any()
+
+
+def test_the_same_seed_writes_the_same_and_another_writes_differently():
+    assert np.array_equal(written("漢", 1), written("漢", 1))
+    assert not np.array_equal(written("漢", 1), written("漢", 2))
+
+
+def features(frame: np.ndarray) -> tuple[float, float, float]:
+    """Grey of the ink, logarithm of its area, slant (x per y)."""
+    ys, xs = np.nonzero(frame > 2)
+    return np.median(frame[frame > 2]), np.log(len(xs)), np.cov(xs, ys)[0, 1] / ys.var()
+
+
+def test_writers_differ_more_than_one_writer_from_himself(clean_page):
+    """Variance between writers over that within a writer, as in an F test: 1 if writers had no habits."""
+    writers = [new_writer(np.random.default_rng(seed)) for seed in range(24)]
+    measured = np.array(
+        [[features(written(char, 100 * w + i, writer)) for i, char in enumerate(CHARACTERS)] for w, writer in
+         enumerate(writers)]
+    )  # fmt: skip
+    measured -= measured.mean(axis=0)  # what belongs to the characters
+    between = len(CHARACTERS) * measured.mean(axis=1).var(axis=0, ddof=1)
+    within = measured.var(axis=1, ddof=1).mean(axis=0)
+    assert (between / within > 2).all()
+
+
+@pytest.mark.parametrize(
+    ("habit", "low", "high", "feature", "grows"),
+    [("pressure", 5, 11, 0, True), ("pen", 4, 7, 1, True), ("slant", -0.3, 0.3, 2, False)],
+)
+def test_a_writers_habits_show(habit, low, high, feature, grows, clean_page):
+    """y points down: a slant to the right moves what is high up to the right."""
+    means = []
+    for value in (low, high):
+        writer = dataclasses.replace(WRITER, **{habit: value})
+        means.append(np.mean([features(written(char, 1, writer))[feature] for char in CHARACTERS]))
+    assert (means[1] > means[0]) == grows
+    assert abs(means[1] - means[0]) > 0.2
+
+
+@pytest.mark.parametrize("char", JOINED_FORMS)
+def test_joined_forms_join_strokes_that_kanjivg_has(char, clean_page):
+    models = stroke_models(char)
+    for model in models:  # the stroke after the last joined one exists and is no voicing mark
+        assert max(JOINED_FORMS[char]) + 1 < len(model.strokes) - model.marks
+    apart = dataclasses.replace(WRITER, haste=0.0, joined_forms=0.0)
+    joined = dataclasses.replace(WRITER, haste=0.0, joined_forms=100.0)  # always
+    more_ink = 0
+    for seed in range(6):
+        before, after = written(char, seed, apart, models) > 2, written(char, seed, joined, models) > 2
+        more_ink += after.sum() > before.sum()
+    assert more_ink >= 4  # the trace between two strokes may lie on other ink
+
+
+@pytest.mark.parametrize("char", SEPARATE_FORMS)
+def test_separate_forms_part_the_first_stroke_now_and_then(char, clean_page, monkeypatch):
+    """With a gap of two thirds of the stroke, which nobody writes, half the samples have that much less ink."""
+    models = stroke_models(char)
+    assert all(0 < end < begin < 1 for end, begin in [SEPARATE_FORMS[char]])
+    ink = []
+    for forms in ({}, {char: (0.07, 0.73)}):
+        monkeypatch.setattr(handwriting, "SEPARATE_FORMS", forms)
+        ink.append(np.sort([(written(char, seed, models=models) > 2).sum() for seed in range(80)]))
+    assert np.median(ink[1][:20]) < 0.7 * np.median(ink[0][:20])  # of the quarter with the least ink
+    assert np.median(ink[1][-20:]) > 0.85 * np.median(ink[0][-20:])  # and of that with the most
+
+
+def test_hands_in_haste_join_strokes(clean_page):
+    ink = []
+    for haste in (0.0, 50.0):
+        writer = dataclasses.replace(WRITER, haste=haste)
+        ink.append(np.mean([(written(char, seed, writer) > 2).mean() for char in CHARACTERS for seed in range(3)]))
+    assert ink[1] > 1.03 * ink[0]
+
+
+def test_every_class_has_strokes_and_a_character_without_says_so():
+    assert all(model_files(char) for char in etl9g_classes())
+    with pytest.raises(KeyError, match="KanjiVG has no strokes for ☃"):
+        model_files("☃")
+
+
+def test_models_are_what_the_characters_look_like():
+    one = MODELS["一"][0]
+    assert one.strokes.shape == (1, POINTS, 2)
+    assert (np.diff(one.strokes[0, :, 0]) > 0).all()  # from left to right
+    length, height = np.ptp(one.strokes[0, :, 0]), np.ptp(one.strokes[0, :, 1])
+    assert length > 5 * height
+
+    across, down = MODELS["十"][0].strokes
+    assert np.ptp(across[:, 0]) > 5 * np.ptp(across[:, 1])
+    assert np.ptp(down[:, 1]) > 5 * np.ptp(down[:, 0])
+    assert (np.diff(down[:, 1]) > 0).all()  # y points down
+
+    bright = MODELS["明"][0]  # 日 on the left, 月 on the right, four strokes each
+    assert len(bright.strokes) == 8
+    sun, moon = ([*range(4)], [*range(4, 8)])
+    groups = [np.flatnonzero(group).tolist() for group in bright.groups]
+    assert sun in groups
+    assert moon in groups
+    assert bright.strokes[sun, :, 0].max() < bright.strokes[moon, :, 0].mean()
+
+
+def test_points_are_evenly_spaced_and_inside_the_box():
+    for models in MODELS.values():
+        for model in models:
+            assert np.abs(model.strokes).max() <= 0.5
+            step = np.hypot(*np.diff(model.strokes, axis=1).transpose(2, 0, 1))
+            length = step.sum(axis=1, keepdims=True)
+            assert (step <= 1.02 * length / (POINTS - 1)).all()  # shorter only where a corner is cut
+            assert model.hooks.shape == (len(model.strokes),)
+            assert ((model.hooks > 0.5) & (model.hooks <= 1)).all()
+
+
+@pytest.mark.parametrize(("char", "marks"), [("が", 2), ("ぱ", 1), ("あ", 0), ("漢", 0)])
+def test_voicing_marks_are_the_last_strokes(char, marks):
+    model = MODELS[char][0]
+    assert model.marks == marks
+    if marks:  # small and in the upper right
+        last = model.strokes[-marks:]
+        assert np.ptp(last.reshape(-1, 2), axis=0).max() < 0.3
+        assert (last.mean(axis=(0, 1)) > [0.1, -0.5]).all()
+        assert last.mean(axis=(0, 1))[1] < 0
+
+
+@pytest.mark.parametrize(("char", "written_ones"), [("道", [False, True]), ("令", [False, False]), ("亜", [False])])
+def test_variant_files_are_further_models_of_a_character(char, written_ones):
+    """道 has a -Kaisho file, how it is written; 令 an -Insatsu file, how it is printed; 亜 one file alone."""
+    assert [model.written for model in stroke_models(char)] == written_ones
+    assert model_files(char)[0].stem == f"{ord(char):05x}"  # the standard form first
+
+
+def test_writers_choose_between_written_and_printed_forms(clean_page):
+    models = stroke_models("天")
+    by_hand = dataclasses.replace(WRITER, written_forms=1.0)
+    as_printed = dataclasses.replace(WRITER, written_forms=0.0)
+    for seed in range(5):
+        assert not np.array_equal(written("天", seed, by_hand, models), written("天", seed, as_printed, models))

@@ -1,0 +1,307 @@
+"""prepare_dataset.py on one stand-in file: what it writes, what it refuses and how it says so, what it keeps."""
+
+import hashlib
+import json
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import command_line
+import prepare_dataset
+from etl9g_dataset import PreparedDataset
+from etl9g_format import read_records, unpack_images
+from normalization import normalize_frames
+
+RECORD_BYTES = 8199
+JIS_AT, IMAGE_AT = 2, 64  # within a record, counted from 0
+CHUNK = "etl9g_dataset_chunk_01.npz"
+GOOD_JIS, BAD_JIS = bytes([0x30, 0x22]), bytes([0x24, 0x21])  # 唖; ぁ, which ETL9G does not have
+
+
+@pytest.fixture
+def prepare(monkeypatch, capsys) -> Callable[..., tuple[int, str, str]]:
+    """A function that calls the script in this process: (exit code, stdout, stderr)."""
+
+    def call(raw: Path, output: Path, *arguments: str) -> tuple[int, str, str]:
+        command = ["prepare_dataset.py", "--etl9g-dir", str(raw), "--output-dir", str(output), "--processes", "1"]
+        monkeypatch.setattr(sys, "argv", [*command, *arguments])
+        code = 0
+        try:
+            command_line.run(prepare_dataset.main)
+        except SystemExit as ended:
+            code = ended.code
+        return code, *capsys.readouterr()
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def prepared(standin, tmp_path_factory) -> Path:
+    """The dataset of the undamaged stand-in."""
+    folder = tmp_path_factory.mktemp("prepared")
+    with pytest.MonkeyPatch.context() as patch:
+        command = ["prepare_dataset.py", "--etl9g-dir", str(standin[0]), "--output-dir", str(folder)]
+        patch.setattr(sys, "argv", [*command, "--processes", "2"])
+        command_line.run(prepare_dataset.main)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def raw(standin, tmp_path_factory) -> Iterator[Path]:
+    """A copy of the stand-in's file, to be damaged by `damaged` and whole again afterwards."""
+    folder = tmp_path_factory.mktemp("raw")
+    shutil.copy(standin[0] / "ETL9G_01", folder)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@contextmanager
+def damaged(raw: Path, changes: dict[int, bytes]) -> Iterator[None]:
+    """Other bytes at these offsets of the file for the time of the block."""
+
+    def write(pieces: dict[int, bytes]) -> None:
+        with (raw / "ETL9G_01").open("rb+") as file:
+            for offset, piece in pieces.items():
+                file.seek(offset)
+                file.write(piece)
+
+    content = np.memmap(raw / "ETL9G_01", np.uint8, "r")
+    before = {offset: content[offset : offset + len(piece)].tobytes() for offset, piece in changes.items()}
+    write(changes)
+    try:
+        yield
+    finally:
+        write(before)
+
+
+def at(record: int, offset: int = 0) -> int:
+    return record * RECORD_BYTES + offset
+
+
+def assert_refused(answer: tuple[int, str, str], output: Path, *says: str) -> None:
+    """Exit code 2, one line, and nothing that could be taken for a dataset."""
+    code, printed, error = answer
+    assert (code, printed, error.count("\n")) == (2, "", 1)
+    for words in says:
+        assert words in error
+    assert not list(output.glob("*.json"))
+    assert not list(output.glob(".*"))
+
+
+def test_the_chunk_holds_every_record_normalised(standin, prepared):
+    records, _ = read_records(standin[0] / "ETL9G_01")
+    with np.load(prepared / CHUNK) as chunk:
+        images, labels, sets = (chunk[name] for name in ("images", "labels", "sets"))
+    assert images.shape == (12144, 64, 64)
+    assert images.dtype == np.uint8
+    assert sets.tolist() == [s for s in range(4) for _ in range(3036)]
+    some = np.array([0, 15, 1011, 1012, 3035, 3036, 12143])
+    assert np.array_equal(images[some], normalize_frames(unpack_images(records[some])))
+
+    table = json.loads((prepared / "character_mapping.json").read_text(encoding="utf-8"))["classes"]
+    codes = [int(row["jis"], 16) for row in table]
+    assert len(codes) == 3036
+    assert codes == sorted(set(codes))
+    assert [row["label"] for row in table] == list(range(3036))
+    for row, code in zip(table, codes, strict=True):
+        assert row["character"].encode("euc_jp") == bytes([code >> 8 | 0x80, code & 0xFF | 0x80])
+        assert row["code_point"] == f"U+{ord(row['character']):04X}"
+    assert np.array_equal(np.array(codes)[labels], records["jis"])
+
+
+def test_the_metadata_says_what_was_made_of_what(standin, prepared):
+    metadata = json.loads((prepared / "metadata.json").read_text(encoding="utf-8"))
+    content = (standin[0] / "ETL9G_01").read_bytes()
+    assert metadata["source"] == "KanjiVG stand-in"
+    assert metadata["generator"].startswith("KanjiVG stand-in ")
+    assert metadata["generator"].endswith("/5")  # the seed
+    assert (metadata["samples"], metadata["classes"], metadata["damaged_records"]) == (12144, 3036, 0)
+    assert metadata["splits"] == {"train": [0, 1], "validation": [2], "test": [3]}
+    (file,) = metadata["files"]
+    assert file["file"] == "ETL9G_01"
+    assert file["sha256"] == hashlib.sha256(content).hexdigest()
+    assert (file["records"], file["damaged"], file["out_of_order"]) == (12144, 0, 0)
+    dataset = PreparedDataset(prepared)
+    assert [len(dataset.splits[name]) for name in ("train", "validation", "test")] == [6072, 3036, 3036]
+    assert np.unique(dataset.splits["test"].labels).tolist() == list(range(3036))
+
+
+def test_a_second_run_keeps_what_is_finished_and_clears_what_is_stale(standin, prepared, prepare):
+    before = (prepared / CHUNK).stat().st_mtime_ns, (prepared / "metadata.json").read_text(encoding="utf-8")
+    stale = prepared / "etl9g_dataset_chunk_02.npz"
+    stale.write_bytes(b"of a raw file that is gone")
+    code, printed, error = prepare(standin[0], prepared)
+    assert (code, error) == (0, "")
+    assert "12,144 images of 3,036 classes from 1 files (KanjiVG stand-in)" in printed
+    assert ((prepared / CHUNK).stat().st_mtime_ns, (prepared / "metadata.json").read_text(encoding="utf-8")) == before
+    assert not stale.exists()
+
+
+def test_damaged_records_are_left_out_and_counted_if_asked(raw, prepared, prepare, tmp_path):
+    """Record 3 has a code outside ETL9G, record 5000 no ink, 10 and 11 have changed places; the old chunk is remade."""
+    (tmp_path / CHUNK).hardlink_to(prepared / CHUNK)
+    content = (raw / "ETL9G_01").read_bytes()
+    ten, eleven = content[at(10) : at(11)], content[at(11) : at(12)]
+    changes = {at(3, JIS_AT): BAD_JIS, at(5000, IMAGE_AT): bytes(8128), at(10): eleven, at(11): ten}
+    with damaged(raw, changes):
+        code, printed, error = prepare(raw, tmp_path, "--skip-damaged")
+        assert (code, error) == (0, "")
+        assert "12,142 images" in printed
+        assert "2 damaged records left out" in printed
+        assert "2 records do not stand at their known place" in printed
+        metadata = json.loads((tmp_path / "metadata.json").read_text(encoding="utf-8"))
+        assert (metadata["samples"], metadata["damaged_records"]) == (12142, 2)
+        with np.load(prepared / CHUNK) as whole, np.load(tmp_path / CHUNK) as left:
+            good = np.delete(np.arange(12144), [3, 5000])
+            good[9:11] = 11, 10  # where 10 and 11 stand after record 3 has gone
+            for name in ("images", "labels", "sets"):
+                assert np.array_equal(left[name], whole[name][good])
+
+        made = (tmp_path / CHUNK).stat().st_mtime_ns
+        assert prepare(raw, tmp_path, "--skip-damaged")[0] == 0
+        assert (tmp_path / CHUNK).stat().st_mtime_ns == made
+        answer = prepare(raw, tmp_path)  # the chunk without the damaged records is not what this asks for
+        assert answer[0] == 2
+        assert "record 3" in answer[2]
+        assert not (tmp_path / "metadata.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("record", "offset", "piece", "says"),
+    [
+        (0, JIS_AT, BAD_JIS, "JIS code 0x2421 is not a class of ETL9G"),
+        (1500, JIS_AT, b"\0\0", "JIS code 0x0000 is not a class of ETL9G"),
+        (1012, IMAGE_AT, bytes(8128), "the image has no ink"),
+    ],
+)
+def test_a_damaged_record_is_named_with_its_offset(record, offset, piece, says, raw, prepare, tmp_path):
+    later = at(record + 7, JIS_AT)  # the first of two is named
+    with damaged(raw, {at(record, offset): piece, later: BAD_JIS}):
+        answer = prepare(raw, tmp_path)
+    where = f"ETL9G_01 is damaged: record {record} (offset {record * 8199:,}): {says}"
+    assert_refused(answer, tmp_path, where, "--skip-damaged")
+    assert not list(tmp_path.iterdir())
+
+
+def test_images_that_start_four_bytes_early_are_told_apart(raw, prepare, tmp_path):
+    """As in a file of ETL8G records: everything sits 8 pixels too far left."""
+    records, _ = read_records(raw / "ETL9G_01")
+    images = np.roll(records["image"][:1012], -4, axis=2)
+    with damaged(raw, {at(i, IMAGE_AT): image.tobytes() for i, image in enumerate(images)}):
+        answer = prepare(raw, tmp_path)
+    assert_refused(answer, tmp_path, "ETL9G_01: the images sit 8 pixels too far left, as in ETL8G files")
+
+
+@pytest.mark.parametrize(
+    ("size", "says"),
+    [
+        (0, "is short: 0 bytes where an ETL9G file has 99,568,656; first bad record is record 0 (offset 0)"),
+        (at(2000), "is short: 16,398,000 bytes where an ETL9G file has 99,568,656; first bad record is record 2000 "),
+        (at(2000, 99), "ends inside record 2000 (offset 16,398,000)"),
+        (at(12144, 1), "is too long: 99,568,657 bytes where an ETL9G file has 99,568,656; first bad record is record "),
+        (at(4780), "has the size of an ETL8G file, whose images start 4 bytes earlier"),
+    ],
+)
+def test_a_file_of_another_size_is_named(size, says, prepare, tmp_path):
+    raw, output = tmp_path / "raw", tmp_path / "dataset"
+    raw.mkdir()
+    with (raw / "ETL9G_01").open("wb") as file:
+        file.truncate(size)
+    assert_refused(prepare(raw, output), output, "ETL9G_01", says)
+    assert not list(output.glob("*"))
+
+
+def test_what_there_is_of_a_short_file_is_taken_if_asked(standin, prepared, prepare, tmp_path):
+    raw, output = tmp_path / "raw", tmp_path / "dataset"
+    raw.mkdir()
+    with (standin[0] / "ETL9G_01").open("rb") as file:
+        (raw / "ETL9G_01").write_bytes(file.read(at(500, 99)))
+    code, printed, _ = prepare(raw, output, "--skip-damaged")
+    assert code == 0
+    assert f"{12144 - 500:,} damaged records left out" in printed
+    with np.load(prepared / CHUNK) as whole, np.load(output / CHUNK) as part:
+        assert np.array_equal(part["images"], whole["images"][:500])
+        assert np.array_equal(part["labels"], whole["labels"][:500])
+
+
+def test_a_renamed_copy_is_refused(standin, prepared, prepare, tmp_path):
+    raw, output = tmp_path / "raw", tmp_path / "dataset"
+    raw.mkdir()
+    output.mkdir()
+    for number in (1, 2):
+        (raw / f"ETL9G_{number:02d}").hardlink_to(standin[0] / "ETL9G_01")
+        (output / f"etl9g_dataset_chunk_{number:02d}.npz").hardlink_to(prepared / CHUNK)
+    source = json.loads(str(np.load(prepared / CHUNK)["source"]))
+    assert source["file"] == "ETL9G_01"
+    answer = prepare(raw, output)
+    assert_refused(answer, output, "ETL9G_02 is byte for byte ETL9G_01: a renamed copy?")
+
+
+def test_real_files_and_a_stand_in_are_not_mixed(tmp_path):
+    files = [
+        {"file": "ETL9G_01", "sha256": "a", "mark": None},
+        {"file": "ETL9G_02", "sha256": "b", "mark": "KanjiVG stand-in 1/0"},
+    ]
+    paths = [tmp_path / file["file"] for file in files]
+    with pytest.raises(command_line.InputError, match=r"mixes files of several sources: .*real ETL9G"):
+        prepare_dataset.check_one_source(files, paths)
+    assert prepare_dataset.check_one_source(files[:1], paths) == "ETL9G"
+    assert prepare_dataset.check_one_source(files[1:], paths) == "KanjiVG stand-in"
+
+
+@pytest.mark.parametrize("name", ["ETL9G_51", "ETL9G_00", "ETL9G_1", "ETL8G_01", "etl9g_01", "ETL9B_1"])
+def test_names_that_no_raw_file_has_are_refused(name, prepare, tmp_path):
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw" / name).write_bytes(b"")
+    answer = prepare(tmp_path / "raw", tmp_path / "dataset")
+    assert_refused(answer, tmp_path / "dataset", f"{name}: not a name of an ETL9G raw file")
+
+
+def test_the_real_files_win_over_the_stand_in(tmp_path):
+    (tmp_path / "standin").mkdir()
+    (tmp_path / "standin" / "ETL9G_01").write_bytes(b"")
+    assert prepare_dataset.find_raw(tmp_path) == [tmp_path / "standin" / "ETL9G_01"]
+    for name in ("ETL9G_07", "ETL9G_50", "ETL9G.zip", "README.md"):
+        (tmp_path / name).write_bytes(b"")
+    assert prepare_dataset.find_raw(tmp_path) == [tmp_path / "ETL9G_07", tmp_path / "ETL9G_50"]
+
+
+def test_folders_that_hold_nothing_to_read(prepare, tmp_path):
+    output = tmp_path / "dataset"
+    assert_refused(prepare(tmp_path / "nowhere", output), output, "nowhere is missing", "--etl9g-dir")
+    (tmp_path / "empty").mkdir()
+    answer = prepare(tmp_path / "empty", output)
+    assert_refused(answer, output, "holds no ETL9G_01", f"--out {tmp_path / 'empty' / 'standin'}")
+    assert not output.exists()
+
+
+def test_an_output_folder_that_is_a_file(standin, prepare, tmp_path):
+    (tmp_path / "file").write_text("here")
+    code, _, error = prepare(standin[0], tmp_path / "file")
+    assert (code, error.count("\n")) == (2, 1)
+    assert str(tmp_path / "file") in error
+
+
+@pytest.mark.parametrize("content", [b"", b"not a chunk", b"PK\x03\x04 half a chunk"])
+def test_a_chunk_that_is_none_is_made_anew(content, tmp_path):
+    (tmp_path / CHUNK).write_bytes(content)
+    assert prepare_dataset.finished_chunk(tmp_path / CHUNK, "hash") is None
+    assert prepare_dataset.finished_chunk(tmp_path / "missing.npz", "hash") is None
+
+
+def test_only_a_chunk_of_the_same_file_and_contract_is_finished(tmp_path):
+    for source, finished in (
+        ({"sha256": "hash", "contract": prepare_dataset.CONTRACT_VERSION}, True),
+        ({"sha256": "other", "contract": prepare_dataset.CONTRACT_VERSION}, False),
+        ({"sha256": "hash", "contract": prepare_dataset.CONTRACT_VERSION - 1}, False),
+        ({"sha256": "hash"}, False),
+    ):
+        np.savez(tmp_path / CHUNK, source=np.array(json.dumps(source)))
+        assert (prepare_dataset.finished_chunk(tmp_path / CHUNK, "hash") is not None) == finished
+    np.save(tmp_path / "array.npy", np.zeros(3))
+    assert prepare_dataset.finished_chunk(tmp_path / "array.npy", "hash") is None

@@ -1,0 +1,198 @@
+"""Recognition: image files of every kind, folders, JSON, wrong calls; without torch."""
+
+import json
+import struct
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from PIL import Image, ImageDraw
+
+import recognize
+from command_line import InputError
+
+SCRIPTS = Path(recognize.__file__).parent
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Path:
+    """An ONNX model worked by hand: 一 scores the ink of the middle rows, 丨 that of the middle columns."""
+    weights = np.zeros((64 * 64, 2), np.float32)
+    weights.reshape(64, 64, 2)[28:36, :, 0] = 1 / 16
+    weights.reshape(64, 64, 2)[:, 28:36, 1] = 1 / 16
+    graph = helper.make_graph(
+        [
+            helper.make_node("Flatten", ["input_image"], ["flat"]),
+            helper.make_node("MatMul", ["flat", "weights"], ["logits"]),
+        ],
+        "by hand",
+        [helper.make_tensor_value_info("input_image", TensorProto.FLOAT, ["n", 1, 64, 64])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", 2])],
+        [numpy_helper.from_array(weights, "weights")],
+    )
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    helper.set_model_props(made, {"classes": "一丨"})
+    path = tmp_path_factory.mktemp("model") / "by_hand.onnx"
+    onnx.save(made, path)
+    return path
+
+
+def stroke(horizontal: bool, paper=255, ink=0, size=(120, 90)) -> Image.Image:
+    picture = Image.new("L", size, paper)
+    width, height = size
+    middle = (20, height // 2, width - 20, height // 2) if horizontal else (width // 2, 15, width // 2, height - 15)
+    ImageDraw.Draw(picture).line(middle, fill=ink, width=6)
+    return picture
+
+
+def best(model: Path, path: Path) -> str:
+    top = recognize.recognize(recognize.Recognizer(model), [recognize.read_grey(path)], 2)[0]
+    return top[0][0]
+
+
+@pytest.mark.parametrize("horizontal", [True, False])
+@pytest.mark.parametrize(
+    "kind", ["png", "jpg", "inverted.png", "rgba.png", "white_on_clear.png", "palette.gif", "16bit.png", "1bit.tif"]
+)
+def test_every_kind_of_picture(model, tmp_path, kind, horizontal):
+    path = tmp_path / f"picture.{kind}"
+    picture = stroke(horizontal)
+    if kind == "inverted.png":
+        picture = stroke(horizontal, paper=0, ink=255)
+    elif kind == "rgba.png":
+        picture = Image.merge("RGBA", [Image.new("L", picture.size)] * 3 + [Image.eval(picture, lambda v: 255 - v)])
+    elif kind == "white_on_clear.png":
+        picture = Image.merge(
+            "RGBA", [Image.new("L", picture.size, 255)] * 3 + [Image.eval(picture, lambda v: 255 - v)]
+        )
+    elif kind == "palette.gif":
+        picture = picture.convert("P")
+    elif kind == "16bit.png":
+        picture = Image.fromarray(np.asarray(picture).astype(np.uint16) * 200)
+    elif kind == "1bit.tif":
+        picture = picture.convert("1")
+    picture.save(path)
+    assert best(model, path) == ("一" if horizontal else "丨")
+
+
+def test_exif_rotation_is_applied(model, tmp_path):
+    picture = stroke(True)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # show it turned by a quarter
+    picture.save(tmp_path / "turned.jpg", exif=exif)
+    assert best(model, tmp_path / "turned.jpg") == "丨"
+
+
+def test_probabilities_sum_to_one_and_fall(model, tmp_path):
+    stroke(True).save(tmp_path / "a.png")
+    top = recognize.recognize(recognize.Recognizer(model), [recognize.read_grey(tmp_path / "a.png")], 5)[0]
+    assert [c for c, _ in top] == ["一", "丨"]
+    assert sum(p for _, p in top) == pytest.approx(1)
+    assert top[0][1] > top[1][1]
+
+
+def test_a_blank_picture_is_nothing(model):
+    assert recognize.recognize(recognize.Recognizer(model), [np.full((50, 50), 255, np.float32)], 5) == [[]]
+
+
+def bomb(path: Path, width: int, height: int) -> None:
+    """A PNG that claims to be huge."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    path.write_bytes(
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+    )
+
+
+def test_unreadable_images_are_named(tmp_path):
+    (tmp_path / "text.png").write_text("no image")
+    stroke(True).save(tmp_path / "whole.png")
+    (tmp_path / "cut.png").write_bytes((tmp_path / "whole.png").read_bytes()[:80])
+    bomb(tmp_path / "bomb.png", 40000, 40000)
+    for name in ("text.png", "cut.png", "bomb.png"):
+        with pytest.raises(InputError, match=name.replace(".", r"\.")):
+            recognize.read_grey(tmp_path / name)
+    with pytest.raises(FileNotFoundError, match=r"missing\.png"):
+        recognize.read_grey(tmp_path / "missing.png")
+
+
+def run_script(cwd: Path, *arguments) -> subprocess.CompletedProcess:
+    command = [sys.executable, SCRIPTS / "recognize.py", *map(str, arguments)]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, encoding="utf-8")
+
+
+def test_json_lines_of_a_folder(model, tmp_path):
+    (tmp_path / "in").mkdir()
+    stroke(True).save(tmp_path / "in" / "a.png")
+    stroke(False).save(tmp_path / "in" / "b.jpg")
+    (tmp_path / "in" / "notes.txt").write_text("not an image, and not asked for")
+    result = run_script(tmp_path, "in", "--model", model, "--json", "--top", 1)
+    assert result.returncode == 0, result.stderr
+    lines = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [(Path(line["image"]).name, line["top"][0]["character"]) for line in lines] == [
+        ("a.png", "一"),
+        ("b.jpg", "丨"),
+    ]
+    assert all(0.5 < line["top"][0]["probability"] <= 1 for line in lines)
+
+
+def test_one_bad_image_does_not_stop_the_others(model, tmp_path):
+    stroke(True).save(tmp_path / "good.png")
+    (tmp_path / "bad.png").write_text("no image")
+    result = run_script(tmp_path, "bad.png", "good.png", "--model", model)
+    assert result.returncode == 2
+    assert result.stderr.splitlines() == ["error: bad.png is not an image that can be read"]
+    assert result.stdout.startswith("good.png: 一")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["a.png", "--model", "missing.onnx"], "missing.onnx is missing"),
+        (["a.png", "--model", "text.onnx"], "is not an ONNX model"),
+        (["a.png", "--model", "foreign.onnx"], "is not a model of this toolkit"),
+        (["empty"], "holds no images"),
+        (["a.png", "--top", "0"], "--top"),
+    ],
+)
+def test_wrong_calls_end_with_one_line(model, tmp_path, arguments, message):
+    stroke(True).save(tmp_path / "a.png")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "text.onnx").write_text("no model")
+    foreign = onnx.load(model)
+    del foreign.metadata_props[:]
+    onnx.save(foreign, tmp_path / "foreign.onnx")
+    if "--model" not in arguments:
+        arguments = [*arguments, "--model", model]
+    result = run_script(tmp_path, *arguments)
+    assert result.returncode == 2
+    assert message in result.stderr.splitlines()[-1]
+    assert "Traceback" not in result.stderr
+
+
+def test_torch_is_not_imported():
+    code = "import sys; sys.path.insert(0, sys.argv[1]); import recognize; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code, SCRIPTS]).returncode == 0
+
+
+def test_without_a_model_it_says_how_to_get_one(tmp_path):
+    stroke(True).save(tmp_path / "a.png")
+    result = run_script(tmp_path, "a.png")
+    assert result.returncode == 2
+    assert len(result.stderr.splitlines()) == 1
+    assert "quickstart.py" in result.stderr
+
+
+def test_the_model_of_the_quickstart_is_found(model, tmp_path):
+    stroke(True).save(tmp_path / "a.png")
+    (tmp_path / "models" / "quickstart").mkdir(parents=True)
+    (tmp_path / "models" / "quickstart" / "kanji_model.onnx").write_bytes(model.read_bytes())
+    assert run_script(tmp_path, "a.png").stdout.startswith("a.png: 一")
