@@ -151,7 +151,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="image files or folders of them")
     parser.add_argument(
-        "--model", type=Path, default=DEFAULT_MODEL, help=f"an exported model (default {DEFAULT_MODEL})"
+        "--model", type=Path, help=f"an exported model (default {DEFAULT_MODELS[0]}, or the quickstart's)"
     )
     parser.add_argument("--top", type=int, default=5, help="how many characters to name (default 5)")
     parser.add_argument("--json", action="store_true", help="one JSON line an image")
