@@ -78,6 +78,8 @@ class PreparedDataset:
             mapping = json.loads(mapping_path.read_text(encoding="utf-8"))["classes"]
             self.classes = "".join(row["character"] for row in mapping)
             chunks = [folder / CHUNK_NAME.format(int(f["file"][-2:])) for f in self.metadata["files"]]
+            if not chunks:
+                raise ValueError("no files")
             self.source = str(self.metadata["source"])
             splits = {name: [int(s) for s in self.metadata["splits"][name]] for name in SPLITS}
         except (ValueError, KeyError, TypeError) as error:

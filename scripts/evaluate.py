@@ -192,8 +192,10 @@ def measure(model: Model, samples: Samples, limit: int | None = None) -> tuple[d
     }, examples
 
 
-def default_output(model_path: Path) -> Path:
-    return model_path.with_name(f"{model_path.stem}_evaluation")
+def default_output(model_path: Path, images_dir: Path | None = None) -> Path:
+    """A folder beside the model; one for the dataset, one for each folder of images."""
+    of_images = f"_{images_dir.resolve().name}" if images_dir else ""
+    return model_path.with_name(f"{model_path.stem}_evaluation{of_images}")
 
 
 def evaluate_file(
@@ -213,7 +215,7 @@ def evaluate_file(
         samples = image_samples(images_dir)
     else:
         samples = dataset_samples(data_dir or Path("dataset"), split, model.facts["config"])
-    folder = output_dir or default_output(model_path)
+    folder = output_dir or default_output(model_path, images_dir)
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file: give a folder with --output-dir")
     folder.mkdir(parents=True, exist_ok=True)
@@ -247,7 +249,7 @@ def parse_arguments() -> argparse.Namespace:
 
 def main() -> None:
     arguments = parse_arguments()
-    folder = arguments.output_dir or default_output(arguments.model)
+    folder = arguments.output_dir or default_output(arguments.model, arguments.images)
     result = evaluate_file(
         arguments.model, arguments.data_dir, arguments.images, arguments.split or "test", folder, arguments.limit
     )

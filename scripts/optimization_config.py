@@ -2,6 +2,8 @@
 
 import argparse
 import dataclasses
+import shutil
+import textwrap
 import types
 import typing
 from dataclasses import dataclass
@@ -84,18 +86,31 @@ def own_options(config: OptimizationConfig) -> dict:
     return {name: value for name, value in dataclasses.asdict(config).items() if name not in shared}
 
 
+def _filled(description: str) -> str:
+    """A docstring for the terminal's width: its paragraphs filled, indented ones (commands) as they are."""
+    width = shutil.get_terminal_size().columns - 2
+    paragraphs = description.strip().split("\n\n")
+    return "\n\n".join(p if p.startswith(" ") else textwrap.fill(p, width) for p in paragraphs)
+
+
 def parse_config(config_class: type[OptimizationConfig], description: str, argv: list[str] | None = None):
     """An instance of config_class from the command line. Ends the program with exit code 2 for a wrong call."""
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        usage="%(prog)s [option ...]",
+        description=_filled(description),
+        formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, max_help_position=32),
+    )
     hints = typing.get_type_hints(config_class)
     for field in dataclasses.fields(config_class):
         kind = hints[field.name]
         if isinstance(kind, types.UnionType):
             kind = next(k for k in typing.get_args(kind) if k is not type(None))
-        flag, text = "--" + field.name.replace("_", "-"), field.metadata["help"]
+        flag, text = "--" + field.name.replace("_", "-"), field.metadata["help"].replace("%", "%%")
         if field.default is not None and kind is not bool:
             text += " (default %(default)s)"
-        if kind is bool:
+        if field.default is False:
+            parser.add_argument(flag, action="store_true", help=text)
+        elif kind is bool:
             parser.add_argument(flag, action=argparse.BooleanOptionalAction, default=field.default, help=text)
         else:
             metavar = None if field.metadata["choices"] else kind.__name__.upper()

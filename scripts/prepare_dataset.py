@@ -69,7 +69,7 @@ def make_chunk(path: Path, chunk: Path, skip_damaged: bool) -> dict:
     facts = {"file": path.name, "sha256": raw_hash, "mark": standin_mark(records)}
     if problem and not (skip_damaged and len(records)):
         raise InputError(problem)
-    kept = None if problem else finished_chunk(chunk, raw_hash)
+    kept = None if problem else finished_chunk(chunk, path.name, raw_hash)
     if kept and (skip_damaged or not kept["damaged"]):
         return facts | kept
     images = np.empty((len(records), CANVAS, CANVAS), np.uint8)
@@ -117,14 +117,15 @@ def records_missing(problem: str | None, records: np.ndarray) -> int:
     return max(0, SETS_PER_FILE * records_per_set() - len(records)) if problem else 0
 
 
-def finished_chunk(chunk: Path, raw_hash: str) -> dict | None:
+def finished_chunk(chunk: Path, raw_name: str, raw_hash: str) -> dict | None:
     """What a chunk says of the raw file that it was made from, if that is this very file; None if it has to be made."""
     try:
         with np.load(chunk, allow_pickle=False) as arrays:
             source = json.loads(str(arrays["source"]))
     except (OSError, EOFError, KeyError, ValueError, TypeError, zipfile.BadZipFile):
         return None
-    return source if source.pop("contract", None) == CONTRACT_VERSION and source.get("sha256") == raw_hash else None
+    same = (source.pop("contract", None), source.get("file"), source.get("sha256"))
+    return source if same == (CONTRACT_VERSION, raw_name, raw_hash) else None
 
 
 def check_one_source(files: list[dict], paths: list[Path]) -> str:

@@ -18,7 +18,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as onnxruntime_errors
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from command_line import InputError, run
-from normalization import normalize
+from normalization import CANVAS, normalize
 
 DEFAULT_MODELS = (Path("models/kanji_model.onnx"), Path("models/quickstart/kanji_model.onnx"))
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".pgm", ".ppm"}
@@ -93,7 +93,8 @@ class Recognizer:
         self.facts = self.session.get_modelmeta().custom_metadata_map
         self.classes = self.facts.get("classes", "")
         inputs, outputs = self.session.get_inputs(), self.session.get_outputs()
-        if not self.classes or [i.name for i in inputs] != ["input_image"] or outputs[0].name != "logits":
+        named = [i.name for i in inputs] == ["input_image"] and outputs[0].name == "logits"
+        if not self.classes or not named or inputs[0].shape[1:] != [1, CANVAS, CANVAS]:
             raise InputError(f"{path} is not a model of this toolkit: it does not name its classes and its input_image")
 
     def logits(self, images: np.ndarray) -> np.ndarray:

@@ -1,0 +1,128 @@
+"""command_line.py and atomic_file.py: how scripts end, and files that are whole or not there."""
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+
+import pytest
+
+import atomic_file
+import command_line
+from command_line import InputError, run
+
+SCRIPTS = Path(command_line.__file__).parent
+
+
+def ends(error: BaseException) -> None:
+    def main() -> None:
+        raise error
+
+    run(main)
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (InputError("no such split"), 2, "error: no such split\n"),
+        (FileNotFoundError("x is missing: make it"), 2, "error: x is missing: make it\n"),
+        (FileNotFoundError(errno.ENOENT, "No such file or directory", "x"), 2, "error: x: No such file or directory\n"),
+        (FileExistsError(errno.EEXIST, "File exists", "x"), 2, "error: x: File exists\n"),
+        (NotADirectoryError(errno.ENOTDIR, "Not a directory", "x/y"), 2, "error: x/y: Not a directory\n"),
+        (IsADirectoryError(errno.EISDIR, "Is a directory", "x"), 2, "error: x: Is a directory\n"),
+        (PermissionError(errno.EACCES, "Permission denied", "x"), 1, "error: x: Permission denied\n"),
+        (OSError(errno.ENOSPC, "No space left on device"), 1, "error: No space left on device\n"),
+        (OSError("x cannot be written"), 1, "error: x cannot be written\n"),
+        (MemoryError(), 1, "error: not enough memory\n"),
+        (MemoryError("9 GiB"), 1, "error: not enough memory (9 GiB)\n"),
+        (FloatingPointError("the loss became nan"), 1, "error: the loss became nan\n"),
+        (BrokenProcessPool("a process ended suddenly"), 1, "error: a process ended suddenly\n"),
+        (KeyboardInterrupt(), 130, ""),
+    ],
+)
+def test_what_a_user_can_cause_ends_with_one_line(error, code, line, capsys):
+    with pytest.raises(SystemExit) as ended:
+        ends(error)
+    assert ended.value.code == code
+    assert capsys.readouterr() == ("", line)
+
+
+@pytest.mark.parametrize("error", [ValueError("shape"), RuntimeError("bug"), KeyError("x"), AssertionError()])
+def test_a_fault_of_the_program_is_not_hidden(error):
+    with pytest.raises(type(error)):
+        ends(error)
+
+
+def test_a_main_that_ends_well_returns():
+    called = []
+    assert run(lambda: called.append(1)) is None
+    assert called == [1]
+
+
+def script(lines: str, **options) -> subprocess.Popen:
+    code = f"import sys\nsys.path.insert(0, {str(SCRIPTS)!r})\nimport command_line\n{lines}"
+    return subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True, **options)
+
+
+def test_a_reader_that_goes_away_gets_no_traceback():
+    """As in `python scripts/… | head -1`."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    process = script("command_line.run(lambda: print('a line'))", stdout=writing)
+    os.close(writing)
+    _, error = process.communicate(timeout=60)
+    assert error == ""
+    assert process.returncode != 0
+
+
+def test_ctrl_c_ends_worker_processes_without_a_word():
+    lines = """
+from concurrent.futures import ProcessPoolExecutor
+import time
+def main():
+    with ProcessPoolExecutor(2, initializer=command_line.end_quietly_on_interrupt) as pool:
+        idle = pool.submit(int).result()
+        jobs = [pool.submit(time.sleep, 0) for _ in range(8)] + [pool.submit(time.sleep, 60)]
+        [job.result() for job in jobs[:8]]
+        print('ready', flush=True)
+        jobs[8].result()
+command_line.run(main)
+"""
+    process = script(lines, stdout=subprocess.PIPE, start_new_session=True)
+    assert process.stdout.readline() == "ready\n"
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the script and its processes
+    printed, error = process.communicate(timeout=30)
+    assert (process.returncode, printed, error) == (130, "", "")
+
+
+def test_a_file_appears_whole_and_alone(tmp_path):
+    path = tmp_path / "new" / "folder" / "file.txt"
+    with atomic_file.atomic_write(path) as temporary:
+        assert temporary.parent == path.parent
+        temporary.write_text("whole")
+        assert not path.exists()
+    assert path.read_text() == "whole"
+    assert list(path.parent.iterdir()) == [path]
+    atomic_file.write_text(path, "漢字\n")
+    assert path.read_bytes() == "漢字\n".encode()
+
+
+@pytest.mark.parametrize("error", [ValueError("fault"), KeyboardInterrupt(), SystemExit(1)])
+def test_a_file_that_fails_half_way_leaves_the_old_one(error, tmp_path):
+    path = tmp_path / "file.txt"
+    path.write_text("old")
+    with pytest.raises(type(error)), atomic_file.atomic_write(path) as temporary:
+        temporary.write_text("half")
+        raise error
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_block_that_writes_nothing_is_a_failure(tmp_path):
+    path = tmp_path / "file.txt"
+    with pytest.raises(FileNotFoundError), atomic_file.atomic_write(path):
+        pass
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,189 @@
+"""etl9g_dataset.py: rows from memory-mapped chunks, splits that part writers, and what a damaged dataset is told."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from command_line import InputError
+from etl9g_dataset import CHUNK_NAME, MAPPING_FILE, METADATA_FILE, SPLITS, PreparedDataset, split_sets
+
+CLASSES = "あいう亜腕"
+
+
+@pytest.fixture(scope="module")
+def ten_sets(tiny_dataset) -> Path:
+    return tiny_dataset(CLASSES, sets=10, samples_per_set=2)
+
+
+@pytest.fixture
+def folder(ten_sets, tmp_path) -> Path:
+    """A dataset of ten sets in three chunks, for the test alone."""
+    return shutil.copytree(ten_sets, tmp_path / "dataset")
+
+
+def rewrite(path: Path, compressed: bool = False, **arrays: np.ndarray) -> None:
+    """A chunk with some of its arrays replaced."""
+    with np.load(path) as old:
+        content = {name: old[name] for name in old.files} | arrays
+    (np.savez_compressed if compressed else np.savez)(path, **content)
+
+
+def test_images_come_from_the_right_rows_of_every_chunk(folder):
+    chunks = [np.load(folder / CHUNK_NAME.format(number)) for number in (1, 2, 3)]
+    everything = np.concatenate([chunk["images"] for chunk in chunks])
+    dataset = PreparedDataset(folder)
+    assert dataset.classes == CLASSES
+    assert dataset.labels.tolist() == np.concatenate([chunk["labels"] for chunk in chunks]).tolist()
+    assert len(everything) == len(dataset.labels) == 100
+    positions = np.array([99, 0, 39, 40, 79, 80, 40, 5])  # out of order, twice, and the ends of the chunks
+    images = dataset.images(positions)
+    assert images.shape == (8, 1, 64, 64)
+    assert images.dtype == torch.uint8
+    assert np.array_equal(images[:, 0].numpy(), everything[positions])
+    assert dataset.images(np.array([], np.int64)).shape == (0, 1, 64, 64)
+
+
+def test_images_are_mapped_and_not_read(folder):
+    dataset = PreparedDataset(folder)
+    with (folder / CHUNK_NAME.format(1)).open("rb+") as file:  # what is written later is seen: nothing was copied
+        content = file.read()
+        at = content.index(dataset.images(np.array([0])).numpy().tobytes())
+        file.seek(at)
+        file.write(bytes([123]) * 4096)
+    assert (dataset.images(np.array([0])) == 123).all()
+
+
+def test_splits_by_writer_share_no_set_and_lose_nothing(folder):
+    dataset = PreparedDataset(folder)
+    sets = {name: set(dataset.sets[dataset.splits[name].positions].tolist()) for name in SPLITS}
+    assert sets["train"] | sets["validation"] | sets["test"] == set(range(10))
+    assert sum(map(len, sets.values())) == 10
+    assert all(sets.values())
+    recorded = json.loads((folder / METADATA_FILE).read_text(encoding="utf-8"))["splits"]
+    for name in SPLITS:
+        split = dataset.splits[name]
+        assert sets[name] == set(recorded[name])
+        assert split.labels.dtype == torch.int64
+        assert split.labels.tolist() == dataset.labels[split.positions].tolist()
+        assert set(split.labels.tolist()) == set(range(5))  # every class on every side
+
+
+def test_a_random_split_takes_a_tenth_and_a_twentieth(folder):
+    dataset = PreparedDataset(folder, "random", seed=1)
+    parts = [dataset.splits[name].positions.tolist() for name in SPLITS]
+    assert [len(part) for part in parts] == [85, 5, 10]
+    assert sorted(position for part in parts for position in part) == list(range(100))
+    again = PreparedDataset(folder, "random", seed=1)
+    other = PreparedDataset(folder, "random", seed=2)
+    assert [again.splits[name].positions.tolist() for name in SPLITS] == parts
+    assert [other.splits[name].positions.tolist() for name in SPLITS] != parts
+    writers = [set(dataset.sets[part].tolist()) for part in parts]
+    assert writers[0] & writers[2]  # this is what a split by writer avoids
+
+
+@pytest.mark.parametrize(("count", "validation", "test"), [(3, 1, 1), (4, 1, 1), (19, 1, 1), (20, 1, 2), (200, 10, 20)])
+def test_split_sets(count, validation, test):
+    sets = list(range(count))
+    splits = split_sets(sets)
+    assert (len(splits["validation"]), len(splits["test"])) == (validation, test)
+    assert len(splits["train"]) == count - validation - test
+    assert sorted(splits["train"] + splits["validation"] + splits["test"]) == sets
+
+
+def test_no_split_is_ever_empty_or_shared():
+    for count in range(3, 201):
+        sets = [4 * i for i in range(count)]  # numbers may have gaps
+        splits = split_sets(sets)
+        assert all(splits.values())
+        assert sorted(splits["train"] + splits["validation"] + splits["test"]) == sets
+
+
+@pytest.mark.parametrize("count", [0, 1, 2])
+def test_one_or_two_sets_cannot_be_split(count, tiny_dataset):
+    assert split_sets(list(range(count))) == {"train": list(range(count)), "validation": [], "test": []}
+    if count:
+        folder = tiny_dataset(sets=count)
+        with pytest.raises(InputError, match=r"too few data sets to split by writer .* --split random"):
+            PreparedDataset(folder)
+        assert len(PreparedDataset(folder, "random").splits["train"])
+
+
+def test_labels_that_the_mapping_does_not_have(folder):
+    path = folder / CHUNK_NAME.format(2)
+    for wrong in (5, -1):
+        labels = np.load(path)["labels"].copy()
+        labels[7] = wrong
+        rewrite(path, labels=labels)
+        with pytest.raises(InputError, match=f"the labels and {MAPPING_FILE} disagree"):
+            PreparedDataset(folder)
+
+
+def test_a_compressed_chunk(folder):
+    path = folder / CHUNK_NAME.format(1)
+    rewrite(path, compressed=True)
+    with pytest.raises(InputError, match=r"chunk_01.npz is compressed: make it again"):
+        PreparedDataset(folder)
+
+
+def test_a_chunk_cut_off_anywhere(folder):
+    path = folder / CHUNK_NAME.format(3)
+    content = path.read_bytes()
+    for length in (0, 10, 100, len(content) // 2, len(content) - 30, len(content) - 1):
+        path.write_bytes(content[:length])
+        with pytest.raises(InputError, match=r"chunk_03.npz is damaged.*run scripts/prepare_dataset.py again"):
+            PreparedDataset(folder)
+
+
+def test_chunks_whose_arrays_do_not_fit_together(folder):
+    path = folder / CHUNK_NAME.format(1)
+    whole = path.read_bytes()
+    for arrays in (
+        {"images": np.zeros((40, 32, 32), np.uint8)},
+        {"images": np.zeros((39, 64, 64), np.uint8)},
+        {"sets": np.zeros(41, np.int16)},
+        {"labels": np.array([{}] * 40, object)},
+    ):
+        path.write_bytes(whole)
+        rewrite(path, **arrays)
+        with pytest.raises(InputError, match=r"chunk_01.npz is damaged"):
+            PreparedDataset(folder)
+
+
+def test_a_chunk_without_one_of_the_arrays(folder):
+    np.savez(folder / CHUNK_NAME.format(1), images=np.zeros((40, 64, 64), np.uint8))
+    with pytest.raises(InputError, match=r"chunk_01.npz is damaged"):
+        PreparedDataset(folder)
+
+
+def test_a_missing_chunk(folder):
+    (folder / CHUNK_NAME.format(2)).unlink()
+    with pytest.raises(FileNotFoundError, match=r"chunk_02.npz is missing: run scripts/prepare_dataset.py"):
+        PreparedDataset(folder)
+
+
+@pytest.mark.parametrize("name", [MAPPING_FILE, METADATA_FILE])
+def test_a_folder_without_its_json(name, folder, tmp_path):
+    (folder / name).unlink()
+    for place in (folder, tmp_path / "nowhere"):
+        with pytest.raises(FileNotFoundError, match=r"is not a prepared dataset: run scripts/prepare_dataset.py"):
+            PreparedDataset(place)
+
+
+@pytest.mark.parametrize("name", [MAPPING_FILE, METADATA_FILE])
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b"null", b"\xff\xfe", b'{"classes": 3, "files": 3}'])
+def test_json_that_is_damaged(name, content, folder):
+    (folder / name).write_bytes(content)
+    with pytest.raises(InputError, match=r"is damaged .*: prepare it again"):
+        PreparedDataset(folder)
+
+
+@pytest.mark.parametrize("change", [{"files": []}, {"files": [{"file": "x"}]}, {"splits": {}}, {"splits": None}])
+def test_metadata_that_makes_no_sense(change, folder):
+    metadata = json.loads((folder / METADATA_FILE).read_text(encoding="utf-8"))
+    (folder / METADATA_FILE).write_text(json.dumps(metadata | change), encoding="utf-8")
+    with pytest.raises(InputError, match=r"is damaged .*: prepare it again"):
+        PreparedDataset(folder)

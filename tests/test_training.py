@@ -1,0 +1,225 @@
+"""The engine: it learns, it averages, and a run that was killed ends like one that was not."""
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import torch
+
+import checkpoints
+import training
+from train_etl9g_model import ARCHITECTURE, CNN, CNNConfig
+
+SCRIPT = Path(training.__file__).with_name("train_etl9g_model.py")
+TINY = {"width": 0.25, "embedding": 16, "device": "cpu", "precision": "fp32"}
+TINY_FLAGS = ["--width", "0.25", "--embedding", "16", "--device", "cpu", "--precision", "fp32"]
+
+
+def config(data: Path, models: Path, **changes) -> CNNConfig:
+    return CNNConfig(**(TINY | {"data_dir": str(data), "model_dir": str(models), "batch_size": 8} | changes))
+
+
+def start(cwd: Path, *flags: object) -> subprocess.Popen:
+    command = [sys.executable, SCRIPT, *TINY_FLAGS, *map(str, flags)]
+    return subprocess.Popen(command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def finish(process: subprocess.Popen) -> tuple[int, str, str]:
+    out, err = process.communicate(timeout=120)
+    return process.returncode, out, err
+
+
+def weights(models: Path) -> dict[str, torch.Tensor]:
+    last = checkpoints.existing(models / "checkpoints" / "cnn")[-1]
+    content = checkpoints.load(last)
+    return content["model"] | {f"ema.{k}": v for k, v in content["ema"].items()}
+
+
+def assert_identical(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
+    assert a.keys() == b.keys()
+    for name, value in a.items():
+        assert torch.equal(value, b[name]), name
+
+
+def test_the_learning_rate_rises_and_falls():
+    settings = CNNConfig(warmup=0.1, final_learning_rate=0.01)
+    factors = [training.learning_rate_factor(step, 100, settings) for step in range(100)]
+    assert factors[:10] == pytest.approx([0.1 * k for k in range(1, 11)])
+    middle = 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * 0.5))
+    assert factors[55] == pytest.approx(middle)
+    assert training.learning_rate_factor(100, 100, settings) == pytest.approx(0.01)
+    assert all(a >= b for a, b in pairwise(factors[9:]))
+
+
+def test_the_average_follows_by_hand():
+    model = torch.nn.Linear(1, 1, bias=False)
+    averaged = training.average_weights(model, 0.9)
+    expected = None
+    for k, value in enumerate((1.0, 3.0, -2.0, 5.0)):
+        with torch.no_grad():
+            model.weight.fill_(value)
+        averaged.update_parameters(model)
+        decay = min(0.9, (1 + k) / (10 + k))
+        expected = value if expected is None else decay * expected + (1 - decay) * value
+        assert averaged.module.weight.item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_every_parameter_gets_a_gradient():
+    model = CNN(CNNConfig(width=0.25, embedding=16), "あいう亜腕")
+    loss = training.cross_entropy(model(torch.rand(8, 1, 64, 64)), torch.arange(8) % 5, CNNConfig())
+    loss.backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.abs().sum() > 0, name
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_it_learns(tiny_dataset, tmp_path, optimizer):
+    data = tiny_dataset(samples_per_set=8)
+    settings = config(data, tmp_path, epochs=12, optimizer=optimizer, ema_decay=0.9, augmentation=0.3)
+    metrics = training.fit(ARCHITECTURE, settings)
+    assert metrics["validation_top1"] > 90
+    model, facts = checkpoints.load_trained(tmp_path / "best_kanji_model.pth")
+    assert facts["classes"] == "あいう亜腕"
+    assert facts["script"] == "train_etl9g_model"
+    assert facts["best"] > 90
+    lines = (tmp_path / "cnn" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["epoch"] for line in lines] == list(range(1, 13))
+    assert len(checkpoints.existing(tmp_path / "checkpoints" / "cnn")) == settings.keep_last_n
+    assert sum(p.numel() for p in model.parameters()) > 0
+
+
+def test_evaluation_counts_right(tiny_dataset, tmp_path):
+    run = training.Run(
+        ARCHITECTURE, config(tiny_dataset(), tmp_path), dataset := training.PreparedDataset(tiny_dataset())
+    )
+
+    class Always(torch.nn.Module):
+        def forward(self, images):
+            return torch.tensor([0.0, 3, 1, 2, 0]).repeat(len(images), 1)
+
+    batches = training.Batches(dataset, "test", run.device)
+    scores = training.evaluate(Always(), batches, run.config)
+    assert scores["top1"] == pytest.approx(20)  # one class of five
+    assert scores["top5"] == pytest.approx(100)
+    logits = torch.tensor([0.0, 3, 1, 2, 0])
+    assert scores["loss"] == pytest.approx(float(-torch.log_softmax(logits, 0).mean()), rel=1e-5)
+
+
+def test_hiragana_are_shown_more_often(tiny_dataset, tmp_path):
+    data = tiny_dataset()  # three hiragana, two kanji
+    run = training.Run(ARCHITECTURE, config(data, tmp_path, hiragana_repeats=3), training.PreparedDataset(data))
+    shown = torch.bincount(run.training.labels[run.rows])
+    assert shown.tolist() == [3 * shown[3], 3 * shown[3], 3 * shown[3], shown[3], shown[3]]
+
+
+def test_killed_and_resumed_equals_uninterrupted(tiny_dataset, tmp_path):
+    """kill -9 at a random place in the middle of an epoch; every step of the resumed run must draw the same numbers."""
+    data = tiny_dataset(samples_per_set=12)
+    flags = ["--data-dir", data, "--epochs", 6, "--batch-size", 4, "--dropout", 0.2, "--checkpoint-minutes", 1e-9]
+    code, _, err = finish(start(tmp_path, *flags, "--model-dir", "whole"))
+    assert code == 0, err
+    process = start(tmp_path, *flags, "--model-dir", "killed")
+    folder = tmp_path / "killed" / "checkpoints" / "cnn"
+    while process.poll() is None and not (folder / "checkpoint_epoch_003.pt").exists():
+        time.sleep(0.005)
+    os.kill(process.pid, signal.SIGKILL)
+    assert finish(process)[0] == -signal.SIGKILL
+    left = checkpoints.load(checkpoints.existing(folder)[-1])
+    assert left["epoch"] < 6
+    code, out, err = finish(start(tmp_path, *flags, "--model-dir", "killed", "--resume-from", "auto"))
+    assert code == 0, err
+    assert "resumed from" in out
+    assert_identical(weights(tmp_path / "whole"), weights(tmp_path / "killed"))
+    lines = (tmp_path / "killed" / "cnn" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["epoch"] for line in lines] == [1, 2, 3, 4, 5, 6]
+    assert not list(tmp_path.rglob("*.part"))
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_asked_to_stop_it_leaves_a_checkpoint(tiny_dataset, tmp_path, number, code):
+    data = tiny_dataset(samples_per_set=12)
+    flags = ["--data-dir", data, "--epochs", 4, "--batch-size", 4]
+    assert finish(start(tmp_path, *flags, "--model-dir", "whole"))[0] == 0
+    process = start(tmp_path, *flags, "--model-dir", "stopped")
+    while process.poll() is None and not (tmp_path / "stopped" / "checkpoints" / "cnn").exists():
+        time.sleep(0.005)
+    process.send_signal(number)
+    returned, out, err = finish(process)
+    assert returned == code, err
+    assert "--resume-from" in out
+    assert "Traceback" not in err
+    assert finish(start(tmp_path, *flags, "--model-dir", "stopped", "--resume-from", "auto"))[0] == 0
+    assert_identical(weights(tmp_path / "whole"), weights(tmp_path / "stopped"))
+
+
+def test_wrong_calls_end_with_one_line(tiny_dataset, tmp_path):
+    data = tiny_dataset()
+    flags = ["--data-dir", data, "--epochs", 1, "--batch-size", 8]
+    assert finish(start(tmp_path, *flags))[0] == 0
+    checkpoint = tmp_path / "models" / "checkpoints" / "cnn" / "checkpoint_epoch_001.pt"
+    foreign = tmp_path / "foreign" / checkpoint.name
+    foreign.parent.mkdir()
+    checkpoints.save(foreign, checkpoints.load(checkpoint) | {"script": "train_vit"})
+    (tmp_path / "text.pt").write_text("no checkpoint")
+    resume = [*flags, "--model-dir", "other", "--resume-from"]
+    calls = [
+        (["--data-dir", "nothing"], "run scripts/prepare_dataset.py"),
+        (flags, "--resume-from auto"),  # an earlier run lies there
+        ([*resume, "missing.pt"], "missing.pt is missing"),
+        ([*resume, "text.pt"], "is not a checkpoint"),
+        ([*resume, foreign], "train_vit"),
+        ([*flags, "--checkpoint-dir", foreign.parent], "train_vit"),
+        ([*resume, tmp_path / "models" / "best_kanji_model.pth"], "--init-from"),
+        ([*flags, "--model-dir", "other", "--batch-size", 4, "--resume-from", checkpoint], "--batch-size"),
+        ([*flags, "--device", "nonsense"], "--device nonsense"),
+        ([*flags, "--epochs", 0], "--epochs"),
+    ]
+    running = [(start(tmp_path, *call), words) for call, words in calls]
+    for process, words in running:
+        code, _, err = finish(process)
+        assert code == 2, err
+        assert words in err.splitlines()[-1]
+        assert "Traceback" not in err
+
+
+def test_beginning_anew_replaces_the_earlier_run(tiny_dataset, tmp_path):
+    data = tiny_dataset()
+    training.fit(ARCHITECTURE, config(data, tmp_path, epochs=3))
+    training.fit(ARCHITECTURE, config(data, tmp_path, epochs=1, overwrite=True))
+    assert [p.name for p in checkpoints.existing(tmp_path / "checkpoints" / "cnn")] == ["checkpoint_epoch_001.pt"]
+
+
+def test_going_on_for_more_epochs(tiny_dataset, tmp_path):
+    data = tiny_dataset()
+    training.fit(ARCHITECTURE, config(data, tmp_path, epochs=2))
+    metrics = training.fit(ARCHITECTURE, config(data, tmp_path, epochs=3, resume_from="auto"))
+    assert metrics["epoch"] == 3
+    assert metrics["learning_rate"] < 1e-3  # the cosine ends where the new --epochs ends
+
+
+def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_best(tiny_dataset, tmp_path):
+    data = tiny_dataset()
+    flags = ["--data-dir", data, "--batch-size", 8, "--model-dir", "models"]
+    assert finish(start(tmp_path, *flags, "--epochs", 1))[0] == 0
+    best = tmp_path / "models" / "best_kanji_model.pth"
+    before = best.read_bytes()
+    code, _, err = finish(start(tmp_path, *flags, "--epochs", 3, "--learning-rate", 1e30, "--overwrite"))
+    assert code == 1
+    assert err.splitlines()[-1].startswith("error: the loss became")
+    assert best.read_bytes() == before
+
+
+def test_starting_from_another_run(tiny_dataset, tmp_path):
+    training.fit(ARCHITECTURE, config(tiny_dataset(), tmp_path / "first", epochs=8, ema_decay=0.9))
+    best = tmp_path / "first" / "best_kanji_model.pth"
+    again = training.fit(ARCHITECTURE, config(tiny_dataset(seed=1), tmp_path / "second", epochs=1, init_from=str(best)))
+    scratch = training.fit(ARCHITECTURE, config(tiny_dataset(seed=1), tmp_path / "third", epochs=1))
+    assert again["train_loss"] < scratch["train_loss"]
