@@ -1,4 +1,4 @@
-"""The input contract: how any picture of a character becomes what every model reads, float32 (1, 64, 64), ink 1, paper 0.
+"""The input contract: any picture of a character to what every model reads, float32 (1, 64, 64), ink 1 on paper 0.
 
 prepare_dataset.py, evaluate.py, recognize.py and the exports all go through here. Only dense array operations are used
 (box sums, projections, products with resampling matrices), so that the same steps can be written into an ONNX graph.
@@ -11,9 +11,12 @@ CONTENT = 52  # longer side of the ink on it, which leaves a margin of 6
 CONTRACT = "64x64 float32, ink 1 on paper 0, ink cropped, longer side 52, centred"
 WORKING_SIDE = 256  # larger pictures are first shrunk to this longer side
 PAPER_GRID = 64  # the paper's brightness is estimated on this many cells each way
-INK = 0.3  # a pixel counts as ink from this darkness on
+INK = 0.44  # a pixel counts as ink from this darkness on
 FLOOR = 0.2  # darkness, relative to the ink's, that still counts as paper
 SOLID = 0.8  # the mean darkness that ink is stretched to, weighted by itself
+REST = 2 / 3  # the share of the ink that has to stay when fragments along the edges are dropped
+NOISE = 3.5  # differences from the paper below this many times those between neighbouring pixels are noise
+BLOCK = 16  # frames normalised at once, few enough for the processor's cache
 
 
 def resampling_matrix(start: np.ndarray, scale: np.ndarray, size_in: int, size_out: int) -> np.ndarray:
@@ -22,11 +25,13 @@ def resampling_matrix(start: np.ndarray, scale: np.ndarray, size_in: int, size_o
     A triangle of one output pixel's half-width (antialiased when shrinking, linear when enlarging); what lies outside
     the picture is paper, 0.
     """
-    radius = np.maximum(1, 1 / scale)[:, None, None]
+    radius = np.maximum(1, 1 / scale)[:, None]
     centre = start[:, None] + (np.arange(size_out) + 0.5) / scale[:, None]
-    distance = np.abs(np.arange(size_in) + 0.5 - centre[:, :, None])
-    weights = np.maximum(0, 1 - distance / radius)
-    return (weights / np.maximum(weights.sum(axis=2, keepdims=True), 0.5 * radius)).astype(np.float32)
+    pixel = (np.arange(size_in) + 0.5) / radius
+    weights = pixel.astype(np.float32)[:, None] - (centre / radius).astype(np.float32)[:, :, None]
+    weights = np.maximum(1 - np.abs(weights, out=weights), 0, out=weights)
+    weights /= np.maximum(weights.sum(axis=2), 0.5 * radius).astype(np.float32)[:, :, None]
+    return weights
 
 
 def shrink(image: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -36,62 +41,77 @@ def shrink(image: np.ndarray, height: int, width: int) -> np.ndarray:
     return rows @ image @ columns.T
 
 
-def stretch(ink: np.ndarray) -> np.ndarray:
-    """Darkness (n, H, W) scaled per picture so that its self-weighted mean is SOLID, clipped to [0, 1]."""
-    weight = ink.sum(axis=(1, 2))
-    mean = np.square(ink).sum(axis=(1, 2)) / np.maximum(weight, 1e-6)
-    return np.minimum(ink * (SOLID / np.maximum(mean, 1e-6))[:, None, None], 1)
+def solid_level(ink: np.ndarray) -> np.ndarray:
+    """The darkness (n, 1, 1) that counts as solid ink: 1 / SOLID of each picture's mean, weighted by itself."""
+    flat = ink.reshape(len(ink), -1)
+    mean = np.einsum("np,np->n", flat, flat) / np.maximum(flat.sum(axis=1), 1e-6)
+    return np.maximum(mean / SOLID, 1e-6)[:, None, None]
+
+
+def _count(mask: np.ndarray) -> np.ndarray:
+    """How many pixels (n,) of each picture are set."""
+    return np.array([np.count_nonzero(picture) for picture in mask])
 
 
 def _box_sum(mask: np.ndarray, reach: int) -> np.ndarray:
-    """Sums over windows of 2 reach + 1 pixels each way, (n, H, W) bool to int32."""
-    padded = np.pad(mask, ((0, 0), (reach + 1, reach), (reach + 1, reach)))
-    total = padded.cumsum(axis=1, dtype=np.int32).cumsum(axis=2, dtype=np.int32)
+    """Sums over windows of 2 reach + 1 pixels each way, (n, H, W) bool to unsigned integers just large enough."""
+    n, height, width = mask.shape
     window = 2 * reach + 1
-    rows = total[:, window:] - total[:, :-window]
-    return rows[:, :, window:] - rows[:, :, :-window]
+    padded = np.zeros((n, height + 2 * reach, width + 2 * reach), np.min_scalar_type(window**2))
+    padded[:, reach:-reach, reach:-reach] = mask
+    rows = sum(padded[:, i : i + height] for i in range(window))
+    return sum(rows[:, :, i : i + width] for i in range(window))
 
 
 def _without_specks(mask: np.ndarray) -> np.ndarray:
-    """The mask (n, H, W) without specks much smaller than the pen: too little ink around them for even a stroke's end."""
-    area = mask.sum(axis=(1, 2))
-    steps = (mask[:, 1:] != mask[:, :-1]).sum(axis=(1, 2)) + (mask[:, :, 1:] != mask[:, :, :-1]).sum(axis=(1, 2))
-    pen_width = 2.5 * area / np.maximum(steps, 1)  # a long stroke has an edge on both sides
+    """The mask (n, H, W) without specks much smaller than the pen: less ink around them than around a stroke's end."""
+    steps = _count(mask[:, 1:] != mask[:, :-1]) + _count(mask[:, :, 1:] != mask[:, :, :-1])
+    pen_width = 2.5 * _count(mask) / np.maximum(steps, 1)  # a long stroke has an edge on both sides
     reach = max(2, round(0.035 * max(mask.shape[1:])))
-    return mask & (_box_sum(mask, reach) > np.minimum(0.5 * pen_width**2 + 1, reach * pen_width * 0.5)[:, None, None])
+    least = np.minimum(0.5 * pen_width**2 + 1, reach * pen_width * 0.5).astype(np.int32)
+    sums = _box_sum(mask, reach)
+    return mask & (sums > least[:, None, None].astype(sums.dtype))
 
 
-def _cut(has_ink: np.ndarray) -> np.ndarray:
-    """How many lines (n,) at the start of a profile (n, L) hold nothing but a fragment with a gap behind it."""
+def _fragment_end(has_ink: np.ndarray, at_edge: np.ndarray) -> np.ndarray:
+    """Where (n,) in a profile (n, L) the gap behind a fragment begins, 0 without one; some of it must be `at_edge`."""
     length = has_ink.shape[1]
     band, gap = round(0.12 * length), max(2, round(0.025 * length))
     empty = ~np.lib.stride_tricks.sliding_window_view(has_ink[:, : band + gap], gap, axis=1).any(axis=2)
-    ink_before = has_ink[:, : empty.shape[1]].cumsum(axis=1) > 0
-    starts = empty & ink_before
-    last = empty.shape[1] - 1 - starts[:, ::-1].argmax(axis=1)
-    return np.where(starts.any(axis=1), last, 0)
+    behind = empty & ((has_ink & at_edge)[:, : empty.shape[1]].cumsum(axis=1) > 0)
+    return np.where(behind.any(axis=1), empty.shape[1] - 1 - behind[:, ::-1].argmax(axis=1), 0)
+
+
+def _between_fragments(has_ink: np.ndarray, at_edge: np.ndarray) -> np.ndarray:
+    """Which lines (n, L) lie between the fragments at either end of a profile (n, L)."""
+    line = np.arange(has_ink.shape[1])
+    start = _fragment_end(has_ink, at_edge)
+    end = has_ink.shape[1] - _fragment_end(has_ink[:, ::-1], at_edge[:, ::-1])
+    return (line >= start[:, None]) & (line < end[:, None])
 
 
 def _without_edge_fragments(mask: np.ndarray) -> np.ndarray:
-    """The mask without printed frame lines, neighbours' slivers and dirt along the edges.
+    """The mask (n, H, W) without printed frame lines, neighbours' slivers and dirt along the edges.
 
-    Such a fragment lies in the outer 12 % and a gap parts it from the rest; it goes only if the rest then keeps clear
-    of every edge, so that a tightly cropped character loses nothing.
+    Such a fragment reaches an edge, lies in the outer 12 % and a gap parts it from the rest. It goes only if the rest
+    is most of the ink and keeps clear of every edge, so that a tightly cropped character loses nothing.
     """
-    n, height, width = mask.shape
-    y, x = np.arange(height), np.arange(width)
-    rows = mask[:, :, round(0.12 * width) : round(0.88 * width)].any(axis=2)
-    columns = mask[:, round(0.12 * height) : round(0.88 * height)].any(axis=1)
-    top, bottom = _cut(rows), height - _cut(rows[:, ::-1])
-    left, right = _cut(columns), width - _cut(columns[:, ::-1])
-    keep_rows = (y >= top[:, None]) & (y < bottom[:, None])
-    keep_columns = (x >= left[:, None]) & (x < right[:, None])
-    rest = mask & keep_rows[:, :, None] & keep_columns[:, None, :]
-    (y0, y1), (x0, x1) = ink_span(rest.any(axis=2)), ink_span(rest.any(axis=1))
-    margin_y, margin_x = round(0.03 * height), round(0.03 * width)
-    clear = (y0 >= margin_y) & (y1 <= height - margin_y) & (x0 >= margin_x) & (x1 <= width - margin_x) & (y1 > y0)
-    enough = 2 * rest.sum(axis=(1, 2)) > mask.sum(axis=(1, 2))
-    return np.where((clear & enough)[:, None, None], rest, mask)
+    height, width = mask.shape[1:]
+    margin = max(1, round(0.04 * max(height, width)))
+    edge = np.ones((height, width), bool)
+    edge[margin:-margin, margin:-margin] = False
+    some = np.flatnonzero((mask & edge).any(axis=(1, 2)))
+    if not len(some):
+        return mask
+    whole = mask[some]
+    # Left and right, as seen between the bands at top and bottom; then top and bottom by what that leaves.
+    columns = whole[:, round(0.12 * height) : round(0.88 * height)].any(axis=1)
+    rest = whole & _between_fragments(columns, (whole & edge).any(axis=1))[:, None]
+    rest &= _between_fragments(rest.any(axis=2), (rest & edge).any(axis=2))[:, :, None]
+    good = ~(rest & edge).any(axis=(1, 2)) & (_count(rest) > REST * _count(whole))
+    mask = mask.copy()
+    mask[some[good]] = rest[good]
+    return mask
 
 
 def ink_span(profile: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -101,55 +121,79 @@ def ink_span(profile: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return first, np.where(some, profile.shape[1] - profile[:, ::-1].argmax(axis=1), 0)
 
 
+def _axis(low: np.ndarray, high: np.ndarray, scale: np.ndarray, size: int) -> tuple[slice, np.ndarray]:
+    """The part of one axis that any picture's ink box needs, and the matrix (n, 64, part) that places it."""
+    reach = 2 + int(2 * max(1, 1 / scale.min())) + 1
+    start, stop = max(0, low.min() - reach), min(size, high.max() + reach)
+    weights = resampling_matrix((low + high) / 2 - CANVAS / 2 / scale - start, scale, stop - start, CANVAS)
+    pixel = np.arange(start, stop)
+    weights *= ((pixel >= low[:, None] - 2) & (pixel < high[:, None] + 2) & (high > low)[:, None])[:, None]
+    return slice(start, stop), weights
+
+
 def place(ink: np.ndarray) -> np.ndarray:
-    """Darkness float32 (n, H, W), paper 0, any scale, to the contract (n, 64, 64); a picture without ink becomes zeros."""
-    ink = stretch(ink)
-    ink = np.maximum(ink - FLOOR, 0) / (1 - FLOOR)
-    mask = _without_edge_fragments(_without_specks(ink > INK))
+    """Darkness float32 (n, H, W), paper 0, any scale, to the contract (n, 64, 64); without ink it becomes zeros."""
+    level = solid_level(ink)
+    dark = ink > INK * level
+    mask = _without_edge_fragments(_without_specks(dark))
     (y0, y1), (x0, x1) = ink_span(mask.any(axis=2)), ink_span(mask.any(axis=1))
-    # What was dropped goes, and so does all beyond the box but the soft edge of the strokes that touch it.
-    y, x = np.arange(ink.shape[1]), np.arange(ink.shape[2])
-    near_box = ((y >= y0[:, None] - 2) & (y < y1[:, None] + 2))[:, :, None]
-    near_box = near_box & ((x >= x0[:, None] - 2) & (x < x1[:, None] + 2))[:, None, :]
-    ink = ink * near_box * ((ink <= INK) | mask)
-    scale = CONTENT / np.maximum(np.maximum(y1 - y0, x1 - x0), 1).astype(np.float64)
-    rows = resampling_matrix((y0 + y1) / 2 - CANVAS / 2 / scale, scale, ink.shape[1], CANVAS)
-    columns = resampling_matrix((x0 + x1) / 2 - CANVAS / 2 / scale, scale, ink.shape[2], CANVAS)
+    scale = CONTENT / np.maximum(np.maximum(y1 - y0, x1 - x0), 1)
+    height, rows = _axis(y0, y1, scale, ink.shape[1])
+    width, columns = _axis(x0, x1, scale, ink.shape[2])
+    ink = ink[:, height, width] * (1 / (1 - FLOOR) / level)
+    ink -= FLOOR / (1 - FLOOR)
+    np.clip(ink, 0, 1, out=ink)
+    ink *= ~(dark ^ mask)[:, height, width]
     placed = rows @ ink @ columns.transpose(0, 2, 1)
-    return stretch(placed * (y1 > y0)[:, None, None])
+    return np.minimum(placed / solid_level(placed), 1)
 
 
 def normalize_frames(frames: np.ndarray) -> np.ndarray:
     """ETL9G frames uint8 (n, 127, 128), 0 = paper, 15 = darkest, to the contract as uint8 (n, 64, 64), 255 = ink."""
-    return (place(frames.astype(np.float32)) * 255 + 0.5).astype(np.uint8)
+    result = np.empty((len(frames), CANVAS, CANVAS), np.uint8)
+    for start in range(0, len(frames), BLOCK):
+        block = place(frames[start : start + BLOCK].astype(np.float32))
+        result[start : start + BLOCK] = block * 255 + 0.5
+    return result
 
 
 def _sliding(values: np.ndarray, reach: int, reduce) -> np.ndarray:
-    """A running maximum or minimum over 2 reach + 1 cells each way."""
+    """A running maximum, minimum or mean over 2 reach + 1 cells each way; the result is smaller by as much."""
     for axis in (0, 1):
-        padded = np.pad(values, [(reach, reach) if a == axis else (0, 0) for a in (0, 1)], mode="edge")
-        values = reduce(np.lib.stride_tricks.sliding_window_view(padded, 2 * reach + 1, axis=axis), axis=-1)
+        values = reduce(np.lib.stride_tricks.sliding_window_view(values, 2 * reach + 1, axis=axis), axis=-1)
     return values
 
 
+def _paper(cells: np.ndarray) -> np.ndarray:
+    """The grey closing of cells (h, w): what is dark and narrower than a quarter of the picture goes.
+
+    Beyond the border the light goes on rising or falling as it does within.
+    """
+    reach, closed = PAPER_GRID // 8, cells
+    for reduce in (np.max, np.min):
+        extended = np.pad(closed, reach, mode="reflect", reflect_type="odd")
+        closed = _sliding(extended.clip(cells.min(), cells.max()), reach, reduce)
+    return closed
+
+
 def ink_of(grey: np.ndarray) -> np.ndarray:
-    """How dark each pixel is against its paper: grey (H, W) of either polarity and any light to float32, paper 0.
+    """How much darker than its paper each pixel is: grey (H, W) of either polarity, in any light, to float32 0 to 1.
 
     The paper is what a large grey closing leaves (shadows stay, strokes go). A picture without contrast gives zeros.
     """
     grey = grey.astype(np.float32)
-    longer = max(grey.shape)
+    shape, longer = np.array(grey.shape), max(grey.shape)
     if longer > WORKING_SIDE:
-        grey = shrink(grey, *(max(1, round(side * WORKING_SIDE / longer)) for side in grey.shape))
-    height, width = grey.shape
-    edge = max(1, round(0.04 * max(height, width)))
-    border = np.concatenate([a.ravel() for a in (grey[:edge], grey[-edge:], grey[:, :edge], grey[:, -edge:])])
-    if grey.mean() > np.median(border):  # light ink on dark paper
-        grey = -grey
-    cells = shrink(grey, PAPER_GRID, PAPER_GRID)
-    closed = _sliding(_sliding(cells, PAPER_GRID // 8, np.max), PAPER_GRID // 8, np.min)
-    ink = np.maximum(shrink(closed, height, width) - grey, 0)
-    return ink if ink.max() >= 12 else np.zeros_like(ink)
+        grey = shrink(grey, *np.maximum(1, np.round(shape * WORKING_SIDE / longer).astype(int)))
+    cells = shrink(grey, *np.maximum(1, np.round(shape * PAPER_GRID / longer).astype(int)))
+    around = _sliding(np.pad(cells, PAPER_GRID // 4, mode="edge"), PAPER_GRID // 4, np.mean)
+    if ((cells - around) ** 3).sum() > 0:  # ink is rarer than paper and so lies farther from the mean: light ink
+        grey, cells = 255 - grey, 255 - cells
+    paper = shrink(_paper(cells), *grey.shape)
+    ink = np.maximum(paper - grey, 0)
+    noise = np.median(np.abs(np.diff(grey, axis=1, prepend=grey[:, :1])))
+    ink[ink < min(NOISE * noise, 0.35 * ink.max())] = 0
+    return ink / np.maximum(paper, 1) if ink.max() >= 12 else np.zeros_like(ink)
 
 
 def normalize(grey: np.ndarray) -> np.ndarray:

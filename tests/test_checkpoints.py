@@ -2,6 +2,8 @@
 
 import os
 import pickle
+import random
+import resource
 from pathlib import Path
 
 import pytest
@@ -78,6 +80,31 @@ def test_other_files_are_refused(tmp_path, bad):
         checkpoints.load_trained(other)
 
 
+def test_damaged_pickles_of_any_kind_are_refused(tmp_path):
+    """Bytes that begin like a pickle make torch.load raise a dozen kinds of error."""
+    path = tmp_path / "model.pth"
+    dice = random.Random(0)
+    for _ in range(300):
+        path.write_bytes(b"\x80\x02" + dice.randbytes(dice.randint(0, 60)))
+        with pytest.raises(InputError, match="is not a checkpoint of this toolkit"):
+            checkpoints.load(path)
+
+
+def test_a_full_disk_is_a_plain_failure_and_leaves_the_old_file(tmp_path):
+    path = tmp_path / "model.pth"
+    checkpoints.save(path, {"weights": torch.zeros(10)})
+    before = path.read_bytes()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))  # no file may grow further, as on a full disk
+    try:
+        with pytest.raises(OSError, match=r"model\.pth cannot be written"):
+            checkpoints.save(path, {"weights": torch.zeros(1_000_000)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert path.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
 def test_a_truncated_checkpoint_is_refused(tmp_path):
     path = tmp_path / "model.pth"
     checkpoints.save(path, content())
@@ -94,7 +121,7 @@ def test_missing_and_foreign_content(tmp_path):
         checkpoints.load(tmp_path / "foreign.pth")
 
 
-@pytest.mark.parametrize("script", ["os", "training", "train_", "../evil", "train_x.y", "train_nothing_of_ours"])
+@pytest.mark.parametrize("script", ["os", "training", "train_", "../evil", "train_x.y", "train_nothing_of_ours", 3])
 def test_only_training_scripts_are_imported(tmp_path, script):
     path = tmp_path / "model.pth"
     checkpoints.save(path, content(script=script))
@@ -138,6 +165,13 @@ def test_only_the_last_checkpoints_are_kept(tmp_path):
     checkpoints.prune(tmp_path, 2)
     assert [p.name for p in checkpoints.existing(tmp_path)] == ["checkpoint_epoch_010.pt", "checkpoint_epoch_1000.pt"]
     assert (tmp_path / "checkpoint_epoch_x.pt").exists()
+
+
+def test_checkpoints_of_epochs_that_are_done_again_go(tmp_path):
+    for epoch in (1, 2, 3, 9, 10):
+        (tmp_path / checkpoints.FILE_NAME.format(epoch)).touch()
+    checkpoints.prune(tmp_path, 2, last=tmp_path / "checkpoint_epoch_003.pt")
+    assert [p.name for p in checkpoints.existing(tmp_path)] == ["checkpoint_epoch_002.pt", "checkpoint_epoch_003.pt"]
 
 
 def test_starting_from_other_classes_makes_the_head_anew(tmp_path):

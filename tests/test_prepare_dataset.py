@@ -181,7 +181,8 @@ def test_damaged_records_are_left_out_and_counted_if_asked(raw, prepared, prepar
         (1012, IMAGE_AT, bytes(8128), "the image has no ink"),
     ],
 )
-def test_a_damaged_record_is_named_with_its_offset(record, offset, piece, says, raw, prepare, tmp_path):
+def test_a_damaged_record_is_named_with_its_offset(record, offset, piece, says, raw, prepare, tmp_path, monkeypatch):
+    monkeypatch.setattr(prepare_dataset, "normalize_frames", lambda frames: frames[:, :64, :64])  # takes no time
     later = at(record + 7, JIS_AT)  # the first of two is named
     with damaged(raw, {at(record, offset): piece, later: BAD_JIS}):
         answer = prepare(raw, tmp_path)
