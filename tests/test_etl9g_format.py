@@ -1,0 +1,124 @@
+"""The raw record against Python's own struct, the codec, and the facts known of the real database."""
+
+import struct
+
+import numpy as np
+import pytest
+
+import etl9g_format as etl9g
+from command_line import InputError
+
+STRUCT = ">2H8sI4B4H2B34x8128s7x"
+
+
+def test_the_record_is_the_documented_struct():
+    assert struct.calcsize(STRUCT) == etl9g.RECORD.itemsize == 8199
+    assert etl9g.RECORD.fields["image"][1] == 64
+    image = bytes(range(256)) * 31 + bytes(192)
+    packed = struct.pack(STRUCT, 7, 0x3021, b"A.KAN   ", 123456, 1, 2, 3, 44, 5, 6, 8310, 8401, 9, 8, image)
+    record = np.frombuffer(packed, etl9g.RECORD)[0]
+    names = ["sheet", "jis", "serial", "quality", "group_quality", "sex", "age", "industry", "occupation"]
+    assert [int(record[name]) for name in names] == [7, 0x3021, 123456, 1, 2, 3, 44, 5, 6]
+    assert [int(record[name]) for name in ("gathered", "scanned", "x", "y")] == [8310, 8401, 9, 8]
+    assert record["reading"].rstrip() == b"A.KAN"
+    pixels = etl9g.unpack_images(np.array([record]))[0]
+    assert pixels.shape == (127, 128)
+    assert pixels[0, :8].tolist() == [0, 0, 0, 1, 0, 2, 0, 3]  # bytes 0x00 0x01 0x02 0x03, the high nibble first
+    assert pixels.reshape(-1)[2 * 0x4F : 2 * 0x4F + 2].tolist() == [0x4, 0xF]
+
+
+def test_classes_against_the_codec():
+    classes = etl9g.etl9g_classes()
+    assert len(classes) == len(set(classes)) == 3036
+    assert sum("\u3041" <= c <= "\u3096" for c in classes) == 71
+    assert "".join(sorted(classes, key=etl9g.jis_code)) == classes
+    assert etl9g.jis_code("亜") == 0x3021
+    assert etl9g.jis_code("腕") == 0x4F53
+    assert etl9g.character(0x2422) == "あ"
+    assert not set("ぁぃぅぇぉっゃゅょゎゐゑァ弌") & set(classes)
+    for char in classes[::97]:
+        assert bytes.fromhex(f"1b2442{etl9g.jis_code(char):04x}1b2842").decode("iso2022_jp") == char
+
+
+def test_the_known_layout_of_a_set():
+    characters, sheets, places = etl9g.set_layout()
+    assert sorted(characters) == sorted(etl9g.etl9g_classes())
+    assert [characters[i] for i in (15, 31, 47)] == list("あいう")
+    assert [characters[i] for i in (2900, 2916, 2932)] == list("わをん")
+    assert characters[152 + 15] == "え"
+    assert np.bincount(sheets)[1:].tolist() == [152] * 16 + [151] * 4
+    assert places.max() == 151
+    kanji = [c for c in characters if c >= "\u3100"]
+    assert kanji == sorted(kanji, key=etl9g.jis_code)
+
+
+def test_images_survive_packing():
+    images = np.random.default_rng(0).integers(0, 16, (5, 127, 128), dtype=np.uint8)
+    positions = np.array([0, 15, 500, 2900, 3035])
+    records = etl9g.new_records(images, 7, positions, b"mark")
+    np.testing.assert_array_equal(etl9g.unpack_images(records), images)
+    characters, _, _ = etl9g.set_layout()
+    assert [etl9g.character(int(j)) for j in records["jis"]] == [characters[i] for i in positions]
+    assert records["serial"].tolist() == [7 * 3036 + i + 1 for i in positions]
+
+
+def write(path, size: int):
+    with path.open("wb") as file:
+        file.truncate(size)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("size", "words"),
+    [
+        (12144 * 8199 - 1, ["short", "record 12143", "99,560,457"]),
+        (3000 * 8199, ["short", "record 3000", "24,597,000"]),
+        (12144 * 8199 + 5, ["too long", "record 12144", "99,568,656"]),
+        (4780 * 8199, ["ETL8G"]),
+        (0, ["short", "record 0"]),
+    ],
+)
+def test_a_wrong_size_is_named_with_record_and_offset(tmp_path, size, words):
+    _, problem = etl9g.read_records(write(tmp_path / "ETL9G_03", size))
+    assert "ETL9G_03" in problem
+    for word in words:
+        assert word in problem
+
+
+def test_a_whole_file_has_no_problem(tmp_path):
+    records, problem = etl9g.read_records(write(tmp_path / "ETL9G_03", 12144 * 8199))
+    assert problem is None
+    assert len(records) == 12144
+
+
+def test_damage_is_found_record_by_record():
+    images = np.full((4, 127, 128), 3, np.uint8)
+    images[2] = 0
+    records = etl9g.new_records(images, 0, np.arange(4), b"")
+    records["jis"][1] = 0x2421  # ぁ is not a class
+    records["jis"][3] = 0xFFFF
+    damage = etl9g.find_damage(records, images)
+    assert sorted(damage) == [1, 2, 3]
+    assert "0x2421" in damage[1]
+    assert "no ink" in damage[2]
+
+
+def test_shifted_images_are_noticed():
+    frames = np.zeros((200, 127, 128), np.uint8)
+    frames[:, 30:100, 25:95] = 6  # centred at column 60
+    assert not etl9g.looks_shifted(frames)
+    assert etl9g.looks_shifted(np.roll(frames, -8, axis=2))
+
+
+def test_only_names_of_etl9g_are_read(tmp_path):
+    for name in ("ETL9G_01", "ETL9G_50", "README.md", "notes.txt", "ETL9G_01.zip"):
+        (tmp_path / name).touch()
+    assert [path.name for path in etl9g.raw_files(tmp_path)] == ["ETL9G_01", "ETL9G_50"]
+    assert etl9g.file_number(tmp_path / "ETL9G_50") == 50
+
+
+@pytest.mark.parametrize("name", ["ETL9G_51", "ETL9G_00", "ETL8G_01", "etl9g_01", "ETL9G_1", "ETL9B_1"])
+def test_other_etl_names_are_refused(tmp_path, name):
+    (tmp_path / name).touch()
+    with pytest.raises(InputError, match=name):
+        etl9g.raw_files(tmp_path)

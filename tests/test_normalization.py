@@ -1,0 +1,152 @@
+"""The input contract: any picture of a character to 64 x 64, ink 1 on paper 0."""
+
+import cv2
+import numpy as np
+import pytest
+
+import normalization
+from handwriting import new_writer, write_character
+from kanjivg_strokes import model_files, read_model, stroke_models
+from normalization import CANVAS, CONTENT, normalize, normalize_frames
+
+TIGHT = "一二三主小川心い八言が"
+
+
+def drawing(char: str, side: int = 300, size: float = 0.6, pen: int = 6, centre=(0.5, 0.5)) -> np.ndarray:
+    """A character in black on white, float32 (side, side)."""
+    picture = np.full((side, side), 255, np.uint8)
+    for stroke in read_model(model_files(char)[0]).strokes:
+        points = (stroke * size + np.array(centre)) * side * 16
+        cv2.polylines(picture, [points.astype(np.int32)], False, 0, pen, cv2.LINE_AA, 4)
+    return picture.astype(np.float32)
+
+
+def box(image: np.ndarray) -> tuple[int, int, int, int]:
+    """First and one-past-last row and column of the ink."""
+    ys, xs = np.nonzero(image > 0.4)
+    return ys.min(), ys.max() + 1, xs.min(), xs.max() + 1
+
+
+def difference(a: np.ndarray, b: np.ndarray) -> float:
+    """Mean difference relative to the mean ink."""
+    return float(np.abs(a - b).sum() / np.maximum(a.sum(), b.sum()))
+
+
+@pytest.mark.parametrize("char", ["鬱", "一", "川", "あ", "語", "日"])
+@pytest.mark.parametrize("side", [40, 128, 300, 1000])
+def test_shape_range_size_and_place(char, side):
+    image = normalize(drawing(char, side, pen=max(1, side // 50)))
+    assert image.shape == (1, CANVAS, CANVAS)
+    assert image.dtype == np.float32
+    assert image.min() >= 0
+    assert image.max() <= 1
+    y0, y1, x0, x1 = box(image[0])
+    assert max(y1 - y0, x1 - x0) == pytest.approx(CONTENT, abs=2)
+    assert (y0 + y1) / 2 == pytest.approx(CANVAS / 2, abs=1.5)
+    assert (x0 + x1) / 2 == pytest.approx(CANVAS / 2, abs=1.5)
+
+
+def test_the_aspect_ratio_stays():
+    picture = np.full((200, 200), 255, np.float32)
+    cv2.rectangle(picture, (50, 80), (149, 119), 0, 4)  # 104 x 44 with the pen's width
+    y0, y1, x0, x1 = box(normalize(picture)[0])
+    assert (y1 - y0) / (x1 - x0) == pytest.approx(44 / 104, abs=0.04)
+
+
+@pytest.mark.parametrize("char", ["漢", "き", "口"])
+def test_polarity_contrast_place_and_size_do_not_matter(char):
+    plain = drawing(char)
+    expected = normalize(plain)
+    grey_on_grey = 120 + (plain - 255) * 60 / 255
+    changed = {
+        "white on black": 255 - plain,
+        "low contrast": grey_on_grey,
+        "elsewhere": drawing(char, centre=(0.42, 0.56)),
+        "smaller": drawing(char, size=0.45, pen=5),
+        "large": cv2.resize(plain, (900, 900), interpolation=cv2.INTER_LINEAR),
+        "in a wide picture": np.pad(plain, ((0, 0), (150, 40)), constant_values=255),
+    }
+    for name, picture in changed.items():
+        assert difference(normalize(picture), expected) < 0.3, name
+    assert difference(normalize(255 - plain), expected) < 0.02
+    other = normalize(drawing("永"))
+    assert difference(other, expected) > 0.7  # the measure can tell characters apart
+
+
+def test_shadows_and_noise_do_not_matter():
+    plain = drawing("漢", pen=8)
+    y, x = np.mgrid[:300, :300] / 300
+    shaded = plain * (0.45 + 0.5 * x) * (1 - 0.25 * y)
+    noisy = shaded + np.random.default_rng(0).normal(0, 4, shaded.shape)
+    assert difference(normalize(noisy.clip(0, 255).astype(np.float32)), normalize(plain)) < 0.3
+
+
+def test_specks_and_edge_fragments_go():
+    plain = drawing("漢")
+    expected = normalize(plain)
+    for name, (rows, columns) in {
+        "speck": (slice(20, 22), slice(30, 32)),
+        "frame line": (slice(1, 4), slice(30, 260)),
+        "neighbour": (slice(100, 190), slice(0, 7)),
+        "dirt": (slice(294, 300), slice(200, 225)),
+    }.items():
+        dirty = plain.copy()
+        dirty[rows, columns] = 0
+        assert difference(normalize(dirty), expected) < 0.05, name
+
+
+@pytest.mark.parametrize("char", list(TIGHT))
+@pytest.mark.parametrize("pen", [3, 10, 16])
+def test_a_tight_crop_loses_nothing(char, pen):
+    plain = drawing(char, pen=pen)
+    ys, xs = np.nonzero(plain < 128)
+    tight = plain[ys.min() : ys.max() + 1, xs.min() : xs.max() + 1]
+    assert difference(normalize(tight), normalize(plain)) < 0.25
+
+
+def test_a_blank_picture_gives_zeros():
+    assert not normalize(np.full((80, 90), 255, np.float32)).any()
+    assert not normalize(np.zeros((80, 90), np.float32)).any()
+    assert not normalize_frames(np.zeros((2, 127, 128), np.uint8)).any()
+
+
+@pytest.mark.parametrize("shape", [(3,), (2, 5, 5), (0, 10), (10, 0)])
+def test_other_shapes_are_refused(shape):
+    with pytest.raises(ValueError, match="two dimensions"):
+        normalize(np.zeros(shape, np.float32))
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 50), (2, 2), (5, 400)])
+def test_tiny_pictures_pass(shape):
+    picture = np.full(shape, 255, np.float32)
+    picture[0, 0] = 0
+    assert np.isfinite(normalize(picture)).all()
+
+
+@pytest.fixture(scope="module")
+def frames() -> np.ndarray:
+    rng = np.random.default_rng(0)
+    return np.array([write_character(c, stroke_models(c), new_writer(rng), rng) for c in "あきぷ一二川漢字国鬱" * 4])
+
+
+def test_frames_one_by_one_and_together_are_equal(frames):
+    together = normalize_frames(frames)
+    one_by_one = np.concatenate([normalize_frames(frame[None]) for frame in frames])
+    assert together.shape == (len(frames), CANVAS, CANVAS)
+    assert together.dtype == np.uint8
+    assert np.abs(together.astype(int) - one_by_one).max() <= 1
+
+
+def test_a_frame_saved_as_a_picture_gives_the_same(frames):
+    together = normalize_frames(frames).astype(np.float32) / 255
+    as_pictures = np.concatenate([normalize(255.0 - frame * 17.0) for frame in frames])
+    differences = [difference(a, b) for a, b in zip(together, as_pictures, strict=True)]
+    assert np.median(differences) < 0.05
+    assert np.quantile(differences, 0.9) < 0.2
+
+
+def test_resampling_keeps_a_constant_and_a_place():
+    weights = normalization.resampling_matrix(np.zeros(1), np.array([0.25]), 80, 20)[0]
+    np.testing.assert_allclose(weights.sum(axis=1), 1, atol=1e-5)
+    centres = weights @ (np.arange(80) + 0.5)
+    np.testing.assert_allclose(centres[2:-2], (np.arange(20)[2:-2] + 0.5) * 4, atol=1e-3)
