@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,9 +13,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 import checkpoints
 import training
+from command_line import InputError
 from train_etl9g_model import ARCHITECTURE, CNN, CNNConfig
 
 SCRIPT = Path(training.__file__).with_name("train_etl9g_model.py")
@@ -46,6 +49,15 @@ def assert_identical(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> 
     assert a.keys() == b.keys()
     for name, value in a.items():
         assert torch.equal(value, b[name]), name
+
+
+@pytest.fixture(autouse=True)
+def signals_as_they_were():
+    """A run answers Ctrl-C in its own way; pytest wants its own back."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def test_the_learning_rate_rises_and_falls():
@@ -223,3 +235,87 @@ def test_starting_from_another_run(tiny_dataset, tmp_path):
     again = training.fit(ARCHITECTURE, config(tiny_dataset(seed=1), tmp_path / "second", epochs=1, init_from=str(best)))
     scratch = training.fit(ARCHITECTURE, config(tiny_dataset(seed=1), tmp_path / "third", epochs=1))
     assert again["train_loss"] < scratch["train_loss"]
+
+
+def test_a_seed_decides_everything(tiny_dataset, tmp_path):
+    data = tiny_dataset()
+    for name, seed in (("first", 2**32 - 1), ("again", 2**32 - 1), ("other", 7)):
+        training.fit(ARCHITECTURE, config(data, tmp_path / name, epochs=1, seed=seed))
+    assert_identical(weights(tmp_path / "first"), weights(tmp_path / "again"))
+    first, other = weights(tmp_path / "first"), weights(tmp_path / "other")
+    assert not torch.equal(first["classify.1.weight"], other["classify.1.weight"])
+
+
+def test_going_back_to_an_earlier_checkpoint_does_the_later_epochs_again(tiny_dataset, tmp_path):
+    """As if the later ones had never been: none of them is kept, resumed from, or listed twice."""
+    data = tiny_dataset()
+    training.fit(ARCHITECTURE, config(data, tmp_path, epochs=4))
+    whole = weights(tmp_path)
+    folder = tmp_path / "checkpoints" / "cnn"
+    second = str(folder / "checkpoint_epoch_002.pt")
+    run = training.Run(ARCHITECTURE, config(data, tmp_path, epochs=4), training.PreparedDataset(data))
+    run.restore(Path(second))
+    run.train_epoch(training.Stop())
+    run.end_epoch()
+    assert [p.name for p in checkpoints.existing(folder)] == [f"checkpoint_epoch_00{k}.pt" for k in (1, 2, 3)]
+    training.fit(ARCHITECTURE, config(data, tmp_path, epochs=4, resume_from=second))
+    assert_identical(weights(tmp_path), whole)
+    lines = (tmp_path / "cnn" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["epoch"] for line in lines] == [1, 2, 3, 4]
+
+
+def test_what_a_resumed_run_may_not_change(tiny_dataset, tmp_path):
+    data = tiny_dataset()
+    training.fit(ARCHITECTURE, config(data, tmp_path, epochs=2))
+    for changes, words in (
+        ({"embedding": 8}, "--embedding 16 (now 8)"),
+        ({"dropout": 0.5}, "--dropout 0.0 (now 0.5)"),
+        ({"optimizer": "muon"}, "--optimizer adamw (now muon)"),
+        ({"weight_decay": 0.5}, "--weight-decay 0.02 (now 0.5)"),
+        ({"seed": 5}, "--seed 0 (now 5)"),
+        ({"split": "random"}, "trained on 80 samples"),
+        ({"epochs": 1}, "has 2 epochs done, more than --epochs 1"),
+        ({"data_dir": str(tiny_dataset(samples_per_set=5))}, "trained on 80 samples"),
+        ({"data_dir": str(tiny_dataset(classes="あいうえ腕"))}, "trained on other classes"),
+    ):
+        settings = config(data, tmp_path, **({"epochs": 3, "resume_from": "auto"} | changes))
+        with pytest.raises(InputError, match=re.escape(words)):
+            training.fit(ARCHITECTURE, settings)
+
+
+def test_of_equal_scores_the_later_model_is_kept(tiny_dataset, tmp_path, capsys):
+    """And the star in the epoch's line tells of each model that was kept."""
+    scores = iter([50.0, 50.0, 40.0])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "evaluate", lambda *_: {"loss": 1.0, "top1": next(scores), "top5": 90.0})
+        training.fit(ARCHITECTURE, config(tiny_dataset(), tmp_path, epochs=3))
+    kept = checkpoints.load(tmp_path / "best_kanji_model.pth")
+    assert (kept["epoch"], kept["best"]) == (2, 50.0)
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("epoch")]
+    assert ["*" in line for line in lines] == [True, True, False]
+    assert len({len(line) for line in lines}) == 1  # aligned
+
+
+def test_a_random_split_trains_too(tiny_dataset, tmp_path):
+    metrics = training.fit(ARCHITECTURE, config(tiny_dataset(), tmp_path, epochs=1, split="random"))
+    assert metrics["samples"] == 102 // 8 * 8  # 120 less a tenth and a twentieth, in whole batches
+    assert "validation_top1" in metrics
+
+
+def test_curves_and_events_are_written_if_asked(tiny_dataset, tmp_path):
+    training.fit(ARCHITECTURE, config(tiny_dataset(), tmp_path, epochs=2, plot=True, tensorboard=True))
+    with Image.open(tmp_path / "cnn" / "curves.png") as picture:
+        assert min(picture.size) > 200
+        assert len(set(picture.convert("L").getdata())) > 10
+    (events,) = (tmp_path / "cnn").glob("events.out.tfevents.*")
+    assert b"validation_top1" in events.read_bytes()
+
+
+def test_a_second_wish_to_stop_ends_at_once(capsys):
+    stop = training.Stop()
+    signal.raise_signal(signal.SIGINT)
+    assert stop.signal == signal.SIGINT
+    with pytest.raises(SystemExit) as ended:
+        signal.raise_signal(signal.SIGINT)
+    assert ended.value.code == 130
+    assert "stopping" in capsys.readouterr().err
