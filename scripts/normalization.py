@@ -76,7 +76,7 @@ def _without_specks(mask: np.ndarray) -> np.ndarray:
 def _fragment_end(has_ink: np.ndarray, at_edge: np.ndarray) -> np.ndarray:
     """Where (n,) in a profile (n, L) the gap behind a fragment begins, 0 without one; some of it must be `at_edge`."""
     length = has_ink.shape[1]
-    band, gap = round(0.12 * length), max(2, round(0.025 * length))
+    band, gap = round(0.12 * length), min(length, max(2, round(0.025 * length)))
     empty = ~np.lib.stride_tricks.sliding_window_view(has_ink[:, : band + gap], gap, axis=1).any(axis=2)
     behind = empty & ((has_ink & at_edge)[:, : empty.shape[1]].cumsum(axis=1) > 0)
     return np.where(behind.any(axis=1), empty.shape[1] - 1 - behind[:, ::-1].argmax(axis=1), 0)
@@ -149,7 +149,12 @@ def place(ink: np.ndarray) -> np.ndarray:
 
 
 def normalize_frames(frames: np.ndarray) -> np.ndarray:
-    """ETL9G frames uint8 (n, 127, 128), 0 = paper, 15 = darkest, to the contract as uint8 (n, 64, 64), 255 = ink."""
+    """ETL9G frames uint8 (n, 127, 128), 0 = paper, 15 = darkest, to the contract as uint8 (n, 64, 64), 255 = ink.
+
+    Raises ValueError for an array that is not three-dimensional or whose frames have no pixels.
+    """
+    if frames.ndim != 3 or 0 in frames.shape[1:]:
+        raise ValueError(f"frames have three dimensions (n, height, width) and some pixels, not the shape {frames.shape}")
     result = np.empty((len(frames), CANVAS, CANVAS), np.uint8)
     for start in range(0, len(frames), BLOCK):
         block = place(frames[start : start + BLOCK].astype(np.float32))

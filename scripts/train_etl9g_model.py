@@ -3,8 +3,8 @@
     python scripts/train_etl9g_model.py --data-dir dataset
 
 3 x 3 convolutions, batch norm and ReLU and nothing else, so that every layer quantises to INT8. The head is low-rank:
-64 x 64 strokes end in a 4 x 4 map, which one matrix takes to `embedding` numbers and a second to the classes; that is
-a third of the parameters of a full matrix and trains as well.
+the 64 x 64 picture ends in a 4 x 4 map, which one matrix takes to `embedding` numbers and a second to the classes; for
+ETL9G that is a twelfth of a full matrix's parameters.
 """
 
 from dataclasses import dataclass

@@ -127,6 +127,60 @@ def test_tiny_pictures_pass(shape):
     assert np.isfinite(normalize(picture)).all()
 
 
+@pytest.mark.parametrize("shape", [(1, 50), (50, 1), (2, 3), (1000, 3), (1, 1000)])
+def test_narrow_pictures_of_anything_pass(shape):
+    picture = np.random.default_rng(0).integers(0, 256, shape).astype(np.float32)
+    assert np.isfinite(normalize(picture)).all()
+
+
+@pytest.mark.parametrize("shape", [(127, 128), (2, 0, 128), (2, 127, 128, 1)])
+def test_frames_of_other_shapes_are_refused(shape):
+    with pytest.raises(ValueError, match="three dimensions"):
+        normalize_frames(np.zeros(shape, np.uint8))
+
+
+def test_no_frames_give_no_images():
+    assert normalize_frames(np.zeros((0, 127, 128), np.uint8)).shape == (0, CANVAS, CANVAS)
+
+
+@pytest.mark.parametrize("char", ["国", "口", "川", "鬱"])
+def test_the_polarity_of_a_tight_crop_is_told_by_the_rarer_shade(char):
+    """A crop whose border is mostly ink, in either polarity."""
+    plain = drawing(char, pen=9)
+    ys, xs = np.nonzero(plain < 128)
+    tight = plain[ys.min() : ys.max() + 1, xs.min() : xs.max() + 1]
+    assert difference(normalize(tight), normalize(plain)) < 0.25
+    assert difference(normalize(255 - tight), normalize(plain)) < 0.25
+
+
+@pytest.mark.parametrize("char", ["漢", "一", "国"])
+@pytest.mark.parametrize("pen", [4, 9])
+def test_dark_corners_are_no_ink(char, pen):
+    plain = drawing(char, pen=pen)
+    y, x = np.mgrid[:300, :300] / 300 - 0.5
+    vignette = (80 + plain * 140 / 255) * (1 - 1.1 * (x**2 + y**2))
+    noisy = vignette + np.random.default_rng(0).normal(0, 3, vignette.shape)
+    assert difference(normalize(noisy.astype(np.float32)), normalize(plain)) < 0.3
+
+
+@pytest.mark.parametrize("char", ["川", "国", "園", "三", "心"])
+@pytest.mark.parametrize("margins", [(0.01,) * 4, (0.05,) * 4, (0.1,) * 4, (0.02, 0.02, 0.02, 0.08)])
+def test_strokes_near_an_edge_are_not_taken_for_fragments(char, margins):
+    plain = drawing(char, pen=5)
+    ys, xs = np.nonzero(plain < 128)
+    tight = plain[ys.min() : ys.max() + 1, xs.min() : xs.max() + 1]
+    top, bottom, left, right = (round(margin * max(tight.shape)) for margin in margins)
+    cropped = np.pad(tight, ((top, bottom), (left, right)), constant_values=255)
+    assert difference(normalize(cropped), normalize(plain)) < 0.25
+
+
+def test_ruled_lines_above_and_below_go():
+    plain = drawing("漢", pen=8)
+    ruled = plain.copy()
+    ruled[[15, 16, 284, 285]] = 90
+    assert difference(normalize(ruled), normalize(plain)) < 0.05
+
+
 @pytest.fixture(scope="module")
 def frames() -> np.ndarray:
     rng = np.random.default_rng(0)
@@ -139,6 +193,23 @@ def test_frames_one_by_one_and_together_are_equal(frames):
     assert together.shape == (len(frames), CANVAS, CANVAS)
     assert together.dtype == np.uint8
     assert np.abs(together.astype(int) - one_by_one).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("name", "rows", "columns"),
+    [
+        ("line at the left", slice(10, 120), slice(1, 3)),
+        ("line at the bottom", slice(-3, -1), slice(0, 128)),
+        ("sliver at the right", slice(40, 60), slice(-4, None)),
+        ("dirt in a corner", slice(0, 4), slice(2, 13)),
+    ],
+)
+def test_fragments_at_the_edges_of_frames_go(name, rows, columns):
+    frame = np.zeros((127, 128), np.uint8)
+    frame[25:105, 35:95] = (255 - drawing("漢", 128, size=1.1, pen=5)[25:105, 35:95]).astype(np.uint8) // 36
+    dirty = frame.copy()
+    dirty[rows, columns] = 6
+    np.testing.assert_allclose(normalize_frames(dirty[None]), normalize_frames(frame[None]), atol=1, err_msg=name)
 
 
 def test_a_frame_saved_as_a_picture_gives_the_same(frames):
