@@ -154,7 +154,7 @@ def normalize_frames(frames: np.ndarray) -> np.ndarray:
     Raises ValueError for an array that is not three-dimensional or whose frames have no pixels.
     """
     if frames.ndim != 3 or 0 in frames.shape[1:]:
-        raise ValueError(f"frames have three dimensions (n, height, width) and some pixels, not the shape {frames.shape}")
+        raise ValueError(f"frames have three dimensions and some pixels, these have the shape {frames.shape}")
     result = np.empty((len(frames), CANVAS, CANVAS), np.uint8)
     for start in range(0, len(frames), BLOCK):
         block = place(frames[start : start + BLOCK].astype(np.float32))
