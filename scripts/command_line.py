@@ -2,6 +2,7 @@
 
 import signal
 import sys
+import time
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor
 
@@ -13,8 +14,12 @@ class InputError(ValueError):
 def run(main: Callable[[], None]) -> None:
     """Calls `main`; what a user can cause becomes one line on stderr and exit code 2 (wrong call, bad input) or 1."""
     try:
-        main()
-        sys.stdout.flush()  # now rather than at exit, where a reader that went away could not be answered
+        try:
+            main()
+            sys.stdout.flush()  # now rather than at exit, where a reader that went away could not be answered
+        except BrokenExecutor:
+            time.sleep(0.5)  # Ctrl-C ends the worker processes too, and that may be seen first: let it arrive
+            raise
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:  # the reader of our output went away (`… | head`)

