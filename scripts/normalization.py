@@ -78,8 +78,9 @@ def _fragment_end(has_ink: np.ndarray, at_edge: np.ndarray) -> np.ndarray:
     length = has_ink.shape[1]
     band, gap = round(0.12 * length), min(length, max(2, round(0.025 * length)))
     empty = ~np.lib.stride_tricks.sliding_window_view(has_ink[:, : band + gap], gap, axis=1).any(axis=2)
-    behind = empty & ((has_ink & at_edge)[:, : empty.shape[1]].cumsum(axis=1) > 0)
-    return np.where(behind.any(axis=1), empty.shape[1] - 1 - behind[:, ::-1].argmax(axis=1), 0)
+    last = empty.shape[1] - 1
+    ends = has_ink[:, :last] & empty[:, 1:] & ((has_ink & at_edge)[:, :last].cumsum(axis=1) > 0)
+    return (ends * np.arange(1, last + 1)).max(axis=1, initial=0)
 
 
 def _between_fragments(has_ink: np.ndarray, at_edge: np.ndarray) -> np.ndarray:

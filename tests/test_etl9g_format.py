@@ -15,10 +15,10 @@ def test_the_record_is_the_documented_struct():
     assert struct.calcsize(STRUCT) == etl9g.RECORD.itemsize == 8199
     assert etl9g.RECORD.fields["image"][1] == 64
     image = bytes(range(256)) * 31 + bytes(192)
-    packed = struct.pack(STRUCT, 7, 0x3021, b"A.KAN   ", 123456, 1, 2, 3, 44, 5, 6, 8310, 8401, 9, 8, image)
+    packed = struct.pack(STRUCT, 7, 0x3021, b"A.KAN   ", 123456, 201, 202, 203, 244, 5, 6, 8310, 8401, 9, 8, image)
     record = np.frombuffer(packed, etl9g.RECORD)[0]
     names = ["sheet", "jis", "serial", "quality", "group_quality", "sex", "age", "industry", "occupation"]
-    assert [int(record[name]) for name in names] == [7, 0x3021, 123456, 1, 2, 3, 44, 5, 6]
+    assert [int(record[name]) for name in names] == [7, 0x3021, 123456, 201, 202, 203, 244, 5, 6]
     assert [int(record[name]) for name in ("gathered", "scanned", "x", "y")] == [8310, 8401, 9, 8]
     assert record["reading"].rstrip() == b"A.KAN"
     pixels = etl9g.unpack_images(np.array([record]))[0]
@@ -45,9 +45,11 @@ def test_the_known_layout_of_a_set():
     assert sorted(characters) == sorted(etl9g.etl9g_classes())
     assert [characters[i] for i in (15, 31, 47)] == list("あいう")
     assert [characters[i] for i in (2900, 2916, 2932)] == list("わをん")
-    assert characters[152 + 15] == "え"
     assert np.bincount(sheets)[1:].tolist() == [152] * 16 + [151] * 4
     assert places.max() == 151
+    assert [characters[152 + 16 * row + 15] for row in range(3)] == list("えおか")
+    kana_of_sheet = np.bincount(sheets[[c < "\u3100" for c in characters]])[1:]
+    assert kana_of_sheet.tolist() == [3] * 5 + [4] * 11 + [3] * 4
     kanji = [c for c in characters if c >= "\u3100"]
     assert kanji == sorted(kanji, key=etl9g.jis_code)
 
@@ -60,6 +62,17 @@ def test_images_survive_packing():
     characters, _, _ = etl9g.set_layout()
     assert [etl9g.character(int(j)) for j in records["jis"]] == [characters[i] for i in positions]
     assert records["serial"].tolist() == [7 * 3036 + i + 1 for i in positions]
+    assert records["sheet"].tolist() == [1, 1, 4, 20, 20]  # 16 sheets of 152, then 4 of 151
+    places = zip(records["x"].tolist(), records["y"].tolist(), strict=True)
+    assert list(places) == [(0, 0), (15, 0), (12, 2), (15, 0), (6, 9)]  # places 0, 15, 44, 15 and 150 on their sheets
+
+
+def test_a_standin_is_known_by_its_mark():
+    images = np.ones((2, 127, 128), np.uint8)
+    mark = etl9g.STANDIN_MARK + b" 1 seed 0"
+    assert etl9g.standin_mark(etl9g.new_records(images, 0, np.arange(2), mark)) == mark.decode()
+    assert etl9g.standin_mark(etl9g.new_records(images, 0, np.arange(2), b"\x01\x02 scanned")) is None
+    assert etl9g.standin_mark(np.zeros(0, etl9g.RECORD)) is None
 
 
 def write(path, size: int):
@@ -97,10 +110,12 @@ def test_damage_is_found_record_by_record():
     records = etl9g.new_records(images, 0, np.arange(4), b"")
     records["jis"][1] = 0x2421  # ぁ is not a class
     records["jis"][3] = 0xFFFF
+    images[3] = 0  # one reason is enough
     damage = etl9g.find_damage(records, images)
     assert sorted(damage) == [1, 2, 3]
     assert "0x2421" in damage[1]
     assert "no ink" in damage[2]
+    assert "0xFFFF" in damage[3]
 
 
 def test_shifted_images_are_noticed():
@@ -108,6 +123,8 @@ def test_shifted_images_are_noticed():
     frames[:, 30:100, 25:95] = 6  # centred at column 60
     assert not etl9g.looks_shifted(frames)
     assert etl9g.looks_shifted(np.roll(frames, -8, axis=2))
+    assert not etl9g.looks_shifted(np.roll(frames, -8, axis=2)[:20])  # too few to tell
+    assert not etl9g.looks_shifted(np.zeros_like(frames))
 
 
 def test_only_names_of_etl9g_are_read(tmp_path):
