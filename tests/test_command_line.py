@@ -64,7 +64,8 @@ def test_a_main_that_ends_well_returns():
 
 def script(lines: str, **options) -> subprocess.Popen:
     code = f"import sys\nsys.path.insert(0, {str(SCRIPTS)!r})\nimport command_line\n{lines}"
-    return subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True, **options)
+    environment = os.environ | {"PYTHONUNBUFFERED": ""}  # output waits for the end, as it does for users
+    return subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True, env=environment, **options)
 
 
 def test_a_reader_that_goes_away_gets_no_traceback():
