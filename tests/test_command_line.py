@@ -82,7 +82,8 @@ def test_a_reader_that_goes_away_gets_no_traceback():
 def test_ctrl_c_ends_worker_processes_without_a_word():
     lines = """
 from concurrent.futures import ProcessPoolExecutor
-import time
+import signal, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job would ignore it
 def main():
     with ProcessPoolExecutor(2, initializer=command_line.end_quietly_on_interrupt) as pool:
         idle = pool.submit(int).result()
