@@ -121,12 +121,17 @@ def unpack_images(records: np.ndarray) -> np.ndarray:
 
 
 def raw_files(folder: Path) -> list[Path]:
-    """The files ETL9G_01 … ETL9G_50 of a folder, in order; other names that claim to be ETL files are refused."""
+    """The files ETL9G_01 … ETL9G_50 of a folder, in order; other names that claim to be ETL files are refused.
+
+    The package of the real database also holds ETL9INFO, a description, which is passed over.
+    """
     paths = []
     for path in sorted(p for p in folder.iterdir() if p.is_file()):
         if re.fullmatch(r"ETL9G_(0[1-9]|[1-4]\d|50)", path.name):
             paths.append(path)
-        elif path.name.upper().startswith("ETL") and path.suffix.lower() not in {".zip", ".md", ".txt"}:
+        elif re.fullmatch(r"ETL\d+INFO", path.name) or path.suffix.lower() in {".zip", ".md", ".txt"}:
+            continue
+        elif path.name.upper().startswith("ETL"):
             raise InputError(f"{path}: not a name of an ETL9G raw file (ETL9G_01 to ETL9G_{FILES}); rename or move it")
     return paths
 

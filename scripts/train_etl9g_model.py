@@ -23,6 +23,15 @@ class CNNConfig(OptimizationConfig):
     embedding: int = option(128, "rank of the head")
     dropout: float = option(0.0, "before the classes")
 
+    def check(self) -> None:
+        super().check()
+        if not 0.125 < self.width < float("inf"):
+            raise ValueError("--width must be greater than 0.125")
+        if self.embedding < 1:
+            raise ValueError("--embedding must be at least 1")
+        if not 0 <= self.dropout < 1:
+            raise ValueError("--dropout must lie in [0, 1)")
+
 
 class CNN(nn.Module):
     """float32 (N, 1, 64, 64), ink 1 on paper 0, to logits (N, classes)."""

@@ -518,5 +518,12 @@ def fit(architecture: Architecture, config: OptimizationConfig) -> dict:
 
 def train(architecture: Architecture) -> None:
     """The main of every training script: command line in, trained model out."""
-    description = sys.modules["__main__"].__doc__ or ""
-    run(lambda: fit(architecture, parse_config(architecture.config, description)))
+
+    def main() -> None:
+        config = parse_config(architecture.config, sys.modules["__main__"].__doc__ or "")
+        try:
+            fit(architecture, config)
+        except torch.OutOfMemoryError:
+            raise MemoryError(f"on the device for --batch-size {config.batch_size}: try a smaller one") from None
+
+    run(main)

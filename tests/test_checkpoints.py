@@ -61,7 +61,10 @@ def test_the_file_is_flushed_before_it_is_renamed(tmp_path, monkeypatch):
 
 def test_a_malicious_pickle_is_refused_and_does_not_run(tmp_path):
     trace = tmp_path / "it_ran"
-    for name, dump in {"torch.pth": torch.save, "plain.pth": lambda c, p: p.write_bytes(pickle.dumps(c))}.items():
+    for name, dump in {
+        "torch.pth": torch.save,
+        "plain.pth": lambda c, p: p.write_bytes(pickle.dumps(c, protocol=2)),
+    }.items():
         dump(content(config={"evil": Evil(trace)}), tmp_path / name)
         with pytest.raises(InputError, match="not a checkpoint"):
             checkpoints.load(tmp_path / name)

@@ -271,7 +271,7 @@ def test_the_real_files_win_over_the_stand_in(tmp_path):
     (tmp_path / "standin").mkdir()
     (tmp_path / "standin" / "ETL9G_01").write_bytes(b"")
     assert prepare_dataset.find_raw(tmp_path) == [tmp_path / "standin" / "ETL9G_01"]
-    for name in ("ETL9G_07", "ETL9G_50", "ETL9G.zip", "README.md"):
+    for name in ("ETL9G_07", "ETL9G_50", "ETL9G.zip", "ETL9INFO", "README.md"):
         (tmp_path / name).write_bytes(b"")
     assert prepare_dataset.find_raw(tmp_path) == [tmp_path / "ETL9G_07", tmp_path / "ETL9G_50"]
 

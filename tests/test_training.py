@@ -203,6 +203,9 @@ def test_wrong_calls_end_with_one_line(tiny_dataset, tmp_path, monkeypatch, caps
         ([*flags, "--device", "nonsense"], "--device nonsense"),
         ([*flags, "--model-dir", "text.pt/models"], "text.pt"),  # at once, not after an epoch
         ([*flags, "--epochs", 0], "--epochs"),
+        ([*flags, "--width", "nan"], "--width"),
+        ([*flags, "--embedding", 0], "--embedding"),
+        ([*flags, "--dropout", 2], "--dropout"),
     ]
     monkeypatch.setattr(training.Run, "train_epoch", lambda *_: pytest.fail("it trained"))
     for call, words in calls:
@@ -345,6 +348,20 @@ def test_what_cannot_be_written_is_found_out_before_training(tiny_dataset, tmp_p
     monkeypatch.setattr(training.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(InputError, match="--plot needs the package matplotlib"):
         training.fit(ARCHITECTURE, config(data, tmp_path / "models", plot=True))
+
+
+def test_a_device_without_enough_memory_gets_one_line(tiny_dataset, tmp_path, monkeypatch, capsys):
+    def too_much(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9.00 GiB.\nSee the documentation")
+
+    monkeypatch.setattr(training.Run, "train_epoch", too_much)
+    flags = ["--data-dir", str(tiny_dataset()), "--model-dir", str(tmp_path), "--batch-size", "16"]
+    monkeypatch.setattr(sys, "argv", ["train_etl9g_model.py", *TINY_FLAGS, *flags])
+    with pytest.raises(SystemExit) as ended:
+        training.train(ARCHITECTURE)
+    assert ended.value.code == 1
+    line = "error: not enough memory (on the device for --batch-size 16: try a smaller one)\n"
+    assert capsys.readouterr().err == line
 
 
 def test_a_second_wish_to_stop_ends_at_once(capsys):
