@@ -1,14 +1,20 @@
 """Export a trained model to ONNX, and prove it: compared with PyTorch before the file gets its name.
 
     python scripts/convert_to_onnx.py --model-path models/best_kanji_model.pth
+    python scripts/convert_to_onnx.py --model-path models/best_kanji_model.pth --any-image --top 10
 
 Input `input_image` float32 (N, 1, 64, 64), ink 1 on paper 0; output `logits` (N, classes). The file's metadata names
 its classes, input contract, data source and measured accuracy.
+
+With --any-image the normalisation is in the file too: input `image` uint8 (N, H, W, C), pictures of any size and either
+polarity; outputs `probabilities` and `classes` (N, k), likeliest first, and `logits`. MODEL may then be an ONNX file
+of this toolkit as well, float or quantised. A grey picture (H, W) goes in as `picture[None, :, :, None]`.
 """
 
 import argparse
 import json
 import logging
+import tempfile
 import warnings
 from pathlib import Path
 
@@ -17,14 +23,17 @@ import onnx
 import torch
 from torch import nn
 
+from any_image_model import AnyImageError, any_image_model, opset_of, prove
 from atomic_file import atomic_write
 from checkpoints import load_trained
-from command_line import run
+from command_line import InputError, run
 from etl9g_dataset import PreparedDataset
 from normalization import CANVAS, CONTRACT
+from normalization_graph import OLDEST_OPSET
 from recognize import Recognizer
 
 DEFAULT_OPSET = 18
+DEFAULT_TOP = 10
 OLDEST_OF_NEW_EXPORTER = 18  # asked for less it silently gives this
 TOLERANCE = 1e-3  # largest difference of a logit
 BATCHES = (1, 3, 64)
@@ -35,9 +44,14 @@ class ConversionError(RuntimeError):
     """An exported file that is not what was asked for; it has not been kept."""
 
 
-def default_output(model_path: Path) -> Path:
+def default_output(model_path: Path, any_image: bool = False) -> Path:
     stem = model_path.stem
-    return model_path.with_name(FILE_NAMES.get(stem, stem) + ".onnx")
+    return model_path.with_name(FILE_NAMES.get(stem, stem) + ("_any_image" if any_image else "") + ".onnx")
+
+
+def published_config(config: dict) -> dict:
+    """The settings without the folders and files of the machine it was trained on."""
+    return {name: value for name, value in config.items() if not name.endswith(("_dir", "_from", "_path"))}
 
 
 def export(model: nn.Module, path: Path, opset: int) -> None:
@@ -56,7 +70,7 @@ def export(model: nn.Module, path: Path, opset: int) -> None:
             torch.onnx.export(
                 model, (example,), str(path), dynamo=False, opset_version=opset, dynamic_axes=axes, **names
             )
-    found = next(entry.version for entry in onnx.load(path).opset_import if entry.domain in {"", "ai.onnx"})
+    found = opset_of(onnx.load(path))
     if found != opset:
         raise ConversionError(f"the exporter gave opset {found} instead of {opset}")
 
@@ -70,7 +84,7 @@ def describe(path: Path, facts: dict) -> None:
         "source": facts["source"],
         "generator": facts.get("generator") or "",
         "script": facts["script"],
-        "config": json.dumps(facts["config"]),
+        "config": json.dumps(published_config(facts["config"])),
         "metrics": json.dumps(facts["metrics"]),
     }
     onnx.helper.set_model_props(model, {name: str(value) for name, value in told.items()})
@@ -107,27 +121,61 @@ def compare(model: nn.Module, path: Path, images: torch.Tensor) -> float:
     return worst
 
 
-def convert(model_path: Path, output: Path, data_dir: Path | None, opset: int = DEFAULT_OPSET) -> str:
-    """Exports, compares, and only then names the file; returns one line that says what was made."""
+def write(model_path: Path, path: Path, data_dir: Path | None, opset: int) -> str:
+    """Exports a trained model to `path` and compares; returns what was found."""
     model, facts = load_trained(model_path)
     images = probe_images(data_dir, max(BATCHES))
-    with atomic_write(output) as temporary:
-        export(model, temporary, opset)
-        describe(temporary, facts)
-        worst = compare(model, temporary, images)
+    export(model, path, opset)
+    describe(path, facts)
+    worst = compare(model, path, images)
     kind = "test images" if data_dir else "random images"
-    return (
-        f"{output}: opset {opset}, {output.stat().st_size:,} bytes, {len(facts['classes']):,} classes; "
-        f"equal to PyTorch on {kind} in batches of {', '.join(map(str, BATCHES))} (largest difference {worst:.1e})"
-    )
+    return f"equal to PyTorch on {kind} in batches of {', '.join(map(str, BATCHES))} (largest difference {worst:.1e})"
+
+
+def summary(output: Path) -> str:
+    model = onnx.load(output)
+    classes = next(len(entry.value) for entry in model.metadata_props if entry.key == "classes")
+    return f"{output}: opset {opset_of(model)}, {output.stat().st_size:,} bytes, {classes:,} classes"
+
+
+def convert(model_path: Path, output: Path, data_dir: Path | None, opset: int = DEFAULT_OPSET) -> str:
+    """Exports, compares, and only then names the file; returns one line that says what was made."""
+    with atomic_write(output) as temporary:
+        found = write(model_path, temporary, data_dir, opset)
+    return f"{summary(output)}; {found}"
+
+
+def convert_any_image(model_path: Path, output: Path, data_dir: Path | None, opset: int, top: int) -> str:
+    """Puts the normalisation before a trained model or an ONNX file, compares, names the file; returns one line."""
+    with tempfile.TemporaryDirectory() as folder, atomic_write(output) as temporary:
+        original, found = model_path, []
+        if model_path.suffix.lower() != ".onnx":
+            original = Path(folder) / "model.onnx"
+            found.append(write(model_path, original, data_dir, opset))
+        elif Recognizer(model_path).takes_pictures:
+            raise InputError(f"{model_path} takes pictures already")
+        onnx.save(any_image_model(onnx.load(original), top), temporary)
+        found.append(str(prove(temporary, original)))
+    return "; ".join([summary(output), *found])
 
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model-path", type=Path, required=True, help="a checkpoint, best model or SafeTensors file")
     parser.add_argument(
-        "--output", type=Path, help="default: beside the model; kanji_model.onnx for best_kanji_model.pth"
+        "--model-path",
+        type=Path,
+        required=True,
+        help="a checkpoint, best model or SafeTensors file; or see --any-image",
     )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        help="default: beside the model; for best_kanji_model.pth kanji_model.onnx or kanji_model_any_image.onnx",
+    )
+    parser.add_argument(
+        "--any-image", action="store_true", help="put the normalisation into the file; MODEL_PATH may be ONNX too"
+    )
+    parser.add_argument("--top", type=int, help="how many classes an --any-image file names (default 10)")
     parser.add_argument(
         "--data-dir", type=Path, help="compare on this dataset's test images (default: dataset, if there)"
     )
@@ -137,6 +185,12 @@ def parse_arguments() -> argparse.Namespace:
     arguments = parser.parse_args()
     if not 13 <= arguments.opset <= 23:
         parser.error("--opset must lie between 13 and 23")
+    if arguments.any_image and arguments.opset < OLDEST_OPSET:
+        parser.error(f"--any-image needs --opset {OLDEST_OPSET} or newer")
+    if arguments.top is not None and (not arguments.any_image or arguments.top < 1):
+        parser.error("--top goes with --any-image and must be at least 1")
+    if arguments.model_path.suffix.lower() == ".onnx" and not arguments.any_image:
+        parser.error(f"{arguments.model_path} is ONNX already: --any-image puts the normalisation into it")
     return arguments
 
 
@@ -145,17 +199,15 @@ def main() -> None:
     data_dir = arguments.data_dir
     if data_dir is None and (Path("dataset") / "metadata.json").is_file():
         data_dir = Path("dataset")
+    model_path, opset = arguments.model_path, arguments.opset
+    output = arguments.output or default_output(model_path, arguments.any_image)
     try:
-        print(
-            convert(
-                arguments.model_path,
-                arguments.output or default_output(arguments.model_path),
-                data_dir,
-                arguments.opset,
-            )
-        )
-    except ConversionError as error:
-        raise OSError(f"{arguments.model_path} was not converted: {error}") from None
+        if arguments.any_image:
+            print(convert_any_image(model_path, output, data_dir, opset, arguments.top or DEFAULT_TOP))
+        else:
+            print(convert(model_path, output, data_dir, opset))
+    except (ConversionError, AnyImageError) as error:
+        raise OSError(f"{model_path} was not converted: {error}") from None
 
 
 if __name__ == "__main__":

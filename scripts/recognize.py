@@ -42,7 +42,7 @@ def read_grey(path: Path) -> np.ndarray:
             picture.draft("L", (LONGEST_SIDE, LONGEST_SIDE))
             picture = ImageOps.exif_transpose(picture)
             if picture.mode in {"RGBA", "LA", "PA"} or "transparency" in picture.info:
-                picture = _over_paper(picture.convert("RGBA"))
+                picture = over_paper(picture.convert("RGBA"))
             if picture.mode in {"I;16", "I", "F"}:
                 values = np.asarray(picture, np.float32)
                 low, high = float(values.min()), float(values.max())
@@ -59,7 +59,7 @@ def read_grey(path: Path) -> np.ndarray:
         raise InputError(f"{path} is a damaged image ({error})") from None
 
 
-def _over_paper(picture: Image.Image) -> Image.Image:
+def over_paper(picture: Image.Image) -> Image.Image:
     """A picture with transparency on paper that its ink stands out from: white, or black under light ink."""
     values = np.asarray(picture, np.float32)
     opacity = values[..., 3]
@@ -69,7 +69,10 @@ def _over_paper(picture: Image.Image) -> Image.Image:
 
 
 class Recognizer:
-    """An exported model: `logits(batch)` of float32 (N, 1, 64, 64), its `classes`, and what else its file says."""
+    """An exported model: its `classes`, the logits of pictures or of normalised images, and what else its file says.
+
+    `takes_pictures`: whether the normalisation is in the file (convert_to_onnx.py --any-image).
+    """
 
     def __init__(self, path: Path):
         if not path.is_file():
@@ -92,14 +95,29 @@ class Recognizer:
             raise InputError(f"{path} is not an ONNX model, or is damaged") from None
         self.facts = self.session.get_modelmeta().custom_metadata_map
         self.classes = self.facts.get("classes", "")
-        inputs, outputs = self.session.get_inputs(), self.session.get_outputs()
-        named = [i.name for i in inputs] == ["input_image"] and outputs[0].name == "logits"
-        if not self.classes or not named or inputs[0].shape[1:] != [1, CANVAS, CANVAS]:
-            raise InputError(f"{path} is not a model of this toolkit: it does not name its classes and its input_image")
+        inputs, outputs = self.session.get_inputs(), [output.name for output in self.session.get_outputs()]
+        taken = [(i.name, i.type, len(i.shape)) for i in inputs]
+        self.takes_pictures = taken == [("image", "tensor(uint8)", 4)]
+        normalised = taken == [("input_image", "tensor(float)", 4)] and inputs[0].shape[1:] == [1, CANVAS, CANVAS]
+        if not self.classes or "logits" not in outputs or not (self.takes_pictures or normalised):
+            raise InputError(
+                f"{path} is not a model of this toolkit: it does not name its classes and its input_image or image"
+            )
+        self.path = path
 
     def logits(self, images: np.ndarray) -> np.ndarray:
         """float32 (N, classes) of float32 (N, 1, 64, 64), ink 1 on paper 0."""
+        if self.takes_pictures:
+            raise InputError(f"{self.path} takes pictures, not normalised images: use the file it was made from")
         return self.session.run(["logits"], {"input_image": images})[0]
+
+    def picture_logits(self, grey: list[np.ndarray]) -> np.ndarray:
+        """float32 (N, classes) of N pictures, grey values 0 to 255 (H, W) each; 0 for one without ink."""
+        if self.takes_pictures:
+            pictures = [picture.astype(np.uint8)[None, :, :, None] for picture in grey]
+            return np.concatenate([self.session.run(["logits"], {"image": picture})[0] for picture in pictures])
+        images = np.stack([normalize(picture) for picture in grey])
+        return self.logits(images) * images.any(axis=(1, 2, 3))[:, None]
 
 
 def probabilities(logits: np.ndarray) -> np.ndarray:
@@ -115,11 +133,11 @@ def recognize(recognizer: Recognizer, grey: list[np.ndarray], top: int) -> list[
     """
     results: list[list[tuple[str, float]]] = []
     for begin in range(0, len(grey), BATCH):
-        images = np.stack([normalize(picture) for picture in grey[begin : begin + BATCH]])
-        shares = probabilities(recognizer.logits(images))
+        logits = recognizer.picture_logits(grey[begin : begin + BATCH])
+        shares = probabilities(logits)
         best = np.argsort(-shares, axis=1, kind="stable")[:, :top]
-        for image, share, order in zip(images, shares, best, strict=True):
-            results.append([(recognizer.classes[i], float(share[i])) for i in order] if image.any() else [])
+        for own, share, order in zip(logits, shares, best, strict=True):
+            results.append([(recognizer.classes[i], float(share[i])) for i in order] if own.any() else [])
     return results
 
 

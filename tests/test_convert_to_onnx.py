@@ -1,6 +1,7 @@
-"""The export: what it writes, what it tells, and that it notices a wrong file."""
+"""The export: what it writes, what it tells, and that it notices a wrong file; with and without the normalisation."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,13 +11,24 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
+from PIL import Image
 
+import any_image_model
 import checkpoints
 import convert_to_onnx
+import normalization_graph
+import recognize
+from any_image_model import AnyImageError
+from command_line import InputError
+from normalization import normalize
 from train_etl9g_model import CNN, CNNConfig
+from varied_pictures import borderline_pictures, grey_of, varied_pictures
 
 SCRIPTS = Path(convert_to_onnx.__file__).parent
 CLASSES = "あいう亜腕"
+PICTURES = 60  # of 1,000; the borderline ones are among them
+REAL = Path(__file__).resolve().parent.parent.parent / "shared" / "real_handwriting"
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +42,7 @@ def model_path(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("models") / "best_kanji_model.pth"
     facts = {
         "script": "train_etl9g_model",
-        "config": {"width": 0.25, "embedding": 16, "dropout": 0.0},
+        "config": {"width": 0.25, "embedding": 16, "dropout": 0.0, "data_dir": "/home/someone/dataset"},
         "classes": CLASSES,
         "source": "KanjiVG stand-in",
         "metrics": {"validation_top1": 12.5},
@@ -57,6 +69,7 @@ def test_name_opset_and_metadata(exported):
     assert facts["classes"] == CLASSES
     assert facts["source"] == "KanjiVG stand-in"
     assert json.loads(facts["metrics"])["validation_top1"] == 12.5
+    assert json.loads(facts["config"]) == {"width": 0.25, "embedding": 16, "dropout": 0.0}  # no one's folders
     assert not list(exported.parent.glob(".*"))  # nothing half-written stays
 
 
@@ -99,12 +112,173 @@ def test_a_failed_comparison_leaves_no_file(model_path, tmp_path, monkeypatch):
         (["--model-path", "missing.pth"], "missing.pth is missing"),
         (["--model-path", "text.pth"], "is not a checkpoint"),
         (["--model-path", "text.pth", "--opset", "5"], "--opset"),
+        (["--model-path", "text.pth", "--any-image", "--opset", "17"], "--opset 18"),
+        (["--model-path", "text.pth", "--top", "5"], "--any-image"),
+        (["--model-path", "text.pth", "--any-image", "--top", "0"], "at least 1"),
+        (["--model-path", "text.onnx"], "--any-image"),
+        (["--model-path", "text.onnx", "--any-image"], "is not an ONNX model"),
+        (["--model-path", "missing.onnx", "--any-image"], "missing.onnx is missing"),
     ],
 )
 def test_wrong_calls_end_with_one_line(tmp_path, arguments, message):
     (tmp_path / "text.pth").write_text("no model")
+    (tmp_path / "text.onnx").write_text("no model")
     command = [sys.executable, SCRIPTS / "convert_to_onnx.py", *arguments]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert result.returncode == 2
     assert message in result.stderr.splitlines()[-1]
     assert "Traceback" not in result.stderr
+
+
+@pytest.fixture(scope="module")
+def any_image(model_path) -> Path:
+    """The tiny CNN with the normalisation inside, as the script makes it."""
+    output = convert_to_onnx.default_output(model_path, any_image=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(any_image_model, "PICTURES", PICTURES)
+        told = convert_to_onnx.convert_any_image(model_path, output, None, convert_to_onnx.DEFAULT_OPSET, top=3)
+    assert f"{PICTURES} of {PICTURES} varied pictures" in told
+    return output
+
+
+def test_a_file_for_any_image_tells_what_it_takes_and_gives(any_image):
+    assert any_image.name == "kanji_model_any_image.onnx"
+    session = onnxruntime.InferenceSession(str(any_image))
+    taken = [(given.name, given.type, given.shape) for given in session.get_inputs()]
+    assert taken == [("image", "tensor(uint8)", ["pictures", "height", "width", "channels"])]
+    assert [(made.name, made.type, made.shape[1]) for made in session.get_outputs()] == [
+        ("probabilities", "tensor(float)", 3),
+        ("classes", "tensor(int64)", 3),
+        ("logits", "tensor(float)", len(CLASSES)),
+    ]
+    facts = session.get_modelmeta().custom_metadata_map
+    assert (facts["classes"], facts["source"]) == (CLASSES, "KanjiVG stand-in")
+    assert "uint8 (N, H, W, C)" in facts["input"]
+    assert "(N, 3)" in facts["outputs"]
+    assert not list(any_image.parent.glob(".*"))
+
+
+def test_it_reads_as_pytorch_after_normalization(model_path, any_image):
+    model, _ = checkpoints.load_trained(model_path)
+    session = onnxruntime.InferenceSession(str(any_image))
+    pictures = list(varied_pictures(CLASSES, PICTURES))[len(borderline_pictures()) :]
+    for picture in pictures:
+        image = normalize(grey_of(picture))
+        with torch.no_grad():
+            expected = model(torch.from_numpy(image)[None]).numpy() * image.any()
+        shares, classes, logits = session.run(None, {"image": picture[None]})
+        np.testing.assert_allclose(logits, expected, atol=1e-3)
+        best, order = torch.from_numpy(logits).softmax(1).topk(3)
+        np.testing.assert_allclose(shares, best.numpy(), atol=1e-6)
+        np.testing.assert_array_equal(classes, order.numpy() if image.any() else [[0, 1, 2]])
+
+
+def test_what_has_no_ink_is_read_as_nothing_in_particular(any_image):
+    session = onnxruntime.InferenceSession(str(any_image))
+    for shape in ((1, 1, 1, 1), (2, 60, 90, 3), (1, 300, 20, 4)):
+        shares, _, logits = session.run(None, {"image": np.full(shape, 200, np.uint8)})
+        assert not logits.any()
+        np.testing.assert_allclose(shares, 1 / len(CLASSES), atol=1e-6)
+
+
+class Drawings(CalibrationDataReader):
+    def __init__(self):
+        pictures = list(varied_pictures(CLASSES, PICTURES))[len(borderline_pictures()) :]
+        self.images = iter([{"input_image": normalize(grey_of(picture))[None]} for picture in pictures])
+
+    def get_next(self):
+        return next(self.images, None)
+
+
+@pytest.mark.parametrize("opset", [14, 18])
+def test_a_quantised_file_of_either_age_can_be_wrapped(model_path, tmp_path, monkeypatch, opset):
+    monkeypatch.setattr(any_image_model, "PICTURES", PICTURES)
+    convert_to_onnx.convert(model_path, tmp_path / "float.onnx", None, opset)
+    quantize_static(
+        tmp_path / "float.onnx", tmp_path / "int8.onnx", Drawings(), quant_format=QuantFormat.QDQ, per_channel=True
+    )
+    output = tmp_path / "int8_any_image.onnx"
+    convert_to_onnx.convert_any_image(tmp_path / "int8.onnx", output, None, 18, top=10)
+    made = onnx.load(output)
+    assert opset_of(output) == 18
+    integers = [tensor for tensor in made.graph.initializer if tensor.data_type == onnx.TensorProto.INT8]
+    assert max(np.prod(tensor.dims) for tensor in integers) > 1000  # its weights are still INT8
+    facts = {entry.key: entry.value for entry in made.metadata_props}
+    assert (facts["classes"], facts["source"]) == (CLASSES, "KanjiVG stand-in")
+    assert onnxruntime.InferenceSession(str(output)).get_outputs()[0].shape[1] == len(CLASSES)  # fewer than the top 10
+    with pytest.raises(InputError, match="already"):
+        convert_to_onnx.convert_any_image(output, tmp_path / "twice.onnx", None, 18, top=10)
+    assert not (tmp_path / "twice.onnx").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("INK", 0.6), ("WORKING_SIDE", 200), ("NOISE", 12), ("GREEN", 20000), ("CONTENT", 50)]
+)
+def test_a_normalisation_that_differs_is_noticed(model_path, exported, tmp_path, monkeypatch, name, value):
+    monkeypatch.setattr(any_image_model, "PICTURES", PICTURES)
+    monkeypatch.setattr(normalization_graph, name, value)
+    with pytest.raises(AnyImageError):
+        convert_to_onnx.convert_any_image(exported, tmp_path / "never.onnx", None, 18, top=3)
+    assert not list(tmp_path.iterdir())
+
+
+def rewired(any_image: Path, path: Path, changed: str) -> Path:
+    """The file with one thing in it broken."""
+    model = onnx.load(any_image)
+    if changed == "top":  # the least likely instead of the likeliest
+        next(node for node in reversed(model.graph.node) if node.op_type == "TopK").attribute.append(
+            onnx.helper.make_attribute("largest", 0)
+        )
+    elif changed == "blank":  # the logits of a picture without ink as they come
+        gate = next(node for node in reversed(model.graph.node) if node.op_type == "Where")
+        gate.op_type, gate.input[:] = "Identity", [gate.input[1]]
+    elif changed == "weights":
+        bias = next(
+            t for t in model.graph.initializer if t.name.startswith("model/") and list(t.dims) == [len(CLASSES)]
+        )
+        values = onnx.numpy_helper.to_array(bias).copy()
+        values[0] += 10
+        bias.CopyFrom(onnx.numpy_helper.from_array(values, bias.name))
+    onnx.save(model, path)
+    return path
+
+
+@pytest.mark.parametrize("changed", ["top", "blank", "weights"])
+def test_a_file_that_reads_otherwise_is_noticed(exported, any_image, tmp_path, changed):
+    any_image_model.prove(any_image, exported, PICTURES)
+    with pytest.raises(AnyImageError):
+        any_image_model.prove(rewired(any_image, tmp_path / "broken.onnx", changed), exported, PICTURES)
+
+
+def test_recognize_takes_either_file(exported, any_image, tmp_path):
+    plain, complete = recognize.Recognizer(exported), recognize.Recognizer(any_image)
+    assert (plain.takes_pictures, complete.takes_pictures) == (False, True)
+    pictures = [grey_of(picture).astype(np.float32) for picture in varied_pictures(CLASSES, PICTURES)]
+    expected, found = (recognize.recognize(recognizer, pictures, 3) for recognizer in (plain, complete))
+    assert [[character for character, _ in top] for top in found] == [[c for c, _ in top] for top in expected]
+    assert [] in found  # what has no ink
+    np.testing.assert_allclose([p for top in found for _, p in top], [p for top in expected for _, p in top], atol=1e-3)
+    with pytest.raises(InputError, match="takes pictures"):
+        complete.logits(np.zeros((1, 1, 64, 64), np.float32))
+    Image.fromarray(pictures[-1].astype(np.uint8)).save(tmp_path / "a.png")
+    command = [
+        sys.executable,
+        SCRIPTS / "recognize.py",
+        tmp_path / "a.png",
+        "--model",
+        any_image,
+        "--json",
+        "--top",
+        "1",
+    ]
+    line = json.loads(subprocess.run(command, capture_output=True, text=True, check=True, encoding="utf-8").stdout)
+    assert line["top"][0]["character"] == found[-1][0][0]
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="the real drawings are measured on where they lie, and not kept here")
+def test_real_drawings_are_read_alike(exported, any_image):
+    folders = [folder for folder in sorted(REAL.iterdir()) if re.fullmatch(r"U\+[0-9A-F]{4}", folder.name)]
+    pictures = [recognize.read_grey(path) for folder in folders for path in sorted(folder.glob("*.png"))[:2]]
+    assert len(pictures) > 50
+    plain, complete = (recognize.Recognizer(path).picture_logits(pictures) for path in (exported, any_image))
+    np.testing.assert_allclose(complete, plain, atol=1e-3)

@@ -1,0 +1,170 @@
+"""The normalisation as an ONNX graph: equal to normalization.py, Pillow and numpy, step by step and as a whole."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import helper
+from PIL import Image
+
+import normalization_graph
+from normalization import normalize
+from normalization_graph import normalization_model
+from onnx_expressions import Graph
+from recognize import over_paper, read_grey
+from varied_pictures import borderline_pictures, grey_of, varied_pictures
+
+REAL = Path(__file__).resolve().parent.parent.parent / "shared" / "real_handwriting"
+CLASSES = "あいう亜腕語鬱一"
+
+
+def session_of(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+
+@pytest.fixture(scope="module")
+def whole() -> onnxruntime.InferenceSession:
+    return session_of(normalization_model())
+
+
+def computed(step, *arrays: np.ndarray) -> np.ndarray:
+    """What an expression of these arrays comes to."""
+    graph = Graph("step/")
+    result = step(*(graph.tensor(f"given_{i}", array.dtype) for i, array in enumerate(arrays)))
+    given = [
+        helper.make_tensor_value_info(f"given_{i}", helper.np_dtype_to_tensor_dtype(array.dtype), [None] * array.ndim)
+        for i, array in enumerate(arrays)
+    ]
+    made = helper.make_tensor_value_info(result.name, helper.np_dtype_to_tensor_dtype(result.dtype), None)
+    proto = helper.make_graph(graph.nodes, "step", given, [made], list(graph.constants.values()))
+    model = helper.make_model(proto, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    return session_of(model).run(None, {f"given_{i}": array for i, array in enumerate(arrays)})[0]
+
+
+def largest_difference(session: onnxruntime.InferenceSession, picture: np.ndarray) -> float:
+    found = session.run(None, {"image": picture[None]})[0]
+    assert found.shape == (1, 1, 64, 64)
+    return float(np.abs(found[0] - normalize(grey_of(picture))).max())
+
+
+def test_varied_pictures_become_what_normalization_makes_of_them(whole):
+    differences = [largest_difference(whole, picture) for picture in varied_pictures(CLASSES, 150)]
+    assert np.sort(differences)[-3] < 1e-4  # rounding may turn a pixel at a threshold, but hardly ever
+    assert max(differences) < 0.3
+
+
+def test_varied_pictures_are_varied():
+    pictures = list(varied_pictures(CLASSES, 150))
+    assert {picture.shape[2] for picture in pictures} == {1, 3, 4}
+    sides = [max(picture.shape[:2]) for picture in pictures]
+    assert min(sides) == 1
+    assert max(sides) > 256
+    assert max(max(p.shape[:2]) / min(p.shape[:2]) for p in pictures) > 100
+    assert any(np.median(grey_of(p)) < 60 for p in pictures) and any(np.median(grey_of(p)) > 200 for p in pictures)
+    inked = [normalize(grey_of(picture)).any() for picture in pictures[len(borderline_pictures()) :]]
+    assert np.mean(inked) > 0.8
+
+
+@pytest.mark.parametrize(
+    ("side", "blob"),
+    [(200, 150), (200, 120), (256, 200), (40, 39)],
+)
+def test_a_solid_blob_as_wide_as_hardly_any_pen(whole, side, blob):
+    picture = np.full((side, side, 1), 255, np.uint8)
+    picture[(side - blob) // 2 : (side + blob) // 2, (side - blob) // 2 : (side + blob) // 2] = 0
+    picture[2:5, side // 2 : side // 2 + 20] = 0
+    assert largest_difference(whole, picture) < 1e-4
+
+
+@pytest.mark.parametrize("side", [128, 200, 300])
+def test_frame_lines_along_the_edges_are_dropped_as_there(whole, side):
+    picture = np.full((side, side, 1), 255, np.uint8)
+    picture[side // 3 : side // 3 + side // 20, side // 4 : 3 * side // 4] = 0
+    picture[side // 4 : 3 * side // 4, side // 2 : side // 2 + side // 20] = 0
+    plain = normalize(grey_of(picture))
+    for edge in (np.s_[1:3, :], np.s_[-3:-1, 5:], np.s_[4:, 0:2], np.s_[:-4, -2:]):
+        framed = picture.copy()
+        framed[edge] = 60
+        assert largest_difference(whole, framed) < 1e-4
+        assert np.abs(normalize(grey_of(framed)) - plain).max() < 0.05  # the line is really dropped
+
+
+@pytest.mark.parametrize("opset", [18, 20, 21, 23])
+def test_every_newer_opset(opset):
+    model = normalization_model(opset)
+    assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", opset)]
+    session = session_of(model)
+    assert all(largest_difference(session, picture) < 1e-4 for picture in varied_pictures(CLASSES, 40))
+
+
+def test_pictures_together_are_read_as_each_alone(whole):
+    random = np.random.default_rng(0)
+    picture = next(p for p in varied_pictures(CLASSES, 60) if min(p.shape[:2]) > 100)
+    blank, noise = np.full_like(picture, 255), random.integers(0, 256, picture.shape).astype(np.uint8)
+    together = np.stack([picture, blank, picture[::-1], 255 - picture, noise])
+    found = whole.run(None, {"image": together})[0]
+    for image, one in zip(found, together, strict=True):
+        np.testing.assert_allclose(image, whole.run(None, {"image": one[None]})[0][0], atol=1e-5)
+    assert not found[1].any()
+    assert found[0].any()
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_grey_is_that_of_pillow_to_the_last_bit(channels):
+    random = np.random.default_rng(channels)
+    pictures = random.integers(0, 256, (6, 80, 90, channels)).astype(np.uint8)
+    if channels in (2, 4):
+        pictures[1:3, :, :, -1] = pictures[1:3, :, :, -1] // 4  # little ink, light and dark: on black and on white
+        pictures[1, :, :, :-1] = 128 + pictures[1, :, :, :-1] // 2
+        pictures[2, :, :, :-1] = pictures[2, :, :, :-1] // 2
+        pictures[3, :, :, -1], pictures[4, :, :, -1] = 0, 255
+    found = computed(normalization_graph.grey_of, pictures)
+    for grey, picture in zip(found, pictures, strict=True):
+        image = Image.fromarray(picture.squeeze(), {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}[channels])
+        expected = over_paper(image.convert("RGBA")) if channels in (2, 4) else image
+        np.testing.assert_array_equal(grey, np.asarray(expected.convert("L")))
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 5, 8, 9, 64])
+def test_reflection_is_that_of_numpy(length):
+    values = np.random.default_rng(length).random((2, length, 3)).astype(np.float32)
+    expected = np.pad(values, ((0, 0), (8, 8), (0, 0)), mode="reflect", reflect_type="odd")
+    low, high = values.min(), values.max()  # beyond which it is clipped
+    found = computed(lambda v: normalization_graph.reflected(v, 8, 1), values)
+    np.testing.assert_allclose(found.clip(low, high), expected.clip(low, high), atol=1e-5)
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 100, 101])
+def test_median_is_that_of_numpy(length):
+    values = np.random.default_rng(length).integers(0, 9, (4, length)).astype(np.float32)
+    found = computed(normalization_graph.median, values)
+    np.testing.assert_array_equal(found[:, 0], np.median(values, axis=1))
+
+
+def test_a_branch_keeps_its_nodes_to_itself():
+    def step(value):
+        chosen = value.graph.choose((value.sum(0) > 0).squeeze(0), lambda: value * 2 + 1, lambda: value * 3)
+        return chosen + value * 2
+
+    for value in (5.0, -5.0):
+        expected = (value * 2 + 1 if value > 0 else value * 3) + value * 2
+        assert computed(step, np.array([value], np.float32)) == expected
+
+
+def test_numbers_of_two_kinds_do_not_mix():
+    with pytest.raises(TypeError, match="float32 and int64"):
+        computed(lambda a, b: a + b, np.ones(1, np.float32), np.ones(1, np.int64))
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="the real drawings are measured on where they lie, and not kept here")
+def test_real_drawings_become_what_normalization_makes_of_them(whole):
+    folders = [folder for folder in sorted(REAL.iterdir()) if re.fullmatch(r"U\+[0-9A-F]{4}", folder.name)]
+    assert folders
+    for folder in folders:
+        picture = read_grey(min(folder.glob("*.png"))).astype(np.uint8)[:, :, None]
+        assert largest_difference(whole, picture) < 1e-4, folder.name
