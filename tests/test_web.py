@@ -1,0 +1,567 @@
+"""The web page: its normalisation beside Python's, then the built page in a real Chromium, drawn on with a pointer."""
+
+import base64
+import io
+import json
+import os
+import queue
+import shutil
+import struct
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import cv2
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
+
+from kanjivg_strokes import model_files, read_model
+from normalization import CANVAS, CONTRACT, normalize
+from recognize import DEFAULT_MODELS, Recognizer, probabilities, read_grey
+
+ROOT = Path(__file__).resolve().parent.parent
+CHROMIUM = "/usr/bin/chromium"
+CLASSES = "漢字永愛龍鬱語一二十大川口日あきすのおん𠮟"  # the last lies beyond 16 bits
+SIZE = 0.85  # of a KanjiVG drawing on the page's paper
+DESKTOP = {"viewport": {"width": 1280, "height": 800}}
+PHONE = {"viewport": {"width": 360, "height": 640}, "isMobile": True, "hasTouch": True, "deviceScaleFactor": 3}
+ARM = """
+await page.evaluate((names) => {
+  const options = { capture: true, once: true };
+  const next = (name) => new Promise((resolve) => document.addEventListener(name, resolve, options));
+  const last = names.reduce((before, name) => before.then(() => next(name)), Promise.resolve());
+  window.answer = last.then((event) => event.detail);
+}, EVENTS);
+"""
+NEXT_ANSWER = ARM.replace("EVENTS", "['recognized']")
+ANSWER_TO_STROKE = ARM.replace("EVENTS", "['pointerup', 'recognized']")  # an earlier stroke's may still be on its way
+READ_ANSWER = """
+return page.evaluate(async () => {
+  const text = (values) => {
+    const bytes = new Uint8Array(new Float32Array(values).buffer);
+    let letters = "";
+    for (const byte of bytes) letters += String.fromCharCode(byte);
+    return btoa(letters);
+  };
+  const { picture, logits, top } = await window.answer;
+  return { values: text(picture.values), shape: [picture.height, picture.width], logits: text(logits), top };
+});
+"""
+DRAW = """
+const box = await page.locator("#drawing").boundingBox();
+const at = ([x, y]) => [box.x + x * box.width, box.y + y * box.height];
+for (const [index, stroke] of data.entries()) {
+  if (index === data.length - 1) { ARM }
+  await page.mouse.move(...at(stroke[0]));
+  await page.mouse.down();
+  for (const point of stroke.slice(1)) await page.mouse.move(...at(point));
+  await page.mouse.up();
+}
+""".replace("ARM", ANSWER_TO_STROKE)
+
+
+def require(found: object, what: str) -> None:
+    """Skips where a tool is missing; in CI, where it has to be there, fails."""
+    if not found:
+        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(f"{what} is missing: see web/README.md")
+
+
+def drawing(char: str, side: int, pen: int) -> np.ndarray:
+    """A character in black on white, uint8 (side, side)."""
+    picture = np.full((side, side), 255, np.uint8)
+    for stroke in strokes_of(char):
+        cv2.polylines(picture, [np.int32(np.array(stroke) * side * 16)], False, 0, pen, cv2.LINE_AA, 4)
+    return picture
+
+
+def strokes_of(char: str) -> list[list[list[float]]]:
+    """KanjiVG strokes, each points (x, y) between 0 and 1."""
+    return (read_model(model_files(char)[0]).strokes[:, ::4] * SIZE + 0.5).tolist()
+
+
+def write_model(path: Path, classes: str = CLASSES, sharpness: float = 40) -> Path:
+    """An ONNX model worked by hand: a blur, then the likeness to a blurred drawing of each class."""
+    blur = np.full((1, 1, 5, 5), 1 / 25, np.float32)
+    templates = np.stack([cv2.blur(normalize(np.float32(drawing(c, 300, 12)))[0], (5, 5)).ravel() for c in classes])
+    templates -= templates.mean(axis=1, keepdims=True)
+    templates *= sharpness / np.linalg.norm(templates, axis=1, keepdims=True) ** 2
+    graph = helper.make_graph(
+        [
+            helper.make_node("Conv", ["input_image", "blur"], ["blurred"], pads=[2, 2, 2, 2]),
+            helper.make_node("Flatten", ["blurred"], ["flat"]),
+            helper.make_node("MatMul", ["flat", "templates"], ["logits"]),
+        ],
+        "templates",
+        [helper.make_tensor_value_info("input_image", TensorProto.FLOAT, ["n", 1, CANVAS, CANVAS])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", len(classes)])],
+        [numpy_helper.from_array(blur, "blur"), numpy_helper.from_array(templates.T.copy(), "templates")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    facts = {"classes": classes, "contract": CONTRACT, "source": "KanjiVG stand-in", "script": "made_by_hand"}
+    helper.set_model_props(model, facts | {"metrics": json.dumps({"validation_top1": 87.65})})
+    onnx.save(model, path)
+    return path
+
+
+def run_npm(web: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
+    settings = {name: value for name, value in os.environ.items() if name not in {"MODEL", "INIT_CWD", "HOST", "PORT"}}
+    return subprocess.run(
+        ["npm", *arguments], cwd=web, env=settings | environment, capture_output=True, text=True, timeout=600
+    )
+
+
+@pytest.fixture(scope="module")
+def web(tmp_path_factory) -> Path:
+    """A copy of web/ with its packages installed."""
+    require(shutil.which("node"), "node")
+    require(shutil.which("npm"), "npm")
+    folder = tmp_path_factory.mktemp("page") / "web"
+    shutil.copytree(ROOT / "web", folder, ignore=shutil.ignore_patterns("node_modules", "dist"))
+    done = run_npm(folder, "ci", "--no-audit", "--no-fund", "--ignore-scripts")
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def build(web, tmp_path_factory) -> Callable[[Path], Path]:
+    """A factory: build(model) gives a folder of static files."""
+
+    def make(model: Path) -> Path:
+        done = run_npm(web, "run", "build", MODEL=str(model))
+        assert done.returncode == 0, done.stderr
+        return shutil.copytree(web / "dist", tmp_path_factory.mktemp("host") / "below" / "a" / "folder")
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Path:
+    return write_model(tmp_path_factory.mktemp("model") / "by_hand.onnx")
+
+
+@pytest.fixture(scope="module")
+def site(build, model) -> Path:
+    return build(model)
+
+
+class QuietHandler(SimpleHTTPRequestHandler):
+    extensions_map = SimpleHTTPRequestHandler.extensions_map | {".js": "text/javascript", ".wasm": "application/wasm"}
+
+    def log_message(self, *_) -> None:
+        pass
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[[Path], str]]:
+    """A factory: serve(folder) gives the address under which an ordinary server of static files offers it."""
+    servers = []
+
+    def start(folder: Path) -> str:
+        server = ThreadingHTTPServer(("127.0.0.1", 0), partial(QuietHandler, directory=folder.parents[1]))
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        servers.append(server)
+        return f"http://127.0.0.1:{server.server_port}/{folder.parent.name}/{folder.name}/"
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+class Browser:
+    """A Chromium on one page; run(code, data) is an async JavaScript function of (page, context, data)."""
+
+    def __init__(self, web: Path, profile: Path, settings: dict):
+        command = ["node", web / "tests" / "browser.js", profile, json.dumps(settings)]
+        home = os.environ | {"HOME": str(profile), "CHROMIUM": CHROMIUM}
+        pipe = subprocess.PIPE
+        self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=home)
+        self.lines: queue.Queue[str] = queue.Queue()
+        threading.Thread(target=lambda: [self.lines.put(line) for line in self.process.stdout], daemon=True).start()
+
+    def run(self, code: str, data: object = None) -> object:
+        self.process.stdin.write(json.dumps({"code": code, "data": data}) + "\n")
+        self.process.stdin.flush()
+        answer = json.loads(self.lines.get(timeout=120))
+        assert "error" not in answer, answer["error"]
+        return answer.get("value")
+
+    def open(self, address: str) -> None:
+        self.run("await page.goto(data); await page.waitForSelector('body:not([data-state=loading])')", address)
+
+    def draw(self, strokes: list, then: str = READ_ANSWER) -> dict:
+        """Draws strokes with the pointer; what the page answers to the last."""
+        return self.run(DRAW + then, strokes)
+
+    def after(self, action: str, data: object = None) -> dict:
+        """Does something that changes the drawing; what the page answers."""
+        return self.run(NEXT_ANSWER + action + READ_ANSWER, data)
+
+    def results(self) -> list[str]:
+        return self.run("return page.locator('#results .character').allTextContents()")
+
+    def text(self, selector: str) -> str:
+        return self.run("return page.locator(data).innerText()", selector)
+
+    def close(self) -> None:
+        self.process.stdin.close()
+        self.process.wait(timeout=60)
+        self.process.stdout.close()
+
+
+@pytest.fixture
+def browser(web, tmp_path) -> Iterator[Callable[..., Browser]]:
+    """A factory: browser(address, settings) opens the page there."""
+    require(Path(CHROMIUM).exists(), "chromium")
+    opened = []
+
+    def start(address: str, settings: dict = DESKTOP) -> Browser:
+        opened.append(Browser(web, tmp_path / f"profile{len(opened)}", settings))
+        opened[-1].open(address)
+        return opened[-1]
+
+    yield start
+    for one in opened:
+        one.close()
+
+
+@pytest.fixture
+def page(browser, serve, site) -> Iterator[Browser]:
+    """The page with the model worked by hand; it must complain of nothing and ask no other host."""
+    one = browser(serve(site))
+    yield one
+    assert one.run("return context.strangers") == []
+    assert one.run("return context.errors") == []
+
+
+def decoded(text: str) -> np.ndarray:
+    return np.frombuffer(base64.b64decode(text), np.float32)
+
+
+def pythons_logits(model: Path, grey: np.ndarray) -> np.ndarray:
+    return Recognizer(model).logits(normalize(grey)[None])[0]
+
+
+def check_against_python(answer: dict, model: Path, grey: np.ndarray | None = None) -> None:
+    """The page's logits and its list are what Python makes of the same picture."""
+    if grey is None:
+        grey = decoded(answer["values"]).reshape(answer["shape"])
+    expected = pythons_logits(model, grey)
+    np.testing.assert_allclose(decoded(answer["logits"]), expected, atol=1e-3)
+    shares, classes = probabilities(expected), Recognizer(model).classes
+    best = np.argsort(-shares, kind="stable")[:10]
+    assert answer["top"][0]["character"] == classes[best[0]]
+    assert [entry["probability"] for entry in answer["top"]] == pytest.approx(shares[best].tolist(), abs=1e-4)
+
+
+def varied_pictures() -> Iterator[np.ndarray]:
+    """Grey pictures float32 (H, W): many sizes and shapes, either polarity, bad light, noise, dirt, none or odd ink."""
+    random = np.random.default_rng(7)
+    for number in range(240):
+        height, width = (int(side) for side in random.integers(1, (500, 40)[number % 4 == 3], 2))
+        if number % 8 == 1:
+            height = int(random.integers(1, 12))  # so thin that the paper is reflected more than once
+        if number % 8 == 5:
+            width = int(random.integers(1, 12))
+        picture = np.full((height, width), 255, np.uint8)
+        for _ in range(random.integers(1, 8)):
+            points = (random.uniform(-0.1, 1.1, (4, 2)) * [width, height]).astype(np.int32)
+            cv2.polylines(picture, [points], False, 0, int(random.integers(1, 3 + max(height, width) // 15)))
+        yield changed(picture, number, random)
+    for number, char in enumerate(CLASSES[:-1] * 4):
+        picture = drawing(char, int(random.integers(60, 1200)), int(random.integers(1, 20)))
+        if number % 3 == 0:
+            side = len(picture)
+            picture[: side // 50 + 1, side // 8 : side // 2] = 0  # a piece of a frame
+            picture[side // 3 : side // 2, -side // 40 :] = 0  # a sliver of a neighbour
+            picture[side // 20 : side // 20 + 2, side // 4 : side // 4 + 2] = 0  # a speck
+        yield changed(picture, number, random)
+    for _ in range(20):
+        yield random.uniform(0, 255, random.integers(1, 250, 2)).astype(np.float32)
+    yield from (np.full((50, 70), level, np.float32) for level in (0, 128, 255))
+    yield np.zeros((1, 1), np.float32)
+
+
+def changed(picture: np.ndarray, number: int, random: np.random.Generator) -> np.ndarray:
+    y, x = np.mgrid[: picture.shape[0], : picture.shape[1]] / max(picture.shape)
+    plain = picture.astype(np.float32)
+    kinds = (
+        plain,
+        255 - plain,
+        plain * (0.45 + 0.5 * x) * (1 - 0.25 * y),
+        60 + plain / 2 + random.normal(0, random.uniform(0, 20), plain.shape),
+        120 + plain / 6 + random.normal(0, 3, plain.shape),
+    )
+    return kinds[number % len(kinds)].clip(0, 255).astype(np.float32)
+
+
+def test_the_normalisation_is_pythons():
+    require(shutil.which("node"), "node")
+    pictures = list(varied_pictures())
+    sent = b"".join(struct.pack("<2I", *picture.shape) + picture.tobytes() for picture in pictures)
+    done = subprocess.run(["node", ROOT / "web" / "tests" / "normalize_pictures.js"], input=sent, capture_output=True)
+    assert done.returncode == 0, done.stderr.decode()
+    found = np.frombuffer(done.stdout, np.float32).reshape(-1, CANVAS, CANVAS)
+    expected = np.concatenate([normalize(picture) for picture in pictures])
+    assert (expected.max(axis=(1, 2)) > 0.5).sum() > 300  # enough of them are not blank
+    worst = np.abs(found - expected).max(axis=(1, 2))
+    assert worst.max() <= 1e-3, [(i, pictures[i].shape, worst[i]) for i in np.argsort(-worst)[:5]]
+
+
+def test_strokes_give_pythons_logits_and_the_right_character(page, model):
+    right = 0
+    for char in CLASSES:
+        strokes = strokes_of(char)
+        answer = page.draw(strokes)
+        check_against_python(answer, model)
+        assert page.results() == [entry["character"] for entry in answer["top"]]
+        right += page.results()[0] == char
+        page.run("await page.keyboard.press('Escape')")
+        assert page.results() == []
+    assert right == len(CLASSES)
+
+
+def test_the_picture_is_what_was_drawn(page):
+    answer = page.draw([[[0.2, 0.25], [0.5, 0.25], [0.8, 0.25]], [[0.5, 0.75]]])
+    dark = decoded(answer["values"]).reshape(answer["shape"]) < 128
+    assert dark.shape == (256, 256)
+    rows, columns = np.nonzero(dark[:128])
+    assert (rows.min(), rows.max()) == pytest.approx((59, 68), abs=2)  # a quarter down, as thick as the pen
+    assert (columns.min(), columns.max()) == pytest.approx((46, 209), abs=2)
+    rows, columns = np.nonzero(dark[128:])  # a tap is a dot
+    assert (rows.mean() + 128, columns.mean()) == pytest.approx((192, 128), abs=1.5)
+
+
+def test_it_tells_of_its_model(page, model):
+    assert page.text("#model-script") == "made_by_hand"
+    assert page.text("#model-source") == "KanjiVG stand-in"
+    assert page.text("#model-classes") == f"{len(CLASSES)} characters"
+    assert page.text("#model-accuracy") == "87.7 %"
+    assert page.text("#model-size") == f"{model.stat().st_size / 1e6:.1f} MB"
+    assert "CC BY-SA 3.0" in page.text("#licence")
+
+
+def test_undo_and_clear_by_button_and_key(page):
+    ten, two = strokes_of("十"), strokes_of("二")
+    assert page.run("return page.locator('#undo').isDisabled()")
+    page.draw(ten[:1])
+    once = page.results()
+    page.draw(ten[1:])
+    assert page.results()[0] == "十"
+    assert page.after("await page.keyboard.press('Control+z');")["top"][0]["character"] == once[0]
+    page.run("await page.click('#undo')")
+    assert page.results() == []
+    assert page.run("return page.locator('#undo').isDisabled()")
+    for key in ("Escape", "Delete"):
+        page.draw(two)
+        assert page.results()[0] == "二"
+        page.run("await page.keyboard.press(data)", key)
+        assert page.results() == []
+    page.draw(two)
+    page.run("await page.click('#clear')")
+    assert page.results() == []
+    assert page.after("await page.click('#undo');")["top"][0]["character"] == "二"  # clearing too can be undone
+
+
+def png(picture: np.ndarray | Image.Image) -> str:
+    file = io.BytesIO()
+    (picture if isinstance(picture, Image.Image) else Image.fromarray(picture)).save(file, "PNG")
+    return base64.b64encode(file.getvalue()).decode()
+
+
+TRANSFER = """
+await page.evaluate(({ event, base64, name, type }) => {
+  const bytes = Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));
+  const transfer = new DataTransfer();
+  transfer.items.add(new File([bytes], name, { type }));
+  const details = { bubbles: true, cancelable: true };
+  const made = event === "paste" ? new ClipboardEvent("paste", { ...details, clipboardData: transfer })
+                                 : new DragEvent("drop", { ...details, dataTransfer: transfer });
+  document.getElementById("drawing").dispatchEvent(made);
+}, data);
+"""
+
+
+@pytest.mark.parametrize("event", ["paste", "drop"])
+def test_an_image_is_read_as_python_reads_it(page, model, tmp_path, event):
+    dark = 255 - drawing("愛", 400, 14)[:, :320]
+    ink = np.zeros((300, 300, 4), np.uint8)
+    ink[..., :3], ink[..., 3] = 250, 255 - drawing("永", 300, 10)  # light ink on nothing
+    colours = np.stack([drawing("語", 200, 7) // share for share in (1, 2, 3)], axis=2)
+    for number, picture in enumerate((dark, ink, colours)):
+        path = tmp_path / f"{number}.png"
+        path.write_bytes(base64.b64decode(png(picture)))
+        data = {"event": event, "base64": png(picture), "name": path.name, "type": "image/png"}
+        answer = page.after(TRANSFER, data)
+        check_against_python(answer, model, read_grey(path))
+        assert page.results()[0] == "愛永語"[number]
+    assert page.after("await page.keyboard.press('Control+z');")["top"][0]["character"] == "永"
+    page.draw(strokes_of("川"))  # drawing puts an image aside
+    assert page.results()[0] == "川"
+
+
+def test_an_image_is_chosen_and_what_is_none_is_refused(page):
+    chosen = """await page.setInputFiles("#file", {
+      name: data.name, mimeType: "image/png", buffer: Buffer.from(data.base64, "base64") });"""
+    big = Image.fromarray(drawing("龍", 1000, 30)).resize((3000, 3000))
+    assert page.after(chosen, {"name": "a.png", "base64": png(big)})["top"][0]["character"] == "龍"
+    page.run(chosen + "await page.waitForSelector('#problem:not([hidden])')", {"name": "b.png", "base64": "AAAA"})
+    assert "b.png is not an image that can be read" in page.text("#problem")
+    assert page.results()[0] == "龍"
+    page.draw(strokes_of("口"))
+    assert page.run("return page.locator('#problem').isHidden()")
+
+
+def test_a_blank_image_has_no_results(page):
+    answer = page.after(
+        TRANSFER,
+        {"event": "drop", "base64": png(np.full((90, 90), 255, np.uint8)), "name": "a.png", "type": "image/png"},
+    )
+    assert answer["top"] == []
+    assert page.results() == []
+    assert "nothing to recognise" in page.text("#status")
+
+
+def test_click_and_digit_copy(page):
+    page.run("await context.grantPermissions(['clipboard-read', 'clipboard-write'])")
+    copied = "return page.evaluate(() => navigator.clipboard.readText())"
+    page.draw(strokes_of("漢"))
+    results = page.results()
+    page.run("await page.click('#results li:nth-child(1) button'); await page.waitForTimeout(100)")
+    assert page.run(copied) == "漢"
+    assert page.text("#notice") == "Copied 漢"
+    for key, place in (("3", 2), ("0", 9)):
+        page.run("await page.keyboard.press(data); await page.waitForTimeout(100)", key)
+        assert page.run(copied) == results[place]
+
+
+def test_labels_for_those_who_do_not_see(page):
+    page.draw(strokes_of("字"))
+    page.run(
+        "await page.waitForFunction(() => document.getElementById('status').textContent.startsWith('Likeliest: 字'))"
+    )
+    assert page.run("return page.locator('[aria-live=polite]').count()") == 2
+    names = page.run(
+        "return page.locator('button').evaluateAll(all => all.map(b => b.ariaLabel || b.innerText.trim()))"
+    )
+    assert len(names) == 13
+    assert all(names)
+    focused = (
+        "return page.evaluate(() => [document.activeElement.id, getComputedStyle(document.activeElement).outlineStyle])"
+    )
+    page.run("await page.keyboard.press('Tab')")
+    assert page.run(focused) == ["undo", "solid"]
+
+
+def test_a_phone(browser, serve, site, model):
+    phone = browser(serve(site), PHONE)
+    wide = "return page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth)"
+    assert phone.run(wide) <= 0
+    phone.run(
+        """const session = await context.newCDPSession(page);
+        const box = await page.locator("#drawing").boundingBox();
+        const touch = (type, points) => session.send("Input.dispatchTouchEvent", { type, touchPoints: points });
+        for (const stroke of data) {
+          const points = stroke.map(([x, y]) => [{ x: box.x + x * box.width, y: box.y + y * box.height }]);
+          await touch("touchStart", points[0]);
+          for (const point of points.slice(1)) await touch("touchMove", point);
+          await touch("touchEnd", []);
+        }
+        await page.waitForFunction(() => document.querySelector("#results .character")?.textContent === "大");""",
+        strokes_of("大"),
+    )
+    assert len(phone.results()) == 10
+    assert phone.run(wide) <= 0
+    assert phone.run("return page.evaluate(() => window.scrollY)") == 0  # a finger draws, it does not scroll
+    bottom = phone.run("return page.locator('#results li').first().boundingBox()")
+    assert bottom["y"] + bottom["height"] <= PHONE["viewport"]["height"]  # the best result is seen without scrolling
+    sizes = phone.run(
+        "return page.locator('button').evaluateAll(all => all.map(b => b.getBoundingClientRect().height))"
+    )
+    assert min(sizes) >= 44
+
+
+@pytest.mark.parametrize("damage", ["cut", "html", "missing", "graph"])
+def test_a_broken_model_is_told(browser, serve, site, tmp_path, damage):
+    folder = shutil.copytree(site, tmp_path / "below" / "broken" / "site")
+    path = folder / "model.onnx"
+    if damage == "cut":
+        path.write_bytes(path.read_bytes()[:-1000])
+    elif damage == "html":
+        path.write_text("<!doctype html><title>Not found</title>", encoding="utf-8")
+    elif damage == "graph":  # it tells its classes, but cannot be run
+        broken = onnx.load(path)
+        broken.graph.node[0].op_type = "NoSuchOperator"
+        path.write_bytes(broken.SerializeToString())
+    else:
+        path.unlink()
+    page = browser(serve(folder))
+    assert page.run("return page.evaluate(() => document.body.dataset.state)") == "broken"
+    assert page.text("#problem").startswith("The model cannot be used: ")
+    page.draw(strokes_of("十"), then="await page.waitForTimeout(300);")
+    assert page.results() == []
+    assert page.text("#problem").startswith("The model cannot be used: ")
+
+
+def test_a_build_without_a_model_ends_with_one_line(web, tmp_path, model):
+    other = tmp_path / "other.onnx"
+    bare = onnx.load(model)
+    del bare.metadata_props[:]
+    onnx.save(bare, other)
+    for environment, told in (
+        ({}, "../models/kanji_model.onnx is missing"),
+        ({"MODEL": str(tmp_path / "none.onnx")}, "none.onnx is missing"),
+        ({"MODEL": str(other)}, "it does not name its characters"),
+    ):
+        for script in ("build", "start"):
+            done = run_npm(web, "run", "--silent", script, **environment)
+            assert done.returncode == 2
+            assert done.stderr.count("\n") == 1
+            assert told in done.stderr
+
+
+def test_start_serves_the_models_of_the_repository_in_order(web, model, serve):
+    quickstart = web.parent / "models" / "quickstart" / "kanji_model.onnx"
+    quickstart.parent.mkdir(parents=True)
+    shutil.copy(model, quickstart)
+    assert "models/quickstart/kanji_model.onnx: 21 characters" in run_npm(web, "run", "build").stdout
+    write_model(quickstart.parents[1] / "kanji_model.onnx", "一二十")
+    settings = {name: value for name, value in os.environ.items() if name != "MODEL"} | {"PORT": "0"}
+    process = subprocess.Popen(
+        ["node", "build.js", "--serve"], cwd=web, env=settings, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert "models/kanji_model.onnx: 3 characters" in process.stdout.readline()
+        assert process.stdout.readline().startswith("http://127.0.0.1:")
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
+        process.stdout.close()
+    shutil.rmtree(web.parent / "models")
+
+
+def test_the_lock_file_names_no_registry():
+    assert "resolved" not in (ROOT / "web" / "package-lock.json").read_text(encoding="utf-8")
+
+
+def test_a_trained_model_reads_what_is_drawn(build, serve, browser):
+    """With a model at hand (KANJI_MODEL names one, else models/): KanjiVG's strokes of twenty characters."""
+    candidates = [Path(os.environ.get("KANJI_MODEL", "none")), *(ROOT / path for path in DEFAULT_MODELS)]
+    trained = next((path for path in candidates if path.is_file()), None)
+    if trained is None:
+        pytest.skip("no trained model: KANJI_MODEL=path names one")
+    page, wrong = browser(serve(build(trained))), {}
+    characters = "漢字永愛語鬱龍学校日本人山川火あきすのむ"
+    for char in characters:
+        answer = page.draw(strokes_of(char))
+        check_against_python(answer, trained)
+        if page.results()[0] != char:
+            wrong[char] = page.results()[:3]
+        page.run("await page.keyboard.press('Escape')")
+    assert len(wrong) <= 1, wrong

@@ -1,0 +1,69 @@
+// node build.js          writes the page into dist/, static files for any host
+// node build.js --serve  serves it on this machine and builds anew at every load; HOST and PORT choose where
+//
+// MODEL names the model; without it the first of ../models/kanji_model.onnx and ../models/quickstart/kanji_model.onnx.
+
+import { copyFileSync, existsSync, mkdirSync, readFileSync, rmSync } from "node:fs";
+import { dirname, join, relative, resolve } from "node:path";
+import { fileURLToPath } from "node:url";
+
+import * as esbuild from "esbuild";
+
+import { describeModel } from "./model_file.js";
+
+const HERE = dirname(fileURLToPath(import.meta.url));
+const OUTPUT = join(HERE, "dist");
+const MODELS = ["../models/kanji_model.onnx", "../models/quickstart/kanji_model.onnx"];
+const WASM = "onnxruntime-web/ort-wasm-simd-threaded.wasm";
+
+function stop(message) {
+  console.error(`error: ${message}`);
+  process.exit(2);
+}
+
+function findModel() {
+  const { MODEL, INIT_CWD } = process.env; // npm tells where it was called
+  if (MODEL) return resolve(INIT_CWD ?? ".", MODEL);
+  const found = MODELS.map((path) => join(HERE, path)).find(existsSync);
+  if (!found) stop(`${MODELS[0]} is missing: export one with scripts/convert_to_onnx.py, or name one by MODEL=path`);
+  return found;
+}
+
+/** Copies the model once it is known to be one, and says which. */
+function copyModel() {
+  const path = findModel();
+  if (!existsSync(path)) stop(`${path} is missing: MODEL names a file that scripts/convert_to_onnx.py wrote`);
+  try {
+    const { classes, source, bytes } = describeModel(readFileSync(path));
+    console.log(`${relative(process.cwd(), path)}: ${classes.length} characters, ${bytes} bytes, trained on ${source}`);
+  } catch (error) {
+    stop(`${path} is not a model for this page: ${error.message}`);
+  }
+  rmSync(OUTPUT, { recursive: true, force: true });
+  mkdirSync(OUTPUT, { recursive: true });
+  copyFileSync(path, join(OUTPUT, "model.onnx"));
+}
+
+copyModel();
+copyFileSync(fileURLToPath(import.meta.resolve(WASM)), join(OUTPUT, "ort-wasm-simd-threaded.wasm"));
+const context = await esbuild.context({
+  absWorkingDir: HERE,
+  entryPoints: ["page.js", "recognizer.js", "style.css", "index.html"],
+  loader: { ".html": "copy" },
+  outdir: OUTPUT,
+  bundle: true,
+  minify: true,
+  format: "esm",
+  target: "es2022",
+  legalComments: "linked",
+  logLevel: "warning",
+});
+await context.rebuild();
+if (process.argv.includes("--serve")) {
+  const { HOST: host = "127.0.0.1", PORT = 8000 } = process.env;
+  const { hosts, port } = await context.serve({ servedir: OUTPUT, host, port: Number(PORT) });
+  console.log(`http://${hosts[0]}:${port}`);
+} else {
+  await context.dispose();
+  console.log(`${relative(process.cwd(), OUTPUT)}: ready for any host of static files`);
+}

@@ -1,0 +1,59 @@
+// A worker that holds the model. It says {model} or {error} once; a message {id, values, height, width}, grey values
+// 0 to 255, is answered with {id, normalized, logits, top}; `top` is empty for a picture without ink.
+
+import * as ort from "onnxruntime-web/wasm";
+
+import { describeModel } from "./model_file.js";
+import { CANVAS, normalize } from "./normalization.js";
+
+const TOP = 10;
+
+ort.env.wasm.numThreads = 1; // more would need a host that sends COOP and COEP headers
+ort.env.wasm.wasmPaths = { wasm: new URL("ort-wasm-simd-threaded.wasm", import.meta.url).href };
+ort.env.logLevel = "error";
+
+/** The model's file; a host that answers with a page of its own where a file is missing counts as missing. */
+async function fetchModel(url) {
+  const response = await fetch(url);
+  if (!response.ok) throw new Error(`the file is missing (status ${response.status})`);
+  return new Uint8Array(await response.arrayBuffer());
+}
+
+async function load() {
+  const bytes = await fetchModel(new URL("model.onnx", import.meta.url));
+  const model = describeModel(bytes);
+  const session = await ort.InferenceSession.create(bytes, { executionProviders: ["wasm"] });
+  await run(session, new Float32Array(CANVAS * CANVAS)); // the first run is slow: not the reader's
+  return { model, session };
+}
+
+async function run(session, image) {
+  const { logits } = await session.run({ input_image: new ort.Tensor("float32", image, [1, 1, CANVAS, CANVAS]) });
+  return logits.data;
+}
+
+/** The likeliest classes with their softmax probabilities, likeliest first. */
+function likeliest(logits, classes) {
+  const highest = logits.reduce((a, b) => Math.max(a, b));
+  const exponents = Float64Array.from(logits, (logit) => Math.exp(logit - highest));
+  const sum = exponents.reduce((a, b) => a + b);
+  const order = [...classes.keys()].sort((a, b) => logits[b] - logits[a]).slice(0, TOP);
+  return order.map((label) => ({ character: classes[label], probability: exponents[label] / sum }));
+}
+
+async function recognize({ id, values, height, width }) {
+  const { model, session } = await loaded;
+  const normalized = normalize(values, height, width);
+  const logits = await run(session, normalized);
+  const top = normalized.some(Boolean) ? likeliest(logits, model.classes) : [];
+  self.postMessage({ id, normalized, logits, top });
+}
+
+const loaded = load();
+loaded.then(
+  ({ model }) => self.postMessage({ model }),
+  (error) => self.postMessage({ error: error.message || String(error) }),
+);
+self.onmessage = ({ data }) => {
+  recognize(data).catch((error) => self.postMessage({ id: data.id, error: error.message }));
+};
