@@ -11,7 +11,7 @@ from onnx import helper
 from PIL import Image
 
 import normalization_graph
-from normalization import normalize
+from normalization import normalize, place
 from normalization_graph import normalization_model
 from onnx_expressions import Graph
 from recognize import over_paper, read_grey
@@ -70,15 +70,29 @@ def test_varied_pictures_are_varied():
     assert np.mean(inked) > 0.8
 
 
-@pytest.mark.parametrize(
-    ("side", "blob"),
-    [(200, 150), (200, 120), (256, 200), (40, 39)],
-)
-def test_a_solid_blob_as_wide_as_hardly_any_pen(whole, side, blob):
-    picture = np.full((side, side, 1), 255, np.uint8)
-    picture[(side - blob) // 2 : (side + blob) // 2, (side - blob) // 2 : (side + blob) // 2] = 0
-    picture[2:5, side // 2 : side // 2 + 20] = 0
-    assert largest_difference(whole, picture) < 1e-4
+def place_difference(ink: np.ndarray) -> float:
+    return float(np.abs(computed(normalization_graph.place, ink) - place(ink)).max())
+
+
+@pytest.mark.parametrize(("side", "blob"), [(200, 150), (200, 120), (256, 200), (256, 240), (40, 39)])
+def test_a_solid_blob_wider_than_any_pen(side, blob):
+    low, high = (side - blob) // 2, (side + blob) // 2
+    ink = np.zeros((1, side, side), np.float32)
+    ink[:, low:high, low:high] = 1
+    assert place_difference(ink) < 1e-4
+
+
+@pytest.mark.parametrize("height", [100, 60])
+def test_a_stroke_near_an_edge_stays_and_one_at_it_goes_as_there(height):
+    ink = np.zeros((3, height, 100), np.float32)
+    ink[:, 25:35, 30:75] = ink[:, 20:50, 45:55] = 1
+    ink[0, 15:45, 6:9] = 1  # near: belongs to the character
+    ink[1, 15:45, 0:3] = 1  # at the edge
+    ink[2, -3:, 15:45] = 1
+    found = computed(normalization_graph.place, ink)
+    np.testing.assert_allclose(found, place(ink), atol=1e-4)
+    assert np.abs(found[1] - found[0]).max() > 0.5
+    assert np.abs(found[1] - found[2]).max() < 1e-4  # both were dropped
 
 
 @pytest.mark.parametrize("side", [128, 200, 300])
