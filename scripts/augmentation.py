@@ -1,4 +1,4 @@
-"""Training-time variety for a whole batch at once, on whatever device it is on: warp, stroke width, erasing, noise."""
+"""Training-time variety for a whole batch at once, on its device: warp, stroke width, blur, erasing, noise."""
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +13,8 @@ SHIFT = 0.035  # of half the side
 ELASTIC = 0.07  # displacement of the grid's knots, of half the side
 KNOTS = 6  # of the elastic grid, each way
 PERSPECTIVE = 0.06
+BLURRED = 0.25  # share of the images that are softened, by up to BLUR_STEPS passes of [1 2 1] / 4 each way
+BLUR_STEPS = 4  # a pass blurs like a Gaussian of variance 1/2: four like one of 1.4 pixels
 ERASED = 0.15  # share of the images with a patch rubbed out
 NOISE = 0.06
 NOISE_FIELDS = 16  # drawn per batch; an image takes one of them at its own level
@@ -68,6 +70,21 @@ def thicken_or_thin(images: torch.Tensor, strength: float) -> torch.Tensor:
     return torch.where(amount > 0, torch.lerp(images, thick, amount.clamp(min=0)), torch.lerp(images, thin, -amount))
 
 
+def soften(images: torch.Tensor, strength: float) -> torch.Tensor:
+    """The images (N, 1, H, W), some of them blurred, as out of focus or enlarged from a small picture.
+
+    A batch is in random order, so its first images are as good as any others.
+    """
+    count = round(BLURRED * min(strength, 1) * len(images))
+    for step in range(BLUR_STEPS):
+        part = images[: count * (BLUR_STEPS - step) // BLUR_STEPS]
+        rows = F.pad(part, (0, 0, 1, 1))
+        rows = rows[:, :, :-2] + 2 * rows[:, :, 1:-1] + rows[:, :, 2:]
+        both = F.pad(rows, (1, 1))
+        images = torch.cat([(both[..., :-2] + 2 * both[..., 1:-1] + both[..., 2:]) / 16, images[len(part) :]])
+    return images
+
+
 def stretch(images: torch.Tensor) -> torch.Tensor:
     """What the input contract does last: darkness scaled so that its self-weighted mean is SOLID, clipped to [0, 1]."""
     mean = images.square().sum(dim=(1, 2, 3), keepdim=True) / images.sum(dim=(1, 2, 3), keepdim=True).clamp(min=1e-6)
@@ -91,7 +108,7 @@ def augment(images: torch.Tensor, strength: float) -> torch.Tensor:
     """Images float (N, 1, H, W) in [0, 1], varied; strength 0 returns them unchanged."""
     if strength == 0:
         return images
-    images = stretch(thicken_or_thin(warp(images, strength), strength))
+    images = stretch(soften(thicken_or_thin(warp(images, strength), strength), strength))
     n = len(images)
     contrast = 1 + strength * 0.3 * (torch.rand(n, 1, 1, 1, device=images.device) - 0.6)
     level = strength * NOISE * torch.rand(n, 1, 1, 1, device=images.device)

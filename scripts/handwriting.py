@@ -18,7 +18,7 @@ from command_line import InputError
 from etl9g_format import DARKEST, IMAGE_HEIGHT, IMAGE_WIDTH
 from kanjivg_strokes import POINTS, StrokeModel
 
-GENERATOR_VERSION = 1
+GENERATOR_VERSION = 2
 OVERSAMPLING = 2  # strokes are drawn this much larger, then averaged down
 POINT_STEP_KANJI = 2  # kanji strokes are drawn through every second point
 
@@ -34,7 +34,7 @@ MARK_SHIFT, MARK_SCALE, MARK_TURN = 0.035, 0.28, 0.22
 
 # Strokes (counted from 0) that many people write in one with the next.
 JOINED_FORMS = {
-    **dict.fromkeys("いうえかけげこごにはほらりれねわゆ", (0,)),
+    **dict.fromkeys("いうえかけげにはほらりれねわゆ", (0,)),
     **dict.fromkeys("さざや", (1,)),
     **dict.fromkeys("きぎたな", (2,)),
     **dict.fromkeys("ふぶぷ", (0, 1)),

@@ -14,41 +14,42 @@ def option(default, help, choices=None):
     return dataclasses.field(default=default, metadata={"help": help, "choices": choices})
 
 
+def default(name: str, value):
+    """A shared setting with another default for one architecture."""
+    return option(value, **OptimizationConfig.__dataclass_fields__[name].metadata)
+
+
 @dataclass
 class OptimizationConfig:
     """What every training script can be told. An architecture's config inherits from this and adds its own."""
 
     data_dir: str = option("dataset", "the prepared dataset")
-    split: str = option(
-        "writer", "no writer on two sides, or at random (to compare with such figures)", ["writer", "random"]
-    )
-    model_dir: str = option("models", "where the best model, metrics and plots go")
-    checkpoint_dir: str | None = option(None, "folder of the checkpoints (default: MODEL_DIR/checkpoints/NAME)")
+    split: str = option("writer", "no writer on two sides, or at random", ["writer", "random"])
+    model_dir: str = option("models", "for the best model, metrics and plots")
+    checkpoint_dir: str | None = option(None, "for checkpoints, else MODEL_DIR/checkpoints/NAME")
     keep_last_n: int = option(5, "checkpoints to keep")
-    checkpoint_minutes: float = option(15.0, "also save inside an epoch when this long has passed")
-    resume_from: str | None = option(None, "a checkpoint to go on from, or 'auto': the latest if there is one")
-    overwrite: bool = option(False, "begin anew where an earlier run left checkpoints; they are deleted")
+    checkpoint_minutes: float = option(15.0, "save so often inside an epoch too")
+    resume_from: str | None = option(None, "a checkpoint to go on from; auto: the last if any")
+    overwrite: bool = option(False, "begin anew, deleting an earlier run's checkpoints")
     init_from: str | None = option(None, "start from the weights of this trained model")
 
     epochs: int = option(30, "passes over the training split")
-    hiragana_repeats: int = option(
-        3, "times a hiragana is shown for each kanji: they vary more, and are half of all text"
-    )
+    hiragana_repeats: int = option(3, "times a hiragana is shown for each kanji")
     batch_size: int = option(128, "samples a step")
-    optimizer: str = option("adamw", "muon: for the weight matrices, AdamW for the rest", ["adamw", "muon"])
+    optimizer: str = option("adamw", "muon: for weight matrices", ["adamw", "muon"])
     learning_rate: float = option(3e-3, "the highest, after warm-up")
     weight_decay: float = option(0.02, "on weights of two or more dimensions")
-    warmup: float = option(0.05, "share of the steps over which the learning rate rises")
-    final_learning_rate: float = option(0.001, "where the cosine ends, as a share of the highest")
+    warmup: float = option(0.05, "share of the steps in which the rate rises")
+    final_learning_rate: float = option(0.001, "where the cosine ends, share of the highest")
     label_smoothing: float = option(0.05, "of the cross entropy")
     clip_norm: float = option(2.0, "largest gradient norm")
-    ema_decay: float = option(0.999, "of the averaged weights that are evaluated and kept; 0 turns them off")
+    ema_decay: float = option(0.999, "of the averaged weights that are kept; 0: none")
 
-    augmentation: float = option(1.0, "strength of all augmentation; 0 turns it off")
-    seed: int = option(0, "of the weights, the order and the augmentation")
-    device: str = option("auto", "cuda, cpu, …; auto takes the GPU if there is one")
-    precision: str = option("auto", "auto: bf16 where the hardware multiplies it fast", ["auto", "fp32", "bf16"])
-    compile: bool | None = option(None, "torch.compile (default: on a GPU)")
+    augmentation: float = option(1.0, "strength of all augmentation; 0: none")
+    seed: int = option(0, "of weights, order and augmentation")
+    device: str = option("auto", "cuda, cpu, …; auto: a GPU if there is one")
+    precision: str = option("auto", "auto: bf16 where it is fast", ["auto", "fp32", "bf16"])
+    compile: bool | None = option(None, "torch.compile, as on a GPU")
     deterministic: bool = option(False, "deterministic GPU kernels, slower")
     plot: bool = option(False, "draw the curves as PNG (needs matplotlib)")
     tensorboard: bool = option(False, "write TensorBoard events (needs tensorboard)")
@@ -87,10 +88,24 @@ def own_options(config: OptimizationConfig) -> dict:
 
 
 def _filled(description: str) -> str:
-    """A docstring for the terminal's width: its paragraphs filled, indented ones (commands) as they are."""
+    """A docstring's title, commands and idea for the terminal's width; commands, which are indented, as they are."""
     width = shutil.get_terminal_size().columns - 2
-    paragraphs = description.strip().split("\n\n")
+    paragraphs = description.strip().split("\n\n")[:3]
     return "\n\n".join(p if p.startswith(" ") else textwrap.fill(p, width) for p in paragraphs)
+
+
+def _add_flag(parser, field: dataclasses.Field, kind: type) -> None:
+    """A config field as a flag: name, type, default and help are the field's."""
+    flag, text = "--" + field.name.replace("_", "-"), field.metadata["help"].replace("%", "%%")
+    if field.default is False:
+        parser.add_argument(flag, action="store_true", help=text)
+    elif kind is bool:
+        parser.add_argument(flag, action=argparse.BooleanOptionalAction, default=field.default, help=text)
+    else:
+        text += "" if field.default is None else " [%(default)s]"
+        metavar = None if field.metadata["choices"] else {int: "N", float: "X", str: "S"}[kind]
+        choices = field.metadata["choices"]
+        parser.add_argument(flag, type=kind, default=field.default, help=text, choices=choices, metavar=metavar)
 
 
 def parse_config(config_class: type[OptimizationConfig], description: str, argv: list[str] | None = None):
@@ -98,25 +113,18 @@ def parse_config(config_class: type[OptimizationConfig], description: str, argv:
     parser = argparse.ArgumentParser(
         usage="%(prog)s [option ...]",
         description=_filled(description),
-        formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, max_help_position=32),
+        formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, max_help_position=27),
     )
     hints = typing.get_type_hints(config_class)
-    for field in dataclasses.fields(config_class):
+    fields = dataclasses.fields(config_class)
+    shared = {field.name for field in dataclasses.fields(OptimizationConfig)}
+    own = parser.add_argument_group("its own settings") if any(f.name not in shared for f in fields) else parser
+    every = parser.add_argument_group("settings of every training [default]")
+    for field in fields:
         kind = hints[field.name]
         if isinstance(kind, types.UnionType):
             kind = next(k for k in typing.get_args(kind) if k is not type(None))
-        flag, text = "--" + field.name.replace("_", "-"), field.metadata["help"].replace("%", "%%")
-        if field.default is not None and kind is not bool:
-            text += " (default %(default)s)"
-        if field.default is False:
-            parser.add_argument(flag, action="store_true", help=text)
-        elif kind is bool:
-            parser.add_argument(flag, action=argparse.BooleanOptionalAction, default=field.default, help=text)
-        else:
-            metavar = None if field.metadata["choices"] else kind.__name__.upper()
-            parser.add_argument(
-                flag, type=kind, default=field.default, help=text, choices=field.metadata["choices"], metavar=metavar
-            )
+        _add_flag(every if field.name in shared else own, field, kind)
     config = config_class(**vars(parser.parse_args(argv)))
     try:
         config.check()

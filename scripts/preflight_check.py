@@ -117,7 +117,7 @@ def device() -> Check:
         more = f", one of {torch.cuda.device_count()}" if torch.cuda.device_count() > 1 else ""
         speed = "bf16" if training.fast_bf16(torch.device("cuda")) else "fp32"
         return Check("ok", "device", f"{facts.name}, {facts.total_memory / GB:.0f} GB, {speed}{more}")
-    speed = "fast bf16 (AMX)" if training.fast_bf16(torch.device("cpu")) else "fp32"
+    speed = "fast bf16" if training.fast_bf16(torch.device("cpu")) else "fp32"
     return Check("ok", "device", f"CPU, {cores()} core{'s'[: cores() != 1]}, {speed}; no GPU that PyTorch can use")
 
 

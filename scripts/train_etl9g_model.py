@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
-from torchvision.ops import Conv2dNormActivation
 
+from layers import WIDTHS, convolutional_features, embedding, scaled
 from optimization_config import OptimizationConfig, option
 from training import Architecture, train
 
@@ -38,19 +38,9 @@ class CNN(nn.Module):
 
     def __init__(self, config: CNNConfig, classes: str):
         super().__init__()
-        a, b, c, d, e = (8 * round(config.width * channels / 8) for channels in (32, 64, 96, 160, 192))
-        self.features = nn.Sequential(
-            Conv2dNormActivation(1, a, stride=2),  # 32 x 32
-            Conv2dNormActivation(a, b, stride=2),  # 16 x 16
-            Conv2dNormActivation(b, c),
-            Conv2dNormActivation(c, c),
-            Conv2dNormActivation(c, d, stride=2),  # 8 x 8
-            Conv2dNormActivation(d, d),
-            Conv2dNormActivation(d, e, stride=2),  # 4 x 4
-        )
-        self.embed = nn.Sequential(
-            nn.Flatten(), nn.Linear(16 * e, config.embedding, bias=False), nn.BatchNorm1d(config.embedding)
-        )
+        widths = scaled(WIDTHS, config.width)
+        self.features = convolutional_features(widths)
+        self.embed = embedding(16 * widths[-1], config.embedding)
         self.classify = nn.Sequential(nn.Dropout(config.dropout), nn.Linear(config.embedding, len(classes)))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:

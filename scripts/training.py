@@ -45,7 +45,7 @@ class Architecture:
 
     model(config, classes) builds it; in training mode it may return more than logits, and loss(output, labels, config)
     takes what it returns; in evaluation mode it returns logits (N, classes). on_epoch(model, epoch, config) runs before
-    each epoch.
+    each epoch. held_out(config, classes) names the classes of which no image is shown.
     """
 
     name: str
@@ -53,6 +53,7 @@ class Architecture:
     model: Callable[[OptimizationConfig, str], nn.Module]
     loss: Callable = cross_entropy
     on_epoch: Callable | None = None
+    held_out: Callable[[OptimizationConfig, str], str] = lambda config, classes: ""
     best_name: str = ""
 
     @property
@@ -70,11 +71,11 @@ def choose_device(name: str) -> torch.device:
 
 
 def fast_bf16(device: torch.device) -> bool:
-    """Whether bf16 products are faster than fp32 ones on this device (tensor cores, AMX)."""
+    """Whether bf16 products are faster than fp32 ones on this device (tensor cores, AMX, AVX512-BF16)."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    supported = getattr(torch.cpu, "_is_amx_tile_supported", None)  # a public name exists from torch 2.12 on
-    return device.type == "cpu" and bool(supported and supported())
+    features = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")  # no public names yet
+    return device.type == "cpu" and any(getattr(torch.cpu, name, bool)() for name in features)
 
 
 def uses_bf16(config: OptimizationConfig, device: torch.device) -> bool:
@@ -149,19 +150,19 @@ class Batches:
 
 
 @torch.no_grad()
-def evaluate(model: nn.Module, batches: Batches, config: OptimizationConfig) -> dict[str, float]:
-    """Cross entropy, top-1 and top-5 (in %) over a whole split."""
+def evaluate(model: nn.Module, batches: Batches, rows: torch.Tensor, config: OptimizationConfig) -> dict[str, float]:
+    """Cross entropy, top-1 and top-5 (in %) over these rows of a split."""
     was_training = model.training
     model.eval()
     totals = torch.zeros(3, dtype=torch.float64, device=batches.device)
-    for rows in torch.arange(len(batches)).split(EVALUATION_BATCH):
-        images, labels = batches.get(rows)
+    for part in rows.split(EVALUATION_BATCH):
+        images, labels = batches.get(part)
         with autocast(config, batches.device):
             logits = model(to_input(images)).float()
         hits = logits.topk(min(5, logits.shape[1])).indices == labels[:, None]
         totals += torch.stack([F.cross_entropy(logits, labels, reduction="sum").double(), hits[:, 0].sum(), hits.sum()])
     model.train(was_training)
-    loss, top1, top5 = (totals / len(batches)).tolist()
+    loss, top1, top5 = (totals / len(rows)).tolist()
     return {"loss": loss, "top1": 100 * top1, "top5": 100 * top5}
 
 
@@ -206,8 +207,14 @@ class Run:
         if not len(self.training):
             raise InputError(f"{config.data_dir} has no training samples: make more sets")
         hiragana = torch.tensor(["HIRAGANA" in unicodedata.name(c, "") for c in dataset.classes])
-        again = torch.nonzero(hiragana[dataset.splits["train"].labels]).flatten()
-        self.rows = torch.cat([torch.arange(len(self.training)), again.repeat(config.hiragana_repeats - 1)])
+        held_out = architecture.held_out(config, dataset.classes)
+        shown = torch.tensor([c not in held_out for c in dataset.classes])
+        rows, self.validation_rows = (
+            torch.nonzero(shown[dataset.splits[name].labels]).flatten() for name in ("train", "validation")
+        )
+        again = rows[hiragana[dataset.splits["train"].labels[rows]]]
+        self.images = len(rows)
+        self.rows = torch.cat([rows, again.repeat(config.hiragana_repeats - 1)])
         self.batch_size = min(config.batch_size, len(self.rows))
         self.steps_per_epoch = len(self.rows) // self.batch_size
         self.steps = self.steps_per_epoch * config.epochs
@@ -394,7 +401,8 @@ class Run:
             raise FloatingPointError(
                 f"the loss became {train_loss} in epoch {self.epoch + 1}: try a lower --learning-rate"
             )
-        scores = evaluate(self.evaluated, self.validation, self.config) if len(self.validation) else {}
+        rows = self.validation_rows
+        scores = evaluate(self.evaluated, self.validation, rows, self.config) if len(rows) else {}
         self.epoch, self.step = self.epoch + 1, 0
         self.metrics = {
             "epoch": self.epoch,
@@ -489,8 +497,8 @@ def fit(architecture: Architecture, config: OptimizationConfig) -> dict:
     state.check_outputs()
     parameters = sum(p.numel() for p in state.model.parameters())
     print(
-        f"{architecture.name}: {parameters:,} parameters; {len(state.training):,} training and "
-        f"{len(state.validation):,} validation samples of {len(state.dataset.classes):,} classes "
+        f"{architecture.name}: {parameters:,} parameters; {state.images:,} training and "
+        f"{len(state.validation_rows):,} validation samples of {len(state.dataset.classes):,} classes "
         f"({state.dataset.source}, split by {config.split}); "
         f"{state.device}, {'bf16' if uses_bf16(config, state.device) else 'fp32'}",
         flush=True,

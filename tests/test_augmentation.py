@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import augmentation
-from augmentation import augment, erase, stretch, thicken_or_thin, warp
+from augmentation import BLURRED, augment, erase, soften, stretch, thicken_or_thin, warp
 from normalization import SOLID
 
 SIDE = 64
@@ -185,3 +185,24 @@ def test_noise_has_another_level_in_each_image():
     spread = blank.std(dim=(1, 2, 3))
     assert float(spread.max()) > 3 * float(spread.min())
     assert float(spread.max()) < augmentation.NOISE
+
+
+def test_some_images_are_softened_and_no_ink_is_lost():
+    images = cross(40)
+    soft = soften(images, 1.0)
+    changed = (soft - images).abs().amax(dim=(1, 2, 3)) > 0
+    assert changed.sum() == round(BLURRED * 40)
+    assert torch.allclose(soft.sum(dim=(1, 2, 3)), images.sum(dim=(1, 2, 3)), rtol=1e-4)
+    assert soft[changed].amax() <= 1
+    line = torch.zeros(4, 1, SIDE, SIDE)
+    line[:, :, :, 32] = 1
+    widths = [
+        float(((torch.arange(SIDE) - 32) ** 2 * row[0, 20]).sum()) for row in soften(line.repeat(4, 1, 1, 1), 1.0)
+    ]
+    assert widths[:5] == pytest.approx([2.0, 1.5, 1.0, 0.5, 0.0])  # a variance of 1/2 for each pass
+
+
+def test_softening_by_strength():
+    images = cross(40)
+    assert torch.equal(soften(images, 0.0), images)
+    assert ((soften(images, 0.5) - images).abs().amax(dim=(1, 2, 3)) > 0).sum() == round(BLURRED * 0.5 * 40)

@@ -253,7 +253,7 @@ def test_checkpoint_and_safetensors_score_as_the_training_engine_does(tiny_datas
     path = tmp_path / "best_kanji_model.pth"
     network, facts = evaluate.load_trained(path)
     batches = training.Batches(PreparedDataset(folder), "test", torch.device("cpu"))
-    expected = training.evaluate(network, batches, config)
+    expected = training.evaluate(network, batches, torch.arange(len(batches)), config)
     result = evaluate.evaluate_file(path, folder)
     assert 20 < result["top1"] == pytest.approx(expected["top1"])
     assert result["model"]["script"] == "train_etl9g_model"

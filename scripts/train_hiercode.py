@@ -1,0 +1,157 @@
+"""Train HierCode (arXiv:2403.13761): characters recognised by what they are built of.
+
+    python scripts/train_hiercode.py --data-dir dataset
+    python scripts/train_hiercode.py --data-dir dataset --hold-out-classes 500
+
+Every character has a code: the nodes of its tree laid on a binary tree (structure_codes.py). Components and places have
+learned vectors; a character's prototype is the sum over its nodes of component times place, and the picture's feature
+is compared with the prototypes of all characters. So there is no matrix with a row for every class, and a character
+needs only its code, not a picture, to be recognised: --hold-out-classes trains without 500 or 1,000 kanji, and
+`add_classes` gives a trained model new ones.
+
+From the paper: trees on a binary tree as multi-hot codes, prototypes instead of a classifier, classes never seen.
+This project's reading: trees from KanjiVG instead of ideographic description sequences, prototypes as sums of products
+compared by the cosine, and the light convolutional network in front.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import structure_codes
+from character_structure import kanjivg_version, structure_table
+from layers import convolutional_features, scaled
+from optimization_config import OptimizationConfig, option
+from training import Architecture, cross_entropy, train
+
+WIDTHS = (32, 64, 96, 128, 160)
+
+
+@dataclass
+class HierCodeConfig(OptimizationConfig):
+    width: float = option(1.0, "factor on the number of channels")
+    dimensions: int = option(256, "of the feature and the prototypes")
+    code_dropout: float = option(0.1, "share of a code's nodes left out in a step")
+    hold_out_classes: int = option(0, "never shown", [0, *structure_codes.HELD_OUT])
+    codes: str = option("structure", "own: free vectors", ["structure", "own"])
+
+    def check(self) -> None:
+        super().check()
+        if not 0 < self.width < float("inf"):
+            raise ValueError("--width must be greater than 0")
+        if self.dimensions < 1:
+            raise ValueError("--dimensions must be at least 1")
+        if not 0 <= self.code_dropout < 1:
+            raise ValueError("--code-dropout must lie in [0, 1)")
+        if self.hold_out_classes and self.codes == "own":
+            raise ValueError("--codes own knows nothing of classes that are held out")
+
+
+class Prototypes(nn.Module):
+    """A vector (classes, dimensions) for every class, made from its code."""
+
+    def __init__(self, classes: str, dimensions: int, dropout: float):
+        super().__init__()
+        table = structure_table()
+        self.symbols, self.dropout = structure_codes.symbols_of(table), dropout
+        self.components = nn.Parameter(0.1 * torch.randn(len(self.symbols), dimensions))
+        self.places = nn.Parameter(1 + 0.3 * torch.randn(structure_codes.PLACES, dimensions))
+        self.sides = nn.Parameter(0.3 * torch.randn(structure_codes.SIDES, dimensions))
+        self.first_sides = nn.Parameter(0.3 * torch.randn(structure_codes.SIDES, dimensions))
+        self.register_buffer("kinds", torch.empty(0))
+        self.register_buffer("members", torch.empty(0))
+        self.set_classes(classes)
+        self.register_load_state_dict_pre_hook(_check_codes)
+
+    def set_classes(self, classes: str) -> None:
+        """Makes these the classes, whatever they were: only their codes are needed. Raises InputError for a character
+        without a decomposition or with a component that no character of ETL9G has."""
+        codes = structure_codes.encode(classes, structure_table(), self.symbols)
+        self.kinds = torch.from_numpy(codes.kinds).to(self.places.device)
+        self.members = torch.from_numpy(codes.members).to(self.places.device)
+
+    def forward(self) -> torch.Tensor:
+        place, side, first, symbol = self.kinds.long().T
+        members = self.members.long()
+        kinds = self.components[symbol] * (self.places[place] + self.sides[side] + self.first_sides[first])
+        if self.training:
+            real = members < len(kinds)
+            kept = (torch.rand(int(real.sum()), device=kinds.device) >= self.dropout).float()
+            ends = real.sum(dim=1).cumsum(0)
+            starts = F.pad(ends, (1, -1))
+            return F.embedding_bag(members[real], kinds, starts, mode="sum", per_sample_weights=kept)
+        kinds = F.pad(kinds, (0, 0, 0, 1))  # the filling counts nothing
+        return sum(kinds[column] for column in members.unbind(1))
+
+
+def _check_codes(prototypes: Prototypes, state: dict, prefix: str, *_) -> None:
+    """Refuses weights that were trained with other codes than those of the table in force."""
+    theirs = {name: state.get(prefix + name, own) for name, own in prototypes.named_buffers()}
+    if not all(torch.equal(theirs[name].long().cpu(), own.long().cpu()) for name, own in prototypes.named_buffers()):
+        raise RuntimeError(f"its codes are not those of the structure table of KanjiVG {kanjivg_version()}")
+
+
+class HierCode(nn.Module):
+    """float32 (N, 1, 64, 64), ink 1 on paper 0, to logits (N, classes).
+
+    In training mode the logits are those of the classes shown (N, shown), with the column of each class (classes,).
+    """
+
+    def __init__(self, config: HierCodeConfig, classes: str):
+        super().__init__()
+        widths = scaled(WIDTHS, config.width)
+        self.features = convolutional_features(widths)
+        # Each dimension looks at one mixture of channels through its own 4 x 4 window: a light kind of full matrix.
+        self.describe = nn.Sequential(
+            nn.Conv2d(widths[-1], config.dimensions, 1, bias=False),
+            nn.BatchNorm2d(config.dimensions),
+            nn.ReLU(),
+            nn.Conv2d(config.dimensions, config.dimensions, 4, groups=config.dimensions, bias=False),
+            nn.Flatten(),
+            nn.BatchNorm1d(config.dimensions),
+        )
+        if config.codes == "structure":
+            self.prototypes = Prototypes(classes, config.dimensions, config.code_dropout)
+        else:
+            self.own = nn.Parameter(0.1 * torch.randn(len(classes), config.dimensions))
+        self.log_scale = nn.Parameter(torch.tensor(3.0))
+        held_out = structure_codes.held_out(config.hold_out_classes, classes)
+        shown = torch.tensor([char not in held_out for char in classes])
+        self.register_buffer("shown", shown, persistent=False)
+
+    def forward(self, images: torch.Tensor):
+        feature = F.normalize(self.describe(self.features(images)).float(), dim=1)
+        prototypes = self.prototypes() if hasattr(self, "prototypes") else self.own
+        if not self.training:
+            return self.log_scale.exp() * F.linear(feature, F.normalize(prototypes, dim=1))
+        prototypes = F.normalize(prototypes[self.shown], dim=1)
+        return self.log_scale.exp() * F.linear(feature, prototypes), self.shown.cumsum(0) - 1
+
+
+def loss_of_shown(output, labels: torch.Tensor, config: HierCodeConfig) -> torch.Tensor:
+    """The cross entropy over the classes that are shown: held-out ones are not even counted as wrong."""
+    logits, column = output
+    return cross_entropy(logits, column[labels], config)
+
+
+def held_out_classes(config: HierCodeConfig, classes: str) -> str:
+    return structure_codes.held_out(config.hold_out_classes, classes)
+
+
+def add_classes(model: HierCode, classes: str, characters: str) -> str:
+    """Teaches a trained model further characters by their codes alone; returns its classes, the new ones at the end.
+
+    Raises InputError for a character without a decomposition, or with a component that the model never learned.
+    """
+    classes += "".join(dict.fromkeys(char for char in characters if char not in classes))
+    model.prototypes.set_classes(classes)
+    model.shown = torch.ones(len(classes), dtype=torch.bool, device=model.shown.device)
+    return classes
+
+
+ARCHITECTURE = Architecture("hiercode", HierCodeConfig, HierCode, loss_of_shown, held_out=held_out_classes)
+
+if __name__ == "__main__":
+    train(ARCHITECTURE)

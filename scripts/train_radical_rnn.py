@@ -1,0 +1,94 @@
+"""Train the radical RNN: a convolutional network whose map is read as a sequence, component by component.
+
+    python scripts/train_radical_rnn.py --data-dir dataset
+
+A bidirectional LSTM runs over the 4 x 4 map of features and says at every position which of the character's real
+components (character_structure.py) it finds; these are its auxiliary target, as a set or, with CTC (Graves et al.
+2006), as a sequence in reading order. The class comes from both: the map, and what the LSTM makes of it and finds.
+`--radical-weight 0` is the same network without that target.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import structure_codes
+from character_structure import structure_table
+from layers import WIDTHS, convolutional_features, scaled
+from optimization_config import OptimizationConfig, option
+from rnn.radical_reader import RadicalReader
+from training import Architecture, cross_entropy, train
+
+
+@dataclass
+class RadicalRNNConfig(OptimizationConfig):
+    width: float = option(1.0, "factor on the number of channels")
+    hidden: int = option(128, "of the LSTM, each way")
+    embedding: int = option(160, "rank of the head")
+    radical_weight: float = option(0.5, "of the components' loss; 0 leaves it out")
+    radical_target: str = option("set", "or in order, by CTC", ["set", "sequence"])
+
+    def check(self) -> None:
+        super().check()
+        if not 0 < self.width < float("inf"):
+            raise ValueError("--width must be greater than 0")
+        if min(self.hidden, self.embedding) < 1:
+            raise ValueError("--hidden and --embedding must be at least 1")
+        if not self.radical_weight >= 0:
+            raise ValueError("--radical-weight must not be negative")
+
+
+class RadicalRNN(nn.Module):
+    """float32 (N, 1, 64, 64), ink 1 on paper 0, to logits (N, classes).
+
+    In training mode also the components' logits at every position (N, 16, components + 1), and the components of
+    every class: as a set (classes, components) or as a sequence (classes, most).
+    """
+
+    def __init__(self, config: RadicalRNNConfig, classes: str):
+        super().__init__()
+        table = structure_table()
+        components, sets = structure_codes.component_sets(classes, table)
+        sequences = structure_codes.component_sequences(classes, table, components)
+        target = torch.from_numpy(sets if config.radical_target == "set" else sequences)
+        self.register_buffer("target", target, persistent=False)
+        widths = scaled(WIDTHS, config.width)
+        self.features = convolutional_features(widths)
+        self.read = RadicalReader(widths[-1], config.hidden, len(components))
+        self.see = nn.Linear(16 * widths[-1], config.embedding, bias=False)
+        self.follow = nn.Linear(16 * 2 * config.hidden, config.embedding, bias=False)
+        self.compose = nn.Linear(len(components), config.embedding, bias=False)
+        self.norm = nn.BatchNorm1d(config.embedding)
+        self.classify = nn.Linear(config.embedding, len(classes))
+
+    def forward(self, images: torch.Tensor):
+        features = self.features(images)
+        states, named = self.read(features)
+        found = named.amax(dim=1)[:, 1:].sigmoid()
+        both = self.see(features.flatten(1)) + self.follow(states.flatten(1)) + self.compose(found)
+        logits = self.classify(self.norm(both))
+        return (logits, named, self.target) if self.training else logits
+
+
+def class_and_radicals(output, labels: torch.Tensor, config: RadicalRNNConfig) -> torch.Tensor:
+    """Cross entropy of the class, and of the components as independent yes-or-no questions or by CTC."""
+    logits, named, target = output
+    loss = cross_entropy(logits, labels, config)
+    if not config.radical_weight:
+        return loss
+    wanted, named = target[labels], named.float()
+    if config.radical_target == "set":
+        found = named.amax(dim=1)[:, 1:]
+        radicals = F.binary_cross_entropy_with_logits(found, wanted.float(), reduction="sum") / len(labels)
+    else:
+        steps = torch.full((len(labels),), named.shape[1])
+        radicals = F.ctc_loss(named.log_softmax(2).transpose(0, 1), wanted, steps, (wanted > 0).sum(dim=1))
+    return loss + config.radical_weight * radicals
+
+
+ARCHITECTURE = Architecture("radical_rnn", RadicalRNNConfig, RadicalRNN, class_and_radicals)
+
+if __name__ == "__main__":
+    train(ARCHITECTURE)

@@ -1,0 +1,99 @@
+"""Train a small Vision Transformer (arXiv:2010.11929) with a convolutional stem (arXiv:2106.14881).
+
+    python scripts/train_vit.py --data-dir dataset
+
+Three strided convolutions turn the 64 x 64 picture into 8 x 8 tokens; pre-norm blocks of attention and MLP follow, with
+stochastic depth (arXiv:1603.09382) that grows towards the last; the tokens' mean is classified. Weight matrices are
+trained with Muon, after a long warm-up.
+"""
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import nn
+from torchvision.ops import MLP, Conv2dNormActivation, StochasticDepth
+
+from normalization import CANVAS
+from optimization_config import OptimizationConfig, default, option
+from training import Architecture, train
+
+
+@dataclass
+class ViTConfig(OptimizationConfig):
+    width: int = option(128, "of a token")
+    depth: int = option(6, "blocks")
+    heads: int = option(2, "of the attention; must divide the width")
+    patch_size: int = option(8, "side of a token's patch: 4, 8 or 16")
+    stem: str = option("convolutions", "patches: a linear map of each", ["convolutions", "patches"])
+    drop_path: float = option(0.05, "how often the last block is skipped in training")
+    optimizer: str = default("optimizer", "muon")
+    learning_rate: float = default("learning_rate", 2e-3)
+    weight_decay: float = default("weight_decay", 0.05)
+    warmup: float = default("warmup", 0.1)
+
+    def check(self) -> None:
+        super().check()
+        if min(self.width, self.depth, self.heads) < 1 or self.width % self.heads:
+            raise ValueError("--width, --depth and --heads must be at least 1, and --heads divide --width")
+        if self.patch_size not in (4, 8, 16):
+            raise ValueError("--patch-size must be 4, 8 or 16")
+        if not 0 <= self.drop_path < 1:
+            raise ValueError("--drop-path must lie in [0, 1)")
+
+
+def stem(config: ViTConfig) -> nn.Module:
+    """(N, 1, 64, 64) to (N, width, side, side): a convolution for each halving, or one map of each patch."""
+    if config.stem == "patches":
+        return nn.Conv2d(1, config.width, config.patch_size, config.patch_size)
+    halvings = config.patch_size.bit_length() - 1
+    widths = [1, *(max(8, config.width >> i) for i in reversed(range(halvings)))]
+    return nn.Sequential(*(Conv2dNormActivation(a, b, stride=2) for a, b in pairwise(widths)))
+
+
+class Block(nn.Module):
+    """Attention, then an MLP, each on normalised tokens (N, tokens, width) and added to them."""
+
+    def __init__(self, config: ViTConfig, drop_path: float):
+        super().__init__()
+        self.heads = config.heads
+        self.norm_1, self.norm_2 = nn.LayerNorm(config.width), nn.LayerNorm(config.width)
+        self.qkv = nn.Linear(config.width, 3 * config.width)
+        self.project = nn.Linear(config.width, config.width)
+        self.mlp = MLP(config.width, [4 * config.width, config.width], activation_layer=nn.GELU, inplace=None)
+        self.drop = StochasticDepth(drop_path, "row")
+
+    def attend(self, x: torch.Tensor) -> torch.Tensor:
+        n, tokens, width = x.shape
+        q, k, v = self.qkv(x).view(n, tokens, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
+        # Written out: PyTorch's fused attention has a backward pass on the CPU that takes five times as long.
+        share = (q @ k.transpose(2, 3) * (width // self.heads) ** -0.5).softmax(dim=3)  # (N, heads, tokens, tokens)
+        x = share @ v  # (N, heads, tokens, width / heads)
+        return self.project(x.transpose(1, 2).reshape(n, tokens, width))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = x + self.drop(self.attend(self.norm_1(x)))
+        return x + self.drop(self.mlp(self.norm_2(x)))
+
+
+class VisionTransformer(nn.Module):
+    """float32 (N, 1, 64, 64), ink 1 on paper 0, to logits (N, classes)."""
+
+    def __init__(self, config: ViTConfig, classes: str):
+        super().__init__()
+        self.stem = stem(config)
+        self.position = nn.Parameter(0.02 * torch.randn(1, (CANVAS // config.patch_size) ** 2, config.width))
+        drops = torch.linspace(0, config.drop_path, config.depth).tolist()
+        self.blocks = nn.Sequential(*(Block(config, drop) for drop in drops))
+        self.norm = nn.LayerNorm(config.width)
+        self.classify = nn.Linear(config.width, len(classes))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        tokens = self.stem(images).flatten(2).transpose(1, 2) + self.position  # (N, tokens, width)
+        return self.classify(self.norm(self.blocks(tokens)).mean(dim=1))
+
+
+ARCHITECTURE = Architecture("vit", ViTConfig, VisionTransformer)
+
+if __name__ == "__main__":
+    train(ARCHITECTURE)

@@ -1,0 +1,157 @@
+"""Every architecture, found by its training script: shapes, gradients, learning, resume, export."""
+
+import importlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import checkpoints
+import convert_to_onnx
+import training
+from etl9g_format import etl9g_classes
+from recognize import Recognizer
+
+SCRIPTS = Path(training.__file__).parent
+CLASSES = "あが亜腕語晴"
+TINY = {
+    "train_etl9g_model": ["--width", "0.25", "--embedding", "16"],
+    "train_radical_rnn": ["--width", "0.25", "--embedding", "16", "--hidden", "8"],
+    "train_hiercode": ["--width", "0.25", "--dimensions", "16"],
+    "train_vit": ["--width", "16", "--depth", "2", "--learning-rate", "0.01"],
+}
+VARIANTS = {
+    "train_radical_rnn": [{"radical_target": "sequence"}, {"radical_weight": 0.0}],
+    "train_hiercode": [{"hold_out_classes": 500}, {"codes": "own"}],
+    "train_vit": [{"stem": "patches"}, {"patch_size": 16}],
+}
+MODULES = [importlib.import_module(name) for name in TINY]
+
+
+def config(module, **changes) -> training.OptimizationConfig:
+    words = TINY[module.__name__]
+    kinds = {f.name: f.type for f in module.ARCHITECTURE.config.__dataclass_fields__.values()}
+    tiny = {w[2:].replace("-", "_"): v for w, v in zip(words[::2], words[1::2], strict=True)}
+    return module.ARCHITECTURE.config(**{k: kinds[k](v) for k, v in tiny.items()} | {"device": "cpu"} | changes)
+
+
+def build(module, classes: str = CLASSES, **changes):
+    torch.manual_seed(0)
+    settings = config(module, **changes)
+    return module.ARCHITECTURE.model(settings, classes), settings
+
+
+def test_all_architectures_are_tested():
+    with_one = {
+        path.stem for path in SCRIPTS.glob("train_*.py") if hasattr(importlib.import_module(path.stem), "ARCHITECTURE")
+    }
+    assert set(TINY) == with_one - {"train_qat"}  # which trains any of them again
+
+
+CASES = [(module, {}) for module in MODULES]
+CASES += [(module, changes) for module in MODULES for changes in VARIANTS.get(module.__name__, [])]
+
+
+@pytest.mark.parametrize(("module", "changes"), CASES, ids=lambda value: getattr(value, "__name__", str(value)))
+def test_every_parameter_gets_a_gradient(module, changes):
+    classes = etl9g_classes() if changes.get("hold_out_classes") else CLASSES
+    model, settings = build(module, classes, **changes)
+    held_out = module.ARCHITECTURE.held_out(settings, classes)
+    shown = [i for i, c in enumerate(classes) if c not in held_out]
+    labels = torch.tensor(shown)[torch.arange(12) % len(shown)]
+    module.ARCHITECTURE.loss(model(torch.rand(12, 1, 64, 64)), labels, settings).backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.abs().sum() > 0, name
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda module: module.__name__)
+def test_logits_of_an_image_depend_on_that_image_alone(module):
+    model, _ = build(module)
+    images = torch.rand(5, 1, 64, 64)
+    with torch.no_grad():
+        model(images)  # running statistics
+        model.eval()
+        together = model(images)
+        alone = torch.cat([model(image[None]) for image in images])
+    assert together.shape == (5, len(CLASSES))
+    assert torch.allclose(together, alone, atol=1e-4)
+    assert (together[0] - together[1]).abs().max() > 1e-6
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda module: module.__name__)
+def test_it_learns_exports_and_comes_back(module, tiny_dataset, tmp_path):
+    data = tiny_dataset(CLASSES, samples_per_set=8)
+    changes = {"data_dir": str(data), "model_dir": str(tmp_path), "epochs": 12, "batch_size": 16, "precision": "fp32"}
+    settings = config(module, ema_decay=0.9, **changes)
+    metrics = training.fit(module.ARCHITECTURE, settings)
+    assert metrics["validation_top1"] > 80, metrics  # by chance: 17 %
+    best = tmp_path / module.ARCHITECTURE.best_file
+    exported = convert_to_onnx.default_output(best)
+    convert_to_onnx.convert(best, exported, data)
+    images = np.random.default_rng(0).random((3, 1, 64, 64), np.float32)
+    model, facts = checkpoints.load_trained(best)
+    with torch.no_grad():
+        expected = model(torch.from_numpy(images)).numpy()
+    assert facts["classes"] == CLASSES
+    assert np.abs(Recognizer(exported).logits(images) - expected).max() < 1e-3
+
+
+def start(module, cwd: Path, *flags: object) -> subprocess.Popen:
+    command = [sys.executable, SCRIPTS / f"{module.__name__}.py", *TINY[module.__name__], *map(str, flags)]
+    return subprocess.Popen(command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.parametrize("module", MODULES[1:], ids=lambda module: module.__name__)
+def test_killed_and_resumed_equals_uninterrupted(module, tiny_dataset, tmp_path):
+    """From a foreign folder, kill -9 inside an epoch; the CNN's is tested with the engine."""
+    flags = ["--data-dir", tiny_dataset(CLASSES), "--epochs", 3, "--batch-size", 4, "--device", "cpu"]
+    flags += ["--precision", "fp32", "--checkpoint-minutes", 1e-9]  # a checkpoint at every step
+    whole = start(module, tmp_path, *flags, "--model-dir", "whole")
+    killed = start(module, tmp_path, *flags, "--model-dir", "killed")
+    folder = Path("checkpoints") / module.ARCHITECTURE.name
+    while killed.poll() is None and not (tmp_path / "killed" / folder / "checkpoint_epoch_002.pt").exists():
+        time.sleep(0.005)
+    os.kill(killed.pid, signal.SIGKILL)
+    killed.communicate()
+    assert killed.returncode == -signal.SIGKILL
+    assert whole.communicate(timeout=120)[1] == ""
+    resumed = start(module, tmp_path, *flags, "--model-dir", "killed", "--resume-from", "auto")
+    out, err = resumed.communicate(timeout=120)
+    assert (resumed.returncode, err) == (0, "")
+    assert "resumed from" in out
+    ends = [checkpoints.load(tmp_path / name / folder / "checkpoint_epoch_003.pt") for name in ("whole", "killed")]
+    for part in ("model", "ema"):
+        assert ends[0][part].keys() == ends[1][part].keys()
+        for name, value in ends[0][part].items():
+            assert torch.equal(value, ends[1][part][name]), name
+
+
+@pytest.mark.parametrize(
+    ("module", "flag", "says"),
+    [
+        ("train_radical_rnn", ("--radical-weight", "-1"), "--radical-weight must not be negative"),
+        ("train_radical_rnn", ("--hidden", "0"), "--hidden and --embedding must be at least 1"),
+        ("train_radical_rnn", ("--width", "0"), "--width must be greater than 0"),
+        ("train_hiercode", ("--width", "inf"), "--width must be greater than 0"),
+        ("train_hiercode", ("--dimensions", "0"), "--dimensions must be at least 1"),
+        ("train_hiercode", ("--code-dropout", "1"), "--code-dropout must lie in [0, 1)"),
+        ("train_hiercode", ("--hold-out-classes", "7"), "invalid choice"),
+        ("train_hiercode", ("--hold-out-classes", "500", "--codes", "own"), "knows nothing of classes"),
+        ("train_vit", ("--heads", "3"), "--heads divide --width"),
+        ("train_vit", ("--patch-size", "5"), "--patch-size must be 4, 8 or 16"),
+        ("train_vit", ("--drop-path", "1"), "--drop-path must lie in [0, 1)"),
+    ],
+)
+def test_wrong_settings_get_one_line(module, flag, says, capsys):
+    found = importlib.import_module(module)
+    with pytest.raises(SystemExit) as ended:
+        training.parse_config(found.ARCHITECTURE.config, found.__doc__, list(flag))
+    assert ended.value.code == 2
+    assert says in capsys.readouterr().err.splitlines()[-1]

@@ -1,0 +1,180 @@
+"""The decomposition trees: characters worked out by hand, properties of the whole table, the cache, the command."""
+
+import json
+import subprocess
+import sys
+import time
+import unicodedata
+from pathlib import Path
+
+import pytest
+
+import character_structure
+from character_structure import ARRANGEMENTS, DEEPEST, Node, build_table, parse, structure_table
+from command_line import InputError
+from etl9g_format import etl9g_classes
+
+SCRIPT = Path(character_structure.__file__)
+
+
+@pytest.fixture(scope="module")
+def table():
+    return structure_table()
+
+
+# By hand, from looking at the characters; the pieces of 衣, 行 and 二 are put together.
+BY_HAND = {
+    "語": "⿰言⿱五口",
+    "晴": "⿰日青",
+    "道": "⿴⻌首",
+    "国": "⿴囗⿴王丶",
+    "間": "⿴門日",
+    "庵": "⿴广⿱大电",
+    "裏": "⿱衣里",
+    "術": "⿴行⿴木丶",
+    "品": "⿱口⿰口口",
+    "器": "⿱⿰口口⿱大⿰口口",
+    "響": "⿱⿰⿰乡艮⻏音",
+    "警": "⿱⿰⿱艹句攵言",
+    "凶": "⿴凵乂",
+    "一": "一",
+    "本": "本",
+    "あ": "あ",
+    "が": "⿻か゛",
+    "ぱ": "⿻は゜",
+}
+
+
+@pytest.mark.parametrize(("char", "description"), BY_HAND.items())
+def test_trees_worked_out_by_hand(table, char, description):
+    assert str(table.tree(char)) == description
+
+
+def test_a_character_outside_the_table_is_taken_apart_too(table):
+    assert "曖" not in table.trees
+    assert str(table.tree("曖")) == "⿰日⿱⺤⿱⿻冖心夂"
+
+
+def test_every_class_has_a_tree_of_its_own(table):
+    assert list(table.trees) == list(etl9g_classes())
+    assert len({str(node) for node in table.trees.values()}) == len(table.trees)
+
+
+def test_inner_nodes_are_arrangements_and_leaves_are_components(table):
+    def check(node: Node):
+        if node.parts:
+            assert node.name in ARRANGEMENTS
+            assert len(node.parts) == 2
+            for part in node.parts:
+                check(part)
+        else:
+            assert node.name
+            assert node.name not in ARRANGEMENTS
+
+    for node in table.trees.values():
+        check(node)
+        assert node.depth() <= DEEPEST
+
+
+def test_components_are_worth_knowing(table):
+    """Strokes without a name of their own are components only where several characters share them."""
+    components = table.components()
+    for name in components:
+        if "STROKE" in unicodedata.name(name[0], ""):
+            assert table.shared_by[name] >= character_structure.WORTH_KNOWING // 2, name
+    assert len(components) < 600
+    assert sum(components.values()) == sum(len(set(node.leaves())) for node in table.trees.values())
+    assert components["口"] > 200
+
+
+def test_a_component_that_many_share_is_not_taken_apart(table):
+    assert table.shared_by["青"] >= character_structure.WORTH_KNOWING
+    assert str(table.tree("清")) == "⿰氵青"
+    assert table.tree("青").parts  # the character itself is
+
+
+@pytest.mark.parametrize("text", ["⿰言⿱五口", "あ", "⿴⿰彳{㇐㇐㇚}圭"])
+def test_descriptions_can_be_read_back(text):
+    assert str(parse(text)) == text
+
+
+@pytest.mark.parametrize("text", ["", "⿰言", "{㇐", "⿰言五口"])
+def test_broken_descriptions_are_refused(text):
+    with pytest.raises(ValueError, match="tree"):
+        parse(text)
+
+
+def test_without_a_decomposition(table):
+    with pytest.raises(InputError, match=r"no decomposition of 🈚 \(U\+1F21A\)"):
+        table.tree("🈚")
+    with pytest.raises(KeyError):
+        build_table("亜🈚")
+
+
+def test_two_that_kanjivg_builds_alike_become_their_own_components():
+    trees = build_table("己巳語").trees
+    assert str(trees["己"]) == "己"
+    assert str(trees["巳"]) == "巳"
+
+
+@pytest.fixture
+def fresh_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    structure_table.cache_clear()
+    yield tmp_path
+    structure_table.cache_clear()
+
+
+def test_the_table_is_built_once_and_then_read(fresh_cache, monkeypatch):
+    built = structure_table("語晴")
+    (file,) = fresh_cache.rglob("*.json")
+    assert "CC BY-SA 3.0" in json.loads(file.read_text(encoding="utf-8"))["source"]
+    structure_table.cache_clear()
+    monkeypatch.setattr(character_structure, "build_table", lambda characters: pytest.fail("built again"))
+    assert structure_table("語晴") == built
+
+
+@pytest.mark.parametrize("damage", [b"", b"{", b"[]", b"\xff\xfe"])
+def test_a_damaged_cache_is_built_anew(fresh_cache, damage):
+    built = structure_table("語晴")
+    (file,) = fresh_cache.rglob("*.json")
+    good = file.read_bytes()
+    for broken in (damage, good.replace("⿰日青".encode(), "⿱日青".encode())):
+        file.write_bytes(broken)
+        structure_table.cache_clear()
+        assert structure_table("語晴") == built
+        assert file.read_bytes() == good
+
+
+def test_a_home_that_cannot_be_written_to_is_no_obstacle(tmp_path, monkeypatch):
+    blocked = tmp_path / "a file, not a folder"
+    blocked.touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(blocked))
+    structure_table.cache_clear()
+    assert str(structure_table("晴").tree("晴")) == "⿰日⿱龶月"  # few share 青 here
+    structure_table.cache_clear()
+
+
+def call(*words: str) -> tuple[int, str, str]:
+    done = subprocess.run([sys.executable, SCRIPT, *words], capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_the_command(table, tmp_path):
+    code, out, err = call("晴", "語", "--count")
+    assert (code, err) == (0, "")
+    lines = out.splitlines()
+    assert lines[0] == "晴  ⿰日青"
+    assert lines[1:4] == ["   ⿰ left-right", f"      日 in {table.components()['日']} characters", lines[3]]
+    assert "語  ⿰言⿱五口" in lines
+    assert f"3,036 characters, {len(table.components())} components" in out
+    assert call("🈚")[0] == 2
+    assert call("🈚")[2].splitlines() == ["error: KanjiVG has no decomposition of 🈚 (U+1F21A)"]
+    assert call()[0] == 2
+
+
+def test_reading_the_cache_takes_no_time(table):
+    """Far below the time it takes to build, so that every start of a script can afford it."""
+    begin = time.perf_counter()
+    assert character_structure._load(character_structure.cache_file(etl9g_classes())) == table
+    assert time.perf_counter() - begin < 2

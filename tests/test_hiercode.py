@@ -1,0 +1,182 @@
+"""HierCode: prototypes by hand, classes never shown, classes added afterwards, codes that do not fit."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+import checkpoints
+import structure_codes
+import train_hiercode
+import zero_shot
+from character_structure import structure_table
+from command_line import InputError
+from etl9g_format import etl9g_classes
+from train_hiercode import HierCode, HierCodeConfig, add_classes, loss_of_shown
+
+CLASSES = "語晴清あが一品"
+TINY = HierCodeConfig(width=0.25, dimensions=16, code_dropout=0.0)
+
+
+@pytest.fixture
+def model() -> HierCode:
+    torch.manual_seed(0)
+    model = HierCode(TINY, CLASSES)
+    model(torch.rand(8, 1, 64, 64))  # running statistics
+    return model.eval()
+
+
+def test_a_prototype_by_hand(model):
+    """晴 is left-right of 日 and 青: three products of a symbol's and a place's vector, added up."""
+    made = model.prototypes
+    number = {symbol: i for i, symbol in enumerate(made.symbols)}
+    expected = sum(
+        made.components[number[symbol]] * (made.places[place] + made.sides[side] + made.first_sides[first])
+        for place, side, first, symbol in [(0, 0, 0, "⿰"), (1, 1, 1, "日"), (2, 2, 2, "青")]
+    )
+    assert torch.allclose(made()[CLASSES.index("晴")], expected, atol=1e-6)
+
+
+def test_training_and_evaluation_make_the_same_prototypes(model):
+    expected = model.prototypes()
+    assert torch.allclose(model.prototypes.train()(), expected, atol=1e-5)
+    model.prototypes.dropout = 0.5
+    assert not torch.allclose(model.prototypes(), expected, atol=1e-2)
+
+
+def test_logits_are_scaled_cosines(model):
+    images = torch.rand(2, 1, 64, 64)
+    with torch.no_grad():
+        feature, prototypes = model.describe(model.features(images)), model.prototypes()
+        expected = model.log_scale.exp() * F.cosine_similarity(feature[:, None], prototypes[None], dim=2)
+        assert torch.allclose(model(images), expected, atol=1e-4)
+
+
+def test_no_parameter_has_a_row_for_every_class():
+    few, many = HierCode(TINY, CLASSES), HierCode(TINY, etl9g_classes())
+    assert [p.shape for p in few.parameters()] == [p.shape for p in many.parameters()]
+
+
+def test_classes_that_are_held_out_are_neither_shown_nor_counted(tiny_dataset, tmp_path):
+    config = HierCodeConfig(hold_out_classes=500, width=0.25, dimensions=8)
+    model = HierCode(config, etl9g_classes())
+    held_out = structure_codes.held_out(500, etl9g_classes())
+    logits, column = model(torch.rand(4, 1, 64, 64))
+    assert logits.shape == (4, len(etl9g_classes()) - 500)
+    shown = [c for c in etl9g_classes() if c not in held_out]
+    assert all(column[etl9g_classes().index(c)] == i for i, c in enumerate(shown[:200]))
+    label = torch.tensor([etl9g_classes().index(c) for c in shown[1000:1004]])
+    expected = F.cross_entropy(logits, torch.arange(1000, 1004), label_smoothing=config.label_smoothing)
+    assert torch.allclose(loss_of_shown((logits, column), label, config), expected)
+
+
+def test_a_run_shows_no_image_of_them(tiny_dataset, tmp_path, monkeypatch):
+    monkeypatch.setattr(structure_codes, "held_out", lambda count, classes: "晴" if count else "")
+    data = tiny_dataset("語晴清", samples_per_set=2)
+    config = HierCodeConfig(
+        data_dir=str(data), model_dir=str(tmp_path), hold_out_classes=500, width=0.25, dimensions=8, batch_size=4
+    )
+    run = train_hiercode.train.__globals__["Run"](
+        train_hiercode.ARCHITECTURE, config, train_hiercode.train.__globals__["PreparedDataset"](data)
+    )
+    for batches, rows in ((run.training, run.rows), (run.validation, run.validation_rows)):
+        labels = batches.get(rows)[1]
+        assert set(labels.tolist()) == {0, 2}
+    assert run.images == 2 * 8
+
+
+def test_a_code_is_all_that_a_class_needs(model):
+    """Classes by another way: a model that got 晴 afterwards equals one that had it from the start."""
+    images = torch.rand(3, 1, 64, 64)
+    later = HierCode(TINY, "語清あが一品")
+    weights = {name: value for name, value in model.state_dict().items() if not name.startswith("prototypes.kinds")}
+    later.load_state_dict({k: v for k, v in weights.items() if k != "prototypes.members"}, strict=False)
+    later.eval()
+    classes = add_classes(later, "語清あが一品", "晴語")
+    assert classes == "語清あが一品晴"
+    with torch.no_grad():
+        a, b = model(images), later(images)
+    assert torch.allclose(a[:, CLASSES.index("晴")], b[:, 6], atol=1e-5)
+    assert torch.allclose(a[:, CLASSES.index("品")], b[:, 5], atol=1e-5)
+
+
+def test_a_character_that_cannot_be_added(model):
+    with pytest.raises(InputError, match="no decomposition of 🈚"):
+        add_classes(model, CLASSES, "🈚")
+    with pytest.raises(InputError, match="ア has the component ア"):
+        add_classes(model, CLASSES, "ア")
+
+
+@pytest.fixture
+def saved(model, tmp_path) -> Path:
+    path = tmp_path / "hiercode_model_best.pth"
+    facts = {"script": "train_hiercode", "config": {"width": 0.25, "dimensions": 16}, "classes": CLASSES}
+    checkpoints.save(path, facts | {"source": "test shapes", "metrics": {}, "model": model.state_dict()})
+    return path
+
+
+def test_other_codes_than_those_in_force_are_refused(saved):
+    content = checkpoints.load(saved)
+    content["model"]["prototypes.members"] = content["model"]["prototypes.members"].roll(1, 0)
+    checkpoints.save(saved, content)
+    with pytest.raises(InputError, match="its codes are not those of the structure table of KanjiVG"):
+        checkpoints.load_trained(saved)
+
+
+def test_shuffled_codes_are_nobodys_own(model):
+    before = model.prototypes.members.clone()
+    zero_shot.shuffle_codes(model, torch.tensor([0, 1, 2, 6]))
+    after = model.prototypes.members
+    assert torch.equal(after[3:6], before[3:6])
+    assert not any(torch.equal(after[i], before[i]) for i in (0, 1, 2, 6))
+    assert sorted(map(tuple, after.tolist())) == sorted(map(tuple, before.tolist()))
+
+
+def test_zero_shot_figures_by_hand():
+    logits = torch.tensor([[3.0, 2.0, 1.0], [0.0, 2.0, 5.0], [9.0, 0.0, 1.0]])
+    labels = torch.tensor([1, 2, 2])
+    assert zero_shot.share(logits, labels, torch.arange(3)) == pytest.approx(100 / 3)
+    assert zero_shot.share(logits, labels, torch.tensor([1, 2])) == pytest.approx(100)
+
+
+def call(*words: object) -> tuple[int, str, str]:
+    command = [sys.executable, Path(zero_shot.__file__), *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_zero_shot_needs_classes_that_were_held_out(saved, tiny_dataset, tmp_path):
+    data = tiny_dataset(CLASSES, samples_per_set=1)
+    code, _, err = call("--model", saved, "--data-dir", data)
+    assert code == 2
+    assert err.startswith("error: the model was trained on every class")
+    other = tmp_path / "cnn.pth"
+    checkpoints.save(other, checkpoints.load(saved) | {"script": "train_etl9g_model"})
+    assert call("--model", other, "--data-dir", data)[0] == 2
+
+
+def test_zero_shot_measures(saved, tiny_dataset, monkeypatch, tmp_path):
+    """With random weights: every figure is there, and about chance."""
+    monkeypatch.setattr(structure_codes, "held_out", lambda count, classes: "晴清品" if count else "")
+    monkeypatch.setattr(zero_shot, "held_out", structure_codes.held_out)
+    content = checkpoints.load(saved)
+    content["config"]["hold_out_classes"] = 500
+    checkpoints.save(saved, content)
+    monkeypatch.setattr(sys, "argv", ["", "--model", str(saved), "--data-dir", str(tiny_dataset(CLASSES))])
+    sys.argv += ["--json", str(tmp_path / "z.json")]
+    zero_shot.main()
+    figures = json.loads((tmp_path / "z.json").read_text())
+    assert figures["held_out_classes"] == 3
+    assert figures["measured_on"] == figures["test_images_of_them"] == 3 * 4
+    assert figures["chance"] == pytest.approx(100 / 3)
+    assert figures["top1_among_held_out"] <= 100
+    assert np.isfinite(list(figures.values())).all()
+
+
+def test_symbols_are_those_of_the_whole_table(model):
+    assert model.prototypes.symbols == structure_codes.symbols_of(structure_table())
