@@ -23,7 +23,7 @@ from command_line import InputError, run
 from convert_to_onnx import FILE_NAMES, ConversionError, probe_images, published_config
 from normalization import CONTRACT
 
-TOLD = ("script", "config", "classes", "source", "generator", "metrics", "epoch", "best")
+TOLD = ("script", "config", "classes", "source", "generator", "metrics", "epoch", "best", "quantization")
 PROBES = 64
 WEIGHTS, SETTINGS, CARD = "model.safetensors", "config.json", "README.md"
 STANDIN = "KanjiVG"  # opens the source of a model that was trained on the stand-in
@@ -123,7 +123,8 @@ def model_card(facts: dict, name: str, model: nn.Module) -> str:
     """README.md for a hub: YAML that it reads, then what a person wants to know."""
     source, classes = str(facts.get("source") or "unknown"), len(facts["classes"])
     standin = source.startswith(STANDIN)
-    parameters = sum(parameter.numel() for parameter in model.parameters())
+    numbers = sum(value.numel() for value in model.state_dict().values())
+    name += ", INT8" if "quantization" in facts else ""
     data = ATTRIBUTION if standin else ETL9G if source == "ETL9G" else f"Trained on: {source}."
     return f"""\
 ---
@@ -143,7 +144,7 @@ metrics:
 ---
 # Handwritten Japanese characters: {name}
 
-{classes:,} classes, {parameters:,} parameters, made by `{facts["script"]}.py`; trained on: {source}.
+{classes:,} classes, {numbers:,} weights and statistics, made by `{facts["script"]}.py`; trained on: {source}.
 
 Input `(N, 1, 64, 64)`: {CONTRACT}; `normalization.py` of the toolkit makes it of any picture.
 Output: logits `(N, {classes})`, in the order of `classes` in `{SETTINGS}` and in the header of `{WEIGHTS}`.

@@ -87,6 +87,13 @@ def test_the_header_tells_each_fact_as_json(model_path, tmp_path):
     assert "64x64" in json.loads(told["contract"])
 
 
+def test_how_a_model_was_quantised_is_told_for_it_decides_how_it_is_built():
+    facts = {"config": {"width": 1, "resume_from": "a.pt"}, "quantization": {"bits": 8}, "generator": None, "rng": {}}
+    told = convert_to_safetensors.facts_told(facts)
+    assert told.keys() == {"config", "quantization", "contract"}
+    assert (told["config"], told["quantization"]) == ({"width": 1}, {"bits": 8})
+
+
 def test_the_averaged_weights_are_the_ones_that_count(model_path, tmp_path):
     averaged = {name: value * 2 for name, value in checkpoints.load(model_path)["model"].items()}
     saved(tmp_path / "checkpoint_epoch_003.pt", ema=averaged, rng={"torch": torch.zeros(3)})
@@ -214,6 +221,8 @@ def test_the_card_of_a_model_of_the_stand_in(model_path, tmp_path):
     assert (fields["license"], fields["pipeline_tag"]) == ("cc-by-sa-3.0", "image-classification")
     assert fields["datasets"] == ["KanjiVG-stand-in"]
     assert "kanji" in fields["tags"]
+    weights = checkpoints.load(model_path)["model"]
+    assert f"5 classes, {sum(value.numel() for value in weights.values()):,} weights" in card
     assert "| validation_top1 | 12.5 |" in card
     assert "images_per_second" not in card
     assert "CC BY-SA 3.0" in card
