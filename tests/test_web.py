@@ -530,7 +530,7 @@ def test_a_build_without_a_model_ends_with_one_line(web, tmp_path, model):
             assert told in done.stderr
 
 
-def test_start_serves_the_models_of_the_repository_in_order(web, model, serve):
+def test_start_serves_the_models_of_the_repository_in_order(web, model):
     quickstart = web.parent / "models" / "quickstart" / "kanji_model.onnx"
     quickstart.parent.mkdir(parents=True)
     shutil.copy(model, quickstart)
@@ -548,6 +548,14 @@ def test_start_serves_the_models_of_the_repository_in_order(web, model, serve):
         process.wait(timeout=30)
         process.stdout.close()
     shutil.rmtree(web.parent / "models")
+
+
+def test_a_busy_port_ends_with_one_line(web, model, serve, site):
+    busy = serve(site).split(":")[2].split("/")[0]
+    done = run_npm(web, "run", "--silent", "start", MODEL=str(model), PORT=busy)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "PORT=number chooses another port" in done.stderr
 
 
 def test_the_lock_file_names_no_registry():

@@ -61,8 +61,10 @@ const context = await esbuild.context({
 await context.rebuild();
 if (process.argv.includes("--serve")) {
   const { HOST: host = "127.0.0.1", PORT = 8000 } = process.env;
-  const { hosts, port } = await context.serve({ servedir: OUTPUT, host, port: Number(PORT) });
-  console.log(`http://${hosts[0]}:${port}`);
+  const server = await context
+    .serve({ servedir: OUTPUT, host, port: Number(PORT) })
+    .catch(({ message }) => stop(`it cannot be served (${message}): PORT=number chooses another port`));
+  console.log(`http://${server.hosts[0]}:${server.port}`);
 } else {
   await context.dispose();
   console.log(`${relative(process.cwd(), OUTPUT)}: ready for any host of static files`);

@@ -124,11 +124,9 @@ function edgeSteps({ values, height, width }) {
 function withoutSpecks(mask) {
   const penWidth = (2.5 * count(mask.values)) / Math.max(edgeSteps(mask), 1);
   const reach = Math.max(2, round(0.035 * Math.max(mask.height, mask.width)));
-  const window = (2 * reach + 1) ** 2;
   const least = Math.trunc(Math.min(0.5 * penWidth ** 2 + 1, reach * penWidth * 0.5));
-  const wrapped = least & (window < 256 ? 0xff : 0xffff); // numpy holds the sums in as few bits
   const sums = transpose(columnSums(transpose(columnSums(mask, reach)), reach)).values;
-  return map(mask, (value, i) => (value && sums[i] > wrapped ? 1 : 0));
+  return map(mask, (value, i) => (value && sums[i] > least ? 1 : 0));
 }
 
 function fragmentEnd(hasInk, atEdge) {
