@@ -85,6 +85,8 @@ def build(content: dict, path: Path) -> nn.Module:
     try:
         config = architecture.config(**{k: v for k, v in content["config"].items() if k in known})
         model = architecture.model(config, content["classes"])
+        if "quantization" in content:
+            model = importlib.import_module("quantization").integer_model(model)
         model.load_state_dict(content.get("ema") or content["model"])
     except (TypeError, RuntimeError, AttributeError, ValueError) as error:
         raise InputError(f"{path}: the weights do not fit the model they name ({str(error).splitlines()[0]})") from None
