@@ -2,9 +2,9 @@
 
     python scripts/train_qat.py --data-dir dataset
 
-MODEL_PATH is of any architecture. Weights and activations are rounded in the forward pass, and the gradient passes as if they were not;
-batch norm is folded with frozen statistics; the ranges of the activations are found on training images first and then
-stay. Where there is no float model yet, the CNN is trained first.
+MODEL_PATH is of any architecture. Weights and activations are rounded in the forward pass, and the gradient passes as
+if they were not; batch norm is folded with frozen statistics; the ranges of the activations are found on training
+images first and then stay. Where there is no float model yet, the CNN is trained first.
 
 It ends with quantized_NAME_int8.pth in --model-dir, measured against the float model on the test split;
 convert_int8_pytorch_to_quantized_onnx.py makes an ONNX file of it.

@@ -2,8 +2,8 @@
 
     python scripts/train_vit.py --data-dir dataset
 
-Three strided convolutions turn the 64 x 64 picture into 8 x 8 tokens; pre-norm blocks of attention and MLP follow, with
-stochastic depth (arXiv:1603.09382) that grows towards the last; the tokens' mean is classified. Weight matrices are
+Convolutions turn the 64 x 64 picture into 8 x 8 tokens; pre-norm blocks of attention and MLP follow, with stochastic
+depth (arXiv:1603.09382) that grows towards the last; the head sees every token in its place. Weight matrices are
 trained with Muon, after a long warm-up.
 """
 
@@ -14,6 +14,7 @@ import torch
 from torch import nn
 from torchvision.ops import MLP, Conv2dNormActivation, StochasticDepth
 
+from layers import embedding
 from normalization import CANVAS
 from optimization_config import OptimizationConfig, default, option
 from training import Architecture, train
@@ -21,21 +22,21 @@ from training import Architecture, train
 
 @dataclass
 class ViTConfig(OptimizationConfig):
-    width: int = option(128, "of a token")
-    depth: int = option(6, "blocks")
+    width: int = option(96, "of a token")
+    depth: int = option(4, "blocks")
     heads: int = option(2, "of the attention; must divide the width")
     patch_size: int = option(8, "side of a token's patch: 4, 8 or 16")
+    embedding: int = option(128, "rank of the head")
     stem: str = option("convolutions", "patches: a linear map of each", ["convolutions", "patches"])
     drop_path: float = option(0.05, "how often the last block is skipped in training")
     optimizer: str = default("optimizer", "muon")
-    learning_rate: float = default("learning_rate", 2e-3)
     weight_decay: float = default("weight_decay", 0.05)
     warmup: float = default("warmup", 0.1)
 
     def check(self) -> None:
         super().check()
-        if min(self.width, self.depth, self.heads) < 1 or self.width % self.heads:
-            raise ValueError("--width, --depth and --heads must be at least 1, and --heads divide --width")
+        if min(self.width, self.depth, self.heads, self.embedding) < 1 or self.width % self.heads:
+            raise ValueError("--width, --depth, --heads and --embedding must be at least 1, and --heads divide --width")
         if self.patch_size not in (4, 8, 16):
             raise ValueError("--patch-size must be 4, 8 or 16")
         if not 0 <= self.drop_path < 1:
@@ -43,12 +44,14 @@ class ViTConfig(OptimizationConfig):
 
 
 def stem(config: ViTConfig) -> nn.Module:
-    """(N, 1, 64, 64) to (N, width, side, side): a convolution for each halving, or one map of each patch."""
+    """(N, 1, 64, 64) to (N, width, side, side): convolutions, or one map of each patch."""
     if config.stem == "patches":
         return nn.Conv2d(1, config.width, config.patch_size, config.patch_size)
     halvings = config.patch_size.bit_length() - 1
-    widths = [1, *(max(8, config.width >> i) for i in reversed(range(halvings)))]
-    return nn.Sequential(*(Conv2dNormActivation(a, b, stride=2) for a, b in pairwise(widths)))
+    widths = [max(8, config.width >> i) for i in reversed(range(halvings))]
+    layers = [Conv2dNormActivation(a, b, stride=2) for a, b in pairwise([1, *widths])]
+    layers.insert(-1, Conv2dNormActivation(widths[-2], widths[-2]))
+    return nn.Sequential(*layers)
 
 
 class Block(nn.Module):
@@ -86,11 +89,12 @@ class VisionTransformer(nn.Module):
         drops = torch.linspace(0, config.drop_path, config.depth).tolist()
         self.blocks = nn.Sequential(*(Block(config, drop) for drop in drops))
         self.norm = nn.LayerNorm(config.width)
-        self.classify = nn.Linear(config.width, len(classes))
+        self.embed = embedding(self.position.shape[1] * config.width, config.embedding)
+        self.classify = nn.Linear(config.embedding, len(classes))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         tokens = self.stem(images).flatten(2).transpose(1, 2) + self.position  # (N, tokens, width)
-        return self.classify(self.norm(self.blocks(tokens)).mean(dim=1))
+        return self.classify(self.embed(self.norm(self.blocks(tokens))))
 
 
 ARCHITECTURE = Architecture("vit", ViTConfig, VisionTransformer)

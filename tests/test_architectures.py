@@ -24,7 +24,7 @@ TINY = {
     "train_etl9g_model": ["--width", "0.25", "--embedding", "16"],
     "train_radical_rnn": ["--width", "0.25", "--embedding", "16", "--hidden", "8"],
     "train_hiercode": ["--width", "0.25", "--dimensions", "16"],
-    "train_vit": ["--width", "16", "--depth", "2", "--learning-rate", "0.01"],
+    "train_vit": ["--width", "16", "--depth", "2", "--embedding", "16"],
 }
 VARIANTS = {
     "train_radical_rnn": [{"radical_target": "sequence"}, {"radical_weight": 0.0}],

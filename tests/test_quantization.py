@@ -1,0 +1,192 @@
+"""Rounding, folding, ranges, integers; every architecture computes with its integers as with floats."""
+
+import re
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from onnx import TensorProto, helper
+from torch import fx, nn
+
+import checkpoints
+import evaluate
+import quantization
+from command_line import InputError
+from etl9g_dataset import PreparedDataset
+from tiny_models import CLASSES, TINY, save_float, save_int8, some_images, tiny_model
+
+
+def test_rows_are_rounded_by_hand():
+    weight = torch.tensor([[2.54, -1.0, 0.011], [0.0, 0.0, 0.0], [-0.127, 0.0635, 0.0]])
+    scale = quantization.row_scales(weight)
+    assert scale.tolist() == pytest.approx([0.02, 1e-9, 0.001])
+    assert quantization.to_integers(weight, scale).tolist() == [[127, -50, 1], [0, 0, 0], [-127, 64, 0]]
+    found = quantization.from_integers(quantization.to_integers(weight, scale), scale)
+    torch.testing.assert_close(found[0], torch.tensor([2.54, -1.0, 0.02]))
+    torch.testing.assert_close(quantization.fake_quantize_rows(weight)[0], found[0])
+
+
+def test_activations_are_rounded_as_onnxruntime_rounds_them():
+    scale, zero_point = 0.037, 101
+    x = torch.cat([torch.linspace(-6, 9, 4001), scale * (torch.arange(-110, 170) + 0.5)])
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "scale", "zero"], ["q"]),
+        helper.make_node("DequantizeLinear", ["q", "scale", "zero"], ["y"]),
+    ]
+    constants = [
+        helper.make_tensor("scale", TensorProto.FLOAT, [], [scale]),
+        helper.make_tensor("zero", TensorProto.UINT8, [], [zero_point]),
+    ]
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n"]) for name in "xy"]
+    graph = helper.make_graph(nodes, "rounding", ends[:1], ends[1:], constants)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 14)], ir_version=8)
+    onnx.checker.check_model(model)
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    rounded = quantization.Uint8Activation(torch.tensor(scale), torch.tensor(zero_point))
+    np.testing.assert_array_equal(rounded(x).numpy(), session.run(None, {"x": x.numpy()})[0])
+
+
+def test_zero_is_a_step_of_every_range():
+    activation = quantization.Activation()
+    for low, high in ((-1.0, 3.0), (0.0, 0.7), (-5.0, 0.0), (-0.001, 2000.0)):
+        activation.set_range(low, high)
+        assert 0 <= int(activation.zero_point) <= 255
+        assert activation(torch.zeros(3)).tolist() == [0, 0, 0]
+        rounded = activation(torch.linspace(low, high, 999))
+        assert len(rounded.unique()) in range(250, 257)
+        assert float((rounded - torch.linspace(low, high, 999)).abs().max()) <= 1.01 * float(activation.scale)
+
+
+def test_a_range_gives_up_what_is_rare():
+    """One value of ten thousand is far out: the least squared error is had by cutting it off, but not the others."""
+    observer = quantization.Observer()
+    values = torch.cat([torch.rand(100_000), torch.tensor([2.0])])
+    observer.add(values)
+    observer.settle()
+    observer.add(values)
+    low, high = observer.best_range()
+    assert low == 0
+    assert 0.98 < high < 1.3
+    quiet = quantization.Observer()
+    quiet.add(torch.zeros(5))
+    quiet.settle()
+    quiet.add(torch.zeros(5))
+    assert quiet.best_range() == (0.0, 1.0)
+
+
+@pytest.mark.parametrize("script", TINY)
+def test_batch_norms_are_folded(script):
+    model, _ = tiny_model(script)
+    images = some_images(4)
+    expected = model(images)
+    network = fx.GraphModule(model, quantization.Tracer().trace(model))
+    quantization.fold_batch_norms(network)
+    network.delete_all_unused_submodules()
+    left = [m for m in network.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)]
+    assert len(left) == (script == "train_radical_rnn")  # that one follows a sum
+    torch.testing.assert_close(network(images), expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("script", TINY)
+def test_integers_compute_what_floats_did(script):
+    model, _ = tiny_model(script)
+    images = some_images()
+    network = quantization.prepare(model)
+    assert not any(isinstance(m, nn.Conv2d | nn.Linear | nn.LSTM) for m in network.modules())
+    quantization.calibrate(network, [images[:16], images[16:]])
+    integer = quantization.convert(network)
+    with torch.no_grad():
+        expected, faked, found = model(images), network(images), integer(images)
+    spread = float(expected.std())
+    assert float((faked - expected).abs().mean()) < 0.1 * spread
+    assert float((found - faked).abs().mean()) < 0.03 * spread
+    assert float((found - expected).abs().max()) > 0  # it does round
+    weights = {k: v for k, v in integer.state_dict().items() if v.is_floating_point() and v.numel() > 300}
+    assert all("position" in name for name in weights), weights.keys()
+    kinds = {v.dtype for k, v in integer.state_dict().items() if k.endswith(".integers")}
+    assert kinds == {torch.int8, torch.int32}
+    eight = [v for v in integer.state_dict().values() if v.dtype == torch.int8 and v.ndim > 1]
+    assert max(int(v.abs().max()) for v in eight[1:]) == 127
+    assert min(int(v.min()) for v in eight) >= -127
+
+
+@pytest.mark.parametrize("script", TINY)
+def test_every_parameter_of_a_prepared_model_gets_a_gradient(script):
+    model, _ = tiny_model(script)
+    network = quantization.prepare(model)
+    nn.functional.cross_entropy(network(some_images(8)), torch.arange(8) % 5).backward()
+    for name, parameter in network.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.abs().sum() > 0, name
+    assert not network.training
+
+
+def test_a_convolution_s_output_is_rounded_once_and_images_exactly():
+    """The map that the LSTM and a matrix both read has one range; an image's 256 greys are steps of its own."""
+    network = quantization.prepare(tiny_model("train_radical_rnn")[0])
+    ranges = {n: m for n, m in network.named_modules() if isinstance(m, quantization.Activation)}
+    used = [node.target for node in network.graph.nodes if node.target in ranges]
+    assert used.count("features_6_2_range") == 2  # after the convolution, and once more, flat, before the matrix
+    assert len([name for name in ranges if name.startswith("features")]) == 7
+    greys = torch.arange(256) / 255
+    quantization.calibrate(network, [0.5 * some_images(4)])
+    torch.testing.assert_close(ranges["images_range"](greys), greys)
+
+
+def test_a_large_bias_has_room():
+    layer = quantization.Convolution(nn.Conv2d(1, 2, 1))
+    with torch.no_grad():
+        layer.weight.value.zero_()
+        layer.bias.value.copy_(torch.tensor([0.75, -3.0]))
+        quantization.convert_layer(layer, torch.tensor(1 / 255))
+    torch.testing.assert_close(layer.bias(), torch.tensor([0.75, -3.0]))
+
+
+@pytest.mark.parametrize("script", TINY)
+def test_a_file_comes_back_as_it_was(script, tmp_path):
+    path = save_int8(script, tmp_path / "quantized_x_int8.pth")
+    content = torch.load(path, weights_only=True)
+    assert content["quantization"] == {"how": "calibration"}
+    model, _ = tiny_model(script)
+    network = quantization.prepare(model)
+    quantization.calibrate(network, [some_images()])
+    images = some_images(5, seed=2)
+    expected = quantization.convert(network)(images)
+    for load in (quantization.load_quantized, checkpoints.load_trained):
+        found, facts = load(path)
+        assert torch.equal(found(images), expected)
+        assert (facts["script"], facts["classes"]) == (script, CLASSES)
+    logits = evaluate.load_model(path).logits(images.numpy())
+    np.testing.assert_allclose(logits, expected.numpy(), atol=0.05 * float(expected.std()))
+
+
+def test_files_of_other_kinds_are_refused(tmp_path):
+    plain = save_float("train_etl9g_model", tmp_path / "float.pth")
+    with pytest.raises(InputError, match=re.escape("scripts/quantize_model.py")):
+        quantization.load_quantized(plain)
+    int8 = save_int8("train_etl9g_model", tmp_path / "int8.pth")
+    with pytest.raises(InputError, match="quantised already"):
+        quantization.load_float(int8)
+    content = checkpoints.load(int8)
+    checkpoints.save(tmp_path / "torn.pth", content | {"model": {}})
+    with pytest.raises(InputError, match="do not fit"):
+        quantization.load_quantized(tmp_path / "torn.pth")
+
+
+def test_calibration_sees_every_class_as_often_and_none_held_out(tiny_dataset):
+    dataset = PreparedDataset(tiny_dataset(samples_per_set=8))
+    split = dataset.splits["train"]
+    label_of = {
+        dataset.images(split.positions[i : i + 1]).numpy().tobytes(): int(split.labels[i]) for i in range(len(split))
+    }
+
+    def labels(**changes) -> list[int]:
+        batches = quantization.calibration_images(dataset, 20, **changes)
+        images = (255 * torch.cat(batches)).round().to(torch.uint8)
+        return sorted(label_of[image.numpy().tobytes()] for image in images)
+
+    assert labels() == [k for k in range(5) for _ in range(4)]
+    assert labels(held_out="う") == [k for k in (0, 1, 3, 4) for _ in range(5)]
+    assert torch.equal(quantization.calibration_images(dataset, 20)[0], quantization.calibration_images(dataset, 20)[0])
