@@ -1,9 +1,11 @@
 """Measure how fast the pipeline is on this machine: drawing, preparing, a training step by its stages, recognising.
 
     python scripts/benchmark.py --data-dir dataset --etl9g-dir ETL9G
+    python scripts/benchmark.py --heads
 
 Stages of a training step are timed in turn within one interleaved run, so that a noisy machine disturbs all alike.
-Figures are medians. --json writes them to a file.
+Figures are medians. --json writes them to a file. --heads measures instead how many bytes the CNN's and HierCode's
+heads take as the classes grow, with made-up characters: two halves of known ones in an arrangement.
 """
 
 import argparse
@@ -19,8 +21,10 @@ import torch
 from torch import nn
 
 import train_etl9g_model
+import train_hiercode
 from atomic_file import write_text
 from augmentation import augment
+from character_structure import ARRANGEMENTS, DEEPEST, Node, StructureTable, structure_table
 from command_line import run
 from etl9g_dataset import PreparedDataset
 from etl9g_format import etl9g_classes, read_records, unpack_images
@@ -28,6 +32,7 @@ from handwriting import new_writer, write_character
 from kanjivg_strokes import stroke_models
 from normalization import normalize, normalize_frames
 from prepare_dataset import find_raw
+from structure_codes import encode
 from training import Run, autocast, to_input
 
 
@@ -110,6 +115,43 @@ def recognising(model: Path, rounds: int) -> dict[str, float]:
     return {name: 1000 * seconds for name, seconds in interleaved(actions, 10 * rounds).items()}
 
 
+def made_up_trees(count: int) -> dict[str, Node]:
+    """So many trees, each another, of halves of known characters; named by private-use code points."""
+    rng = np.random.default_rng(0)
+    halves = [part for tree in structure_table().trees.values() for part in tree.parts if part.depth() < DEEPEST]
+    trees: dict[str, Node] = {}
+    while len(trees) < count:
+        first, second = rng.integers(len(halves), size=2)
+        tree = Node(str(rng.choice(list(ARRANGEMENTS))), (halves[first], halves[second]))
+        trees[str(tree)] = tree
+    return {chr(0xF0000 + i): tree for i, tree in enumerate(trees.values())}
+
+
+def head_bytes(count: int) -> dict[str, int]:
+    """Bytes in fp32 of what turns a feature into logits of so many classes, in the CNN and in HierCode."""
+    cnn = train_etl9g_model.CNNConfig()
+    linear = nn.Linear(cnn.embedding, count)
+    config = train_hiercode.HierCodeConfig()
+    prototypes = train_hiercode.Prototypes("一", config.dimensions, 0)
+    codes = encode("".join(trees := made_up_trees(count)), StructureTable(trees, {}), prototypes.symbols)
+    learned = sum(p.numel() * p.itemsize for p in prototypes.parameters())
+    return {
+        "cnn": sum(p.numel() * p.itemsize for p in linear.parameters()),
+        "hiercode": learned + codes.kinds.nbytes + codes.members.nbytes,
+        "hiercode, learned": learned,
+    }
+
+
+def heads(counts: tuple[int, ...] = (3036, 10_000, 100_000)) -> dict[str, dict[str, int]]:
+    """Prints a line for each number of classes."""
+    found = {}
+    print(f"{'bytes of the head':<20}{'CNN':>14}{'HierCode':>14}{'of it learned':>16}")
+    for count in counts:
+        found[str(count)] = row = head_bytes(count)
+        print(f"{count:<20,}{row['cnn']:>14,}{row['hiercode']:>14,}{row['hiercode, learned']:>16,}")
+    return found
+
+
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-dir", type=Path, default=Path("dataset"), help="the prepared dataset (default dataset)")
@@ -117,6 +159,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--model", type=Path, help="an exported model to time as well")
     parser.add_argument("--batch-size", type=int, default=128, help="of the training step (default 128)")
     parser.add_argument("--rounds", type=int, default=20, help="default 20")
+    parser.add_argument("--heads", action="store_true", help="only the bytes of the heads, by the number of classes")
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     arguments = parser.parse_args()
     if arguments.rounds < 1 or arguments.batch_size < 2:
@@ -126,10 +169,15 @@ def parse_arguments() -> argparse.Namespace:
 
 def main() -> None:
     arguments = parse_arguments()
+    if arguments.heads:
+        figures = heads()
+        if arguments.json:
+            write_text(arguments.json, json.dumps(figures, indent=1) + "\n")
+        return
     raw = find_raw(arguments.etl9g_dir)[0]
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
     print(f"{device}; torch {torch.__version__}; {os.cpu_count()} cores")
-    figures: dict[str, float] = {
+    figures: dict = {
         "drawn a second, one process": drawing(),
         "prepared a second, one process": preparing(raw),
     }

@@ -34,7 +34,6 @@ from training import Architecture, Run
 
 SCRIPTS = Path(__file__).resolve().parent
 DEFAULT = ("cnn", "radical_rnn", "hiercode", "vit")
-ROUNDS = 15
 THROUGHPUT_BATCH = 64
 
 
@@ -109,15 +108,15 @@ def session(path: Path) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
-def inference_seconds(entries: list[Entry], batch: int) -> dict[str, float]:
+def inference_seconds(entries: list[Entry], batch: int, rounds: int) -> dict[str, float]:
     """Median seconds that onnxruntime takes for a batch on one thread."""
     images = np.random.default_rng(0).random((batch, 1, CANVAS, CANVAS), np.float32)
     sessions = {entry.told: session(entry.exported) for entry in entries}
     runs = {told: lambda s=s: s.run(None, {"input_image": images}) for told, s in sessions.items()}
-    return interleaved(runs, ROUNDS * (1 if batch > 1 else 10))
+    return interleaved(runs, rounds * (1 if batch > 1 else 10))
 
 
-def training_seconds(entries: list[Entry], dataset: PreparedDataset) -> dict[str, float]:
+def training_seconds(entries: list[Entry], dataset: PreparedDataset, rounds: int) -> dict[str, float]:
     """Median seconds of a whole training step, augmentation included, for each image."""
     steps, sizes = {}, {}
     for entry in entries:
@@ -127,7 +126,7 @@ def training_seconds(entries: list[Entry], dataset: PreparedDataset) -> dict[str
         state.model.train()
         rows = state.rows[: state.batch_size]
         steps[entry.told], sizes[entry.told] = lambda s=state, r=rows: s.train_step(r), len(rows)
-    return {told: seconds / sizes[told] for told, seconds in interleaved(steps, ROUNDS).items()}
+    return {told: seconds / sizes[told] for told, seconds in interleaved(steps, rounds).items()}
 
 
 def size(entry: Entry) -> dict[str, int]:
@@ -208,13 +207,14 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--images", type=Path, metavar="DIR", help="also measure on this folder of images")
     parser.add_argument("--epochs", type=int, default=1, help="passes over the training split for each (default 1)")
     parser.add_argument("--seed", type=int, default=0, help="of every training (default 0)")
+    parser.add_argument("--rounds", type=int, default=15, help="of timing (default 15)")
     parser.add_argument("--limit", type=int, help="measure on so many samples at most")
     parser.add_argument("--output-dir", type=Path, default=Path("models/comparison"), help="default models/comparison")
     arguments = parser.parse_args()
     if arguments.epochs < 1 or not 0 <= arguments.seed < 2**32:
         parser.error("--epochs must be at least 1, --seed lie between 0 and 2³²")
-    if arguments.limit is not None and arguments.limit < 1:
-        parser.error("--limit must be at least 1")
+    if arguments.rounds < 1 or (arguments.limit is not None and arguments.limit < 1):
+        parser.error("--rounds and --limit must be at least 1")
     return arguments
 
 
@@ -227,8 +227,8 @@ def main() -> None:
     budget = ["--epochs", str(arguments.epochs), "--seed", str(arguments.seed)]
     for entry in entries:
         make(entry, arguments.data_dir, budget)
-    latency, batches = inference_seconds(entries, 1), inference_seconds(entries, THROUGHPUT_BATCH)
-    training = training_seconds(entries, dataset)
+    latency, batches = (inference_seconds(entries, n, arguments.rounds) for n in (1, THROUGHPUT_BATCH))
+    training = training_seconds(entries, dataset, arguments.rounds)
     rows = []
     for entry in entries:
         row = {"name": entry.told, **size(entry)}

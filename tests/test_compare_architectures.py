@@ -1,0 +1,71 @@
+"""The comparison and the sizes of heads, in tiny form: every figure is there and belongs to what was made."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+import benchmark
+import compare_architectures
+from checkpoints import load_trained
+from command_line import InputError
+
+SCRIPT = Path(compare_architectures.__file__)
+CLASSES = "語晴清あが一品"
+CNN = "cnn --width 0.25 --embedding 16 --batch-size 16"
+HIERCODE = "hiercode --width 0.25 --dimensions 8 --batch-size 16"
+
+
+def call(cwd: Path, *words: object) -> tuple[int, str, str]:
+    command = [sys.executable, SCRIPT, *map(str, words)]
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_one_budget_one_table(tiny_dataset, tmp_path):
+    data = tiny_dataset(CLASSES, samples_per_set=4)
+    flags = ["--data-dir", data, "--epochs", 2, "--rounds", 1, "--output-dir", "out"]
+    code, out, err = call(tmp_path, CNN, HIERCODE, *flags)
+    assert code == 0, err
+    found = json.loads((tmp_path / "out" / "comparison.json").read_text(encoding="utf-8"))
+    assert (found["epochs"], found["training_samples"], found["source"]) == (2, 4 * 4 * 7, "test shapes")
+    for row, name in zip(found["rows"], (CNN, HIERCODE), strict=True):
+        folder = tmp_path / "out" / "_".join(word.lstrip("-") for word in name.split())
+        best = folder / ("best_kanji_model.pth" if "cnn" in name else "hiercode_model_best.pth")
+        model, facts = load_trained(best)
+        assert row["name"] == name
+        assert row["parameters"] == sum(p.numel() for p in model.parameters())
+        assert row["bytes"] == next(folder.glob("*.onnx")).stat().st_size
+        assert facts["epoch"] <= 2
+        assert row["unseen_writers"]["samples"] == 4 * 7
+        assert min(row[k] for k in ("flops", "training_images_per_second", "latency_ms", "images_per_second")) > 0
+        assert f"| {name} | " in out
+    with Image.open(tmp_path / "out" / "comparison.png") as picture:
+        assert picture.width > 800
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*_best.pth")}
+    assert call(tmp_path, CNN, HIERCODE, *flags)[0] == 0  # again: nothing is trained twice
+    assert before == {path: path.stat().st_mtime_ns for path in before}
+
+
+def test_wrong_calls(tiny_dataset, tmp_path):
+    with pytest.raises(InputError, match="there is no architecture resnet: there are cnn, "):
+        compare_architectures.read_entries(["resnet"], tmp_path)
+    code, _, err = call(tmp_path, "--images", "nowhere")
+    assert (code, err) == (2, "error: nowhere is missing: --images takes a folder of images\n")
+    assert call(tmp_path, "--epochs", "0")[0] == 2
+
+
+def test_heads_grow_with_the_classes():
+    small, large = benchmark.head_bytes(1000), benchmark.head_bytes(4000)
+    assert small["cnn"] == 4 * 1000 * 129  # rank 128 and a bias, fp32
+    assert large["cnn"] == 4 * small["cnn"]
+    assert small["hiercode, learned"] == large["hiercode, learned"]  # nothing learned has a row for a class
+    assert large["hiercode"] - small["hiercode"] < 3000 * 60
+
+
+def test_made_up_characters_are_all_different():
+    trees = benchmark.made_up_trees(2000)
+    assert len(trees) == len({str(tree) for tree in trees.values()}) == 2000
