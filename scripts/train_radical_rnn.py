@@ -27,7 +27,7 @@ class RadicalRNNConfig(OptimizationConfig):
     width: float = option(1.0, "factor on the number of channels")
     hidden: int = option(128, "of the LSTM, each way")
     embedding: int = option(160, "rank of the head")
-    radical_weight: float = option(0.5, "of the components' loss; 0 leaves it out")
+    radical_weight: float = option(0.05, "of the components' loss; 0 leaves it out")
     radical_target: str = option("set", "or in order, by CTC", ["set", "sequence"])
 
     def check(self) -> None:

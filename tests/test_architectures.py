@@ -144,7 +144,7 @@ def test_killed_and_resumed_equals_uninterrupted(module, tiny_dataset, tmp_path)
         ("train_hiercode", ("--code-dropout", "1"), "--code-dropout must lie in [0, 1)"),
         ("train_hiercode", ("--hold-out-classes", "7"), "invalid choice"),
         ("train_hiercode", ("--hold-out-classes", "500", "--codes", "own"), "knows nothing of classes"),
-        ("train_vit", ("--heads", "3"), "--heads divide --width"),
+        ("train_vit", ("--heads", "7"), "--heads divide --width"),
         ("train_vit", ("--patch-size", "5"), "--patch-size must be 4, 8 or 16"),
         ("train_vit", ("--drop-path", "1"), "--drop-path must lie in [0, 1)"),
     ],

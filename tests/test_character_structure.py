@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-import time
 import unicodedata
 from pathlib import Path
 
@@ -171,10 +170,3 @@ def test_the_command(table, tmp_path):
     assert call("🈚")[0] == 2
     assert call("🈚")[2].splitlines() == ["error: KanjiVG has no decomposition of 🈚 (U+1F21A)"]
     assert call()[0] == 2
-
-
-def test_reading_the_cache_takes_no_time(table):
-    """Far below the time it takes to build, so that every start of a script can afford it."""
-    begin = time.perf_counter()
-    assert character_structure._load(character_structure.cache_file(etl9g_classes())) == table
-    assert time.perf_counter() - begin < 2

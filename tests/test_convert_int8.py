@@ -1,0 +1,185 @@
+"""The INT8 ONNX file: equal to PyTorch, really of its opset, integers throughout, refused where it falls short."""
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper
+
+import convert_int8_pytorch_to_quantized_onnx as conversion
+import convert_to_onnx
+import older_opset
+import qdq_graph
+import quantization
+from recognize import Recognizer
+from tiny_models import CLASSES, TINY, save_int8, some_images, tiny_model
+
+SCRIPT = Path(conversion.__file__)
+
+
+def opset_of(path: Path) -> int:
+    return next(entry.version for entry in onnx.load(path).opset_import if entry.domain in {"", "ai.onnx"})
+
+
+@pytest.fixture(scope="module")
+def int8(tmp_path_factory) -> dict[str, Path]:
+    """An INT8 file of each architecture."""
+    folder = tmp_path_factory.mktemp("int8")
+    return {script: save_int8(script, folder / f"quantized_{script}_int8.pth") for script in TINY}
+
+
+@pytest.mark.parametrize(("script", "opset"), [*((script, 14) for script in TINY), ("train_vit", 20)])
+def test_the_file_computes_what_pytorch_does(script, opset, int8, tmp_path):
+    network, _ = quantization.load_quantized(int8[script])
+    path = tmp_path / "model.onnx"
+    qdq_graph.write(network, path, opset)
+    assert opset_of(path) == opset
+    assert conversion.left_in_float(path) == []
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    for size in (1, 3, 40):
+        images = some_images(size, seed=size)
+        expected = network(images).numpy()
+        found = session.run(["logits"], {"input_image": images.numpy()})[0]
+        assert float(np.abs(found - expected).mean()) < 0.01 * float(expected.std())
+    model = onnx.load(path)
+    kinds = {constant.data_type for constant in model.graph.initializer if np.prod(constant.dims) > 600}
+    assert kinds <= {TensorProto.INT8} | ({TensorProto.FLOAT} if script == "train_vit" else set())  # its positions
+    assert not any(node.domain for node in model.graph.node)
+
+
+def test_what_stays_in_float_is_noticed(tmp_path):
+    model, _ = tiny_model("train_etl9g_model")
+    convert_to_onnx.export(model, tmp_path / "float.onnx", 18)
+    left = conversion.left_in_float(tmp_path / "float.onnx")
+    assert len([name for name in left if "Conv" in name]) == 7
+    assert len(left) == 9
+
+
+def arguments(int8: dict[str, Path], data: Path, script: str, **changes) -> argparse.Namespace:
+    asked = {"output": None, "opset": 14, "compare": 20, "test_samples": 40, "agreement": 99.9}
+    limits = {"most_megabytes": 10.0, "times_faster": 0.0, "most_milliseconds": 1e3}
+    return argparse.Namespace(model_path=int8[script], data_dir=data, **(asked | limits | changes))
+
+
+def test_a_file_is_proved_and_told_of(int8, tiny_dataset, monkeypatch):
+    monkeypatch.setattr(conversion, "BATCHES", {1: 3, 64: 1})
+    data = tiny_dataset(samples_per_set=8)
+    told = conversion.convert(arguments(int8, data, "train_hiercode"))
+    path = int8["train_hiercode"].with_name("train_hiercode_int8_quantized_quantized_int8_onnx_opset14.onnx")
+    assert str(path) in told
+    assert opset_of(path) == 14
+    recognizer = Recognizer(path)
+    assert recognizer.classes == CLASSES
+    facts = recognizer.facts
+    assert facts["script"] == "train_hiercode"
+    assert facts["source"] == "test shapes"
+    assert json.loads(facts["config"])["dimensions"] == 32
+    assert json.loads(facts["quantization"]) == {"how": "calibration"}
+    samples = conversion.dataset_samples(data, "test", {})
+    logits = recognizer.logits(samples.images(np.arange(len(samples.characters))))
+    right = np.array(list(CLASSES))[logits.argmax(1)] == samples.characters
+    assert json.loads(facts["metrics"]) == {"test_top1": 100 * right.mean(), "test_samples": 40}
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"most_megabytes": 0.001}, "MB, more than 0.001 MB"),
+        ({"times_faster": 1000.0}, "not 1000 times"),
+        ({"most_milliseconds": 1e-6}, "ms an image, more than"),
+    ],
+)
+def test_a_file_that_falls_short_is_refused(changes, words, int8, tiny_dataset, tmp_path, monkeypatch):
+    monkeypatch.setattr(conversion, "BATCHES", {1: 3})
+    asked = arguments(int8, tiny_dataset(), "train_etl9g_model", output=tmp_path / "never.onnx", **changes)
+    with pytest.raises(convert_to_onnx.ConversionError, match=words):
+        conversion.convert(asked)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_that_disagrees_or_stays_in_float_is_refused(int8, tiny_dataset, tmp_path, monkeypatch):
+    def write_another(network, path, opset):
+        model, _ = tiny_model("train_etl9g_model", seed=5)
+        convert_to_onnx.export(model, path, 18)
+
+    monkeypatch.setattr(conversion, "BATCHES", {1: 3})
+    monkeypatch.setattr(conversion, "write", write_another)
+    asked = arguments(int8, tiny_dataset(), "train_etl9g_model", output=tmp_path / "never.onnx", opset=18)
+    with pytest.raises(convert_to_onnx.ConversionError, match=r"left in float: Conv.*agrees with PyTorch on"):
+        conversion.convert(asked)
+    asked.opset = 20
+    with pytest.raises(convert_to_onnx.ConversionError, match="has opset 18, not 20"):
+        conversion.convert(asked)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_script_ends_with_one_line_where_it_fails(int8, tiny_dataset, tmp_path):
+    data = tiny_dataset()
+    flags = ["--data-dir", data, "--compare", 4, "--test-samples", 4, "--most-megabytes", 0.001]
+    calls = [
+        (["--model-path", int8["train_etl9g_model"], *flags, "--output", "never.onnx"], 1, "was not converted"),
+        (["--model-path", "missing.pth", *flags], 2, "missing.pth is missing"),
+        (["--model-path", int8["train_etl9g_model"], "--opset", 13], 2, "--opset"),
+    ]
+    for call, code, words in calls:
+        command = [sys.executable, SCRIPT, *map(str, call)]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == code, done.stderr
+        assert words in done.stderr.splitlines()[-1]
+        assert "Traceback" not in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def small_model(nodes: list, constants: dict[str, np.ndarray]) -> onnx.ModelProto:
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in "xy"]
+    tensors = [onnx.numpy_helper.from_array(value, name) for name, value in constants.items()]
+    graph = helper.make_graph(nodes, "small", ends[:1], ends[1:], tensors)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+
+
+def test_an_older_opset_computes_the_same():
+    """LayerNormalization, reductions, a part of a shape and a split: the operators that changed since."""
+    random = np.random.default_rng(0)
+    constants = {
+        "gain": random.normal(size=8).astype(np.float32),
+        "shift": random.normal(size=8).astype(np.float32),
+        "axis": np.array([1], np.int64),
+        "rest": np.array([-1], np.int64),
+    }
+    nodes = [
+        helper.make_node("LayerNormalization", ["x", "gain", "shift"], ["normal"], axis=-1, epsilon=1e-3),
+        helper.make_node("ReduceMax", ["normal", "axis"], ["most"], keepdims=0),
+        helper.make_node("ReduceL2", ["normal", "axis"], ["length"], keepdims=1),
+        helper.make_node("Shape", ["x"], ["first"], start=0, end=1),
+        helper.make_node("Concat", ["first", "rest"], ["flat"], axis=0),
+        helper.make_node("Div", ["normal", "length"], ["unit"]),
+        helper.make_node("Reshape", ["unit", "flat"], ["rows"]),
+        helper.make_node("Split", ["rows"], ["left", "right"], axis=1, num_outputs=2),
+        helper.make_node("Concat", ["right", "left", "most"], ["y"], axis=1),
+    ]
+    model = small_model(nodes, constants)
+    x = random.normal(size=(3, 4, 8)).astype(np.float32)
+    results = []
+    for opset in (18, 17, 14):
+        lowered = older_opset.lowered(model, opset) if opset < 18 else model
+        onnx.checker.check_model(lowered, full_check=True)
+        assert lowered.opset_import[0].version == opset
+        session = onnxruntime.InferenceSession(lowered.SerializeToString(), providers=["CPUExecutionProvider"])
+        results.append(session.run(None, {"x": x})[0])
+    np.testing.assert_allclose(results[1], results[0], atol=1e-5)
+    np.testing.assert_allclose(results[2], results[0], atol=1e-5)
+    kinds = {node.op_type for node in older_opset.lowered(model, 14).graph.node}
+    assert "LayerNormalization" not in kinds
+
+
+def test_what_an_older_opset_cannot_say_is_refused():
+    resize = helper.make_node("Resize", ["x", "", "scales"], ["y"], mode="nearest")
+    model = small_model([resize], {"scales": np.ones(2, np.float32)})
+    with pytest.raises(older_opset.OpsetError, match="opset 14 has no Resize"):
+        older_opset.lowered(model, 14)

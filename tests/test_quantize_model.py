@@ -1,0 +1,136 @@
+"""Calibration from the command line, and what is counted of its loss."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import quantization_loss
+import quantize_model
+import training
+from labelled_samples import Samples
+from quantization import load_quantized
+from tiny_models import CLASSES, TINY, save_float, save_int8
+from train_etl9g_model import ARCHITECTURE, CNNConfig
+
+SCRIPT = Path(quantize_model.__file__)
+
+
+class Fixed(torch.nn.Module):
+    """Says the same of each image, whose number is in its first pixel."""
+
+    def __init__(self, said: list[int]):
+        super().__init__()
+        self.said = said
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return torch.eye(len(CLASSES))[[self.said[int(number)] for number in images[:, 0, 0, 0]]]
+
+
+def numbered(characters: str) -> Samples:
+    def images(rows: np.ndarray) -> np.ndarray:
+        return np.broadcast_to(rows[:, None, None, None], (len(rows), 1, 64, 64)).astype(np.float32)
+
+    return Samples(np.array(list(characters)), images, {})
+
+
+def test_lookalikes_and_losses_by_hand(monkeypatch):
+    samples = numbered("ああいいうう亜亜腕腕")
+    network = Fixed([0, 1, 0, 1, 2, 2, 3, 4, 4, 4])  # あ for い and い for あ, 腕 for 亜
+    monkeypatch.setattr(quantization_loss, "PAIRS", 1)
+    assert quantization_loss.lookalikes(network, CLASSES, samples) == "あい"
+    monkeypatch.setattr(quantization_loss, "PAIRS", 100)
+    assert quantization_loss.lookalikes(network, CLASSES, samples) == "あい亜腕"
+    better = Fixed([0, 0, 1, 1, 2, 0, 3, 3, 4, 4])
+    figures = quantization_loss.measure({"float": network, "int8": better}, CLASSES, samples, "あい", None)
+    assert figures == {
+        "samples": 10,
+        "lookalike_samples": 4,
+        "float_top1": 70.0,
+        "float_lookalike_top1": 50.0,
+        "int8_top1": 90.0,
+        "int8_lookalike_top1": 100.0,
+    }
+    assert quantization_loss.metrics_of({"test": figures}) == {
+        "test_samples": 10,
+        "test_lookalike_samples": 4,
+        "test_top1": 90.0,
+        "test_lookalike_top1": 100.0,
+    }
+    lines = quantization_loss.told({"test": figures}).splitlines()
+    assert "+20.00" in lines[1]
+    assert lines[2].startswith("test, lookalikes")
+    assert len({len(line) for line in lines}) == 1
+
+
+def test_a_trained_model_becomes_int8(tiny_dataset, tmp_path, capsys):
+    data = tiny_dataset(samples_per_set=8)
+    settings = {"data_dir": str(data), "model_dir": str(tmp_path), "batch_size": 8, "device": "cpu"}
+    training.fit(ARCHITECTURE, CNNConfig(**TINY["train_etl9g_model"], **settings, epochs=10, ema_decay=0.9))
+    pictures = tmp_path / "pictures" / "あ"
+    pictures.mkdir(parents=True)
+    Image.fromarray(np.kron(np.eye(8), np.ones((9, 9))).astype(np.uint8) * 255).save(pictures / "1.png")
+    told = quantize_model.quantize(tmp_path / ARCHITECTURE.best_file, None, data, 20, pictures.parent)
+    path = tmp_path / "quantized_cnn_int8.pth"
+    network, facts = load_quantized(path)
+    assert str(path) in told
+    measured = facts["quantization"]["measured"]
+    assert measured["images"]["samples"] == 1
+    assert measured["test"]["float_top1"] > 90
+    assert measured["test"]["int8_top1"] > measured["test"]["float_top1"] - 5
+    samples = quantization_loss.dataset_samples(data, "test", facts["config"])
+    right = quantization_loss.predictions(network, samples, np.arange(40))
+    assert facts["metrics"]["test_top1"] == 100 * (np.array(list(CLASSES))[right] == samples.characters).mean()
+    assert (facts["quantization"]["how"], facts["quantization"]["images"]) == ("calibration", 20)
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("models")
+    save_float("train_etl9g_model", folder / "float.pth")
+    save_int8("train_etl9g_model", folder / "int8.pth")
+    return folder
+
+
+def test_wrong_calls_end_with_one_line(models, tiny_dataset, monkeypatch, capsys):
+    data = str(tiny_dataset())
+    other = str(tiny_dataset(classes="あいえ亜腕"))
+    monkeypatch.chdir(models)
+    calls = [
+        (["--model-path", "missing.pth", "--data-dir", data], "missing.pth is missing"),
+        (["--model-path", "int8.pth", "--data-dir", data], "quantised already"),
+        (["--model-path", "float.pth", "--data-dir", "nothing"], "prepare_dataset.py"),
+        (["--model-path", "float.pth", "--data-dir", other], "has no う"),
+        (["--model-path", "float.pth", "--data-dir", data, "--images", "nothing"], "--images"),
+        (["--model-path", "float.pth", "--calibration-images", "0"], "--calibration-images"),
+        (["--model-path", "float.pth", "--limit", "0"], "--limit"),
+    ]
+    for call, words in calls:
+        monkeypatch.setattr(sys, "argv", ["quantize_model.py", *call])
+        with pytest.raises(SystemExit) as ended:
+            quantize_model.run(quantize_model.main)
+        error = capsys.readouterr().err
+        assert ended.value.code == 2, call
+        assert words in error.splitlines()[-1]
+    assert sorted(path.name for path in models.iterdir()) == ["float.pth", "int8.pth"]
+
+
+def test_the_script_runs_from_anywhere(models, tiny_dataset, tmp_path):
+    flags = [
+        "--model-path",
+        models / "float.pth",
+        "--data-dir",
+        tiny_dataset(),
+        "--output",
+        "small.pth",
+        "--limit",
+        "9",
+    ]
+    done = subprocess.run([sys.executable, SCRIPT, *flags], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["small.pth"]
+    assert "float" in done.stdout

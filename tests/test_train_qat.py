@@ -1,0 +1,149 @@
+"""Quantisation-aware training: on the engine, resumable bit for bit, and ending in an INT8 file."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+import checkpoints
+import train_qat
+from command_line import InputError
+from etl9g_dataset import PreparedDataset
+from quantization import load_quantized
+from tiny_models import CLASSES, TINY, save_float, some_images
+from train_qat import QATConfig
+
+SCRIPT = Path(train_qat.__file__)
+
+
+@pytest.fixture(autouse=True)
+def signals_as_they_were():
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def config(data: Path, models: Path, **changes) -> QATConfig:
+    few = {"batch_size": 8, "epochs": 2, "calibration_images": 20, "hiragana_repeats": 1, "device": "cpu"}
+    return QATConfig(**(few | {"data_dir": str(data), "model_dir": str(models)} | changes))
+
+
+@pytest.mark.parametrize("script", TINY)
+def test_any_architecture_learns_and_becomes_int8(script, tiny_dataset, tmp_path, capsys):
+    """From random weights, at a high rate: what the rounded model has learned, the INT8 file knows."""
+    plain = save_float(script, tmp_path / "float.pth")
+    settings = config(
+        tiny_dataset(samples_per_set=8), tmp_path, model_path=str(plain), epochs=6, learning_rate=3e-3, ema_decay=0.9
+    )
+    train_qat.train_quantized(settings)
+    name = train_qat.float_architecture(settings)[0].name
+    network, facts = load_quantized(tmp_path / f"quantized_{name}_int8.pth")
+    assert facts["script"] == script
+    assert facts["quantization"]["how"] == "training"
+    measured = facts["quantization"]["measured"]["test"]
+    assert measured["int8_top1"] > max(60, measured["float_top1"])
+    best, about = checkpoints.load_trained(tmp_path / "qat_model_best.pth")
+    assert about["script"] == "train_qat"
+    images = some_images(8)
+    with torch.no_grad():
+        difference = (network(images) - best(images)).abs().mean()
+    assert float(difference) < 0.05 * float(best(images).std())
+
+
+def test_batch_norm_and_ranges_stay_as_they_were(tiny_dataset, tmp_path):
+    plain = save_float("train_radical_rnn", tmp_path / "float.pth")
+    settings = config(tiny_dataset(), tmp_path, model_path=str(plain), epochs=1)
+    train_qat.train_quantized(settings)
+    before = checkpoints.load(tmp_path / "qat" / "calibrated.pth")["model"]
+    after = checkpoints.load(checkpoints.existing(tmp_path / "checkpoints" / "qat")[-1])["model"]
+    still = [k for k in before if k.endswith((".scale", ".zero_point", "running_mean", "running_var"))]
+    assert len(still) > 10
+    for name in still:
+        assert torch.equal(before[name], after[name]), name
+    assert not torch.equal(before["network.see.weight.value"], after["network.see.weight.value"])
+
+
+def test_without_a_float_model_the_cnn_is_trained_first(tiny_dataset, tmp_path, capsys):
+    data = tiny_dataset()
+    settings = config(data, tmp_path, cnn_epochs=1, epochs=1)
+    train_qat.train_quantized(settings)
+    assert "the CNN is trained first" in capsys.readouterr().out
+    assert (tmp_path / "best_kanji_model.pth").is_file()
+    assert load_quantized(tmp_path / "quantized_cnn_int8.pth")[1]["script"] == "train_etl9g_model"
+    train_qat.train_quantized(config(data, tmp_path, cnn_epochs=1, epochs=1, overwrite=True))
+    assert "the CNN is trained first" not in capsys.readouterr().out
+    assert train_qat.float_model(config(data, tmp_path, cnn_epochs=2)) == tmp_path / "best_kanji_model.pth"
+    assert "the CNN is trained first" in capsys.readouterr().out  # its one epoch was not all that is asked for now
+
+
+def test_held_out_classes_stay_held_out(monkeypatch, tiny_dataset, tmp_path):
+    """Neither shown nor, in the loss, taken for wrong."""
+    monkeypatch.setattr(train_qat, "held_out_classes", lambda config, classes: "う")
+    model = train_qat.FakeQuantized(torch.nn.Flatten(), CLASSES, "う")
+    logits, column = model.train()(torch.eye(5))
+    assert logits.shape == (5, 4)
+    assert column[[0, 1, 3, 4]].tolist() == [0, 1, 2, 3]
+    assert model.eval()(torch.eye(5)).shape == (5, 5)
+
+
+def start(cwd: Path, *flags: object) -> subprocess.Popen:
+    command = [sys.executable, SCRIPT, "--device", "cpu", *map(str, flags)]
+    return subprocess.Popen(command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_killed_and_resumed_equals_uninterrupted(tiny_dataset, tmp_path):
+    plain = save_float("train_etl9g_model", tmp_path / "float.pth")
+    flags = ["--data-dir", tiny_dataset(samples_per_set=8), "--model-path", plain, "--epochs", 4, "--batch-size", 4]
+    flags += ["--hiragana-repeats", 1, "--checkpoint-minutes", 1e-9, "--calibration-images", 20]
+    whole, killed = (start(tmp_path, *flags, "--model-dir", name) for name in ("whole", "killed"))
+    folder = tmp_path / "killed" / "checkpoints" / "qat"
+    while killed.poll() is None and not (folder / "checkpoint_epoch_003.pt").exists():
+        time.sleep(0.005)
+    os.kill(killed.pid, signal.SIGKILL)
+    killed.communicate(timeout=120)
+    assert checkpoints.load(checkpoints.existing(folder)[-1])["epoch"] < 4
+    again = start(tmp_path, *flags, "--model-dir", "killed", "--resume-from", "auto")
+    out, err = again.communicate(timeout=120)
+    assert again.returncode == 0, err
+    assert "resumed from" in out
+    assert whole.wait(timeout=120) == 0
+    for name in ("qat_model_best.pth", "quantized_cnn_int8.pth"):
+        first, second = (checkpoints.load(tmp_path / run / name)["model"] for run in ("whole", "killed"))
+        assert first.keys() == second.keys()
+        assert all(torch.equal(value, second[key]) for key, value in first.items()), name
+    assert not list(tmp_path.rglob("*.part"))
+
+
+def test_wrong_calls(tiny_dataset, tmp_path, monkeypatch):
+    data = tiny_dataset()
+    plain = save_float("train_etl9g_model", tmp_path / "float.pth")
+    monkeypatch.setattr(train_qat, "fit", lambda *_: pytest.fail("it trained"))
+    for changes, words in (
+        ({"split": "random"}, "--split writer"),
+        ({"data_dir": str(tiny_dataset(classes="あいえ亜腕"))}, "other classes"),
+    ):
+        with pytest.raises(InputError, match=words):
+            train_qat.train_quantized(config(data, tmp_path, **({"model_path": str(plain)} | changes)))
+    with pytest.raises(FileNotFoundError, match=r"none\.pth is missing"):
+        train_qat.train_quantized(config(data, tmp_path, model_path="none.pth"))
+    with pytest.raises(ValueError, match="--cnn-epochs must be at least 1"):
+        config(data, tmp_path, cnn_epochs=0).check()
+
+
+def test_the_script_answers_a_wrong_call_with_one_line(tmp_path):
+    done = start(tmp_path, "--model-path", "none.pth")
+    out, err = done.communicate(timeout=60)
+    assert (done.returncode, out) == (2, "")
+    assert err == "error: none.pth is missing: give the path of a checkpoint or a trained model\n"
+
+
+def test_by_default_it_is_a_cnn(tiny_dataset):
+    classes = PreparedDataset(tiny_dataset()).classes
+    model = train_qat.ARCHITECTURE.model(QATConfig(), classes)
+    assert model.train()(torch.rand(2, 1, 64, 64))[0].shape == (2, 5)
