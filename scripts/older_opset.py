@@ -37,8 +37,8 @@ def shape_in_part(node: onnx.NodeProto, constants: dict[str, np.ndarray]) -> lis
     names = [f"{out}_start", f"{out}_end"]
     constants.update({name: np.array([end], np.int64) for name, end in zip(names, ends, strict=True)})
     return [
-        helper.make_node("Shape", node.input, [f"{out}_whole"], name=f"{node.name}_0"),
-        helper.make_node("Slice", [f"{out}_whole", *names], [out], name=f"{node.name}_1"),
+        helper.make_node("Shape", node.input, [f"{out}_whole"], name=f"{out}_0"),
+        helper.make_node("Slice", [f"{out}_whole", *names], [out], name=f"{out}_1"),
     ]
 
 
@@ -79,7 +79,7 @@ def layer_norm(node: onnx.NodeProto, constants: dict[str, np.ndarray]) -> list[o
     ]
     if len(node.input) < 3:
         steps = [*steps[:-2], ("Mul", [v["unit"], node.input[1]], out, {})]
-    return [helper.make_node(kind, i, [o], name=f"{node.name}_{k}", **a) for k, (kind, i, o, a) in enumerate(steps)]
+    return [helper.make_node(kind, i, [o], name=f"{out}_{k}", **a) for k, (kind, i, o, a) in enumerate(steps)]
 
 
 ADAPTED = {

@@ -1,5 +1,6 @@
 """Quantisation-aware training: on the engine, resumable bit for bit, and ending in an INT8 file."""
 
+import importlib
 import os
 import signal
 import subprocess
@@ -12,6 +13,7 @@ import torch
 
 import checkpoints
 import train_qat
+import training
 from command_line import InputError
 from etl9g_dataset import PreparedDataset
 from quantization import load_quantized
@@ -35,19 +37,21 @@ def config(data: Path, models: Path, **changes) -> QATConfig:
 
 
 @pytest.mark.parametrize("script", TINY)
-def test_any_architecture_learns_and_becomes_int8(script, tiny_dataset, tmp_path, capsys):
-    """From random weights, at a high rate: what the rounded model has learned, the INT8 file knows."""
-    plain = save_float(script, tmp_path / "float.pth")
-    settings = config(
-        tiny_dataset(samples_per_set=8), tmp_path, model_path=str(plain), epochs=6, learning_rate=3e-3, ema_decay=0.9
-    )
+def test_any_architecture_goes_on_learning_and_becomes_int8(script, tiny_dataset, tmp_path, capsys):
+    """A float model that has learned something: what it knows, the INT8 file knows too."""
+    data = tiny_dataset(samples_per_set=8)
+    architecture = importlib.import_module(script).ARCHITECTURE
+    few = {"data_dir": str(data), "model_dir": str(tmp_path), "epochs": 12, "batch_size": 16, "device": "cpu"}
+    training.fit(architecture, architecture.config(**TINY[script], **few, precision="fp32", ema_decay=0.9))
+    settings = config(data, tmp_path, model_path=str(tmp_path / architecture.best_file), ema_decay=0.9)
     train_qat.train_quantized(settings)
     name = train_qat.float_architecture(settings)[0].name
     network, facts = load_quantized(tmp_path / f"quantized_{name}_int8.pth")
     assert facts["script"] == script
     assert facts["quantization"]["how"] == "training"
     measured = facts["quantization"]["measured"]["test"]
-    assert measured["int8_top1"] > max(60, measured["float_top1"])
+    assert measured["float_top1"] > 60
+    assert measured["int8_top1"] >= measured["float_top1"] - 10
     best, about = checkpoints.load_trained(tmp_path / "qat_model_best.pth")
     assert about["script"] == "train_qat"
     images = some_images(8)
