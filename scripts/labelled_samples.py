@@ -55,8 +55,8 @@ def is_hidden(path: Path) -> bool:
     return path.name.startswith(".") or path.name.upper().startswith("README")
 
 
-def image_samples(folder: Path) -> Samples:
-    """The images of a folder that holds one folder for each character."""
+def labelled_images(folder: Path) -> tuple[list[Path], list[str]]:
+    """The images of a folder that holds one folder for each character, and the character of each."""
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is missing: give a folder of images with --images")
     paths, characters = [], []
@@ -70,6 +70,12 @@ def image_samples(folder: Path) -> Samples:
             raise InputError(f"{entry} lies in no folder that names its character: put it into one such as U+6F22")
     if not paths:
         raise InputError(f"{folder} holds no images: they go into one folder for each character, such as U+6F22")
+    return paths, characters
+
+
+def image_samples(folder: Path) -> Samples:
+    """The same as samples, normalised when they are asked for."""
+    paths, characters = labelled_images(folder)
 
     def images(rows: np.ndarray) -> np.ndarray:
         with ThreadPoolExecutor() as pool:

@@ -72,13 +72,15 @@ class Recognizer:
     """An exported model: its `classes`, the logits of pictures or of normalised images, and what else its file says.
 
     `takes_pictures`: whether the normalisation is in the file (convert_to_onnx.py --any-image).
+    `threads`: how many onnxruntime computes with (default: its own choice).
     """
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, threads: int = 0):
         if not path.is_file():
             raise FileNotFoundError(f"{path} is missing: export one with scripts/convert_to_onnx.py")
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
+        options.intra_op_num_threads = threads
         try:
             self.session = onnxruntime.InferenceSession(
                 str(path), options, providers=onnxruntime.get_available_providers()
