@@ -1,14 +1,18 @@
 """Files that are either whole or not there: written beside, flushed to the disk, renamed."""
 
+import contextlib
 import os
+import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 
-@contextmanager
+@contextlib.contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Yields a temporary path beside `path`; renames it to `path` when the block ends well, removes it otherwise."""
+    """Yields a temporary path beside `path`; renames it to `path` when the block ends well, removes it otherwise.
+
+    A system's error in writing it names `path`. What a killed process left of it is written over by the next one.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.part")
     try:
@@ -16,8 +20,13 @@ def atomic_write(path: Path) -> Iterator[Path]:
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
+    except BaseException as error:
+        with contextlib.suppress(OSError):  # the first error is the one to tell
+            temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno is not None and error.filename in (None, str(temporary)):
+            if not path.parent.is_dir():
+                raise OSError(f"{path} cannot be written: its folder has vanished") from None
+            error.filename = str(path)
         raise
     if os.name == "posix":  # the rename itself must outlive a power cut too
         folder = os.open(path.parent, os.O_RDONLY)
@@ -25,6 +34,22 @@ def atomic_write(path: Path) -> Iterator[Path]:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+@contextlib.contextmanager
+def scratch_folder(path: Path) -> Iterator[Path]:
+    """Yields an empty folder beside `path` for what is needed only while `path` is made; removes it at the end.
+
+    What a killed process left of it is removed by the next one.
+    """
+    path = path.resolve()
+    folder = path.with_name(f".{path.name}.parts")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def write_text(path: Path, text: str) -> None:

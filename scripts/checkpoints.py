@@ -10,6 +10,7 @@ import json
 import pickle
 import re
 import struct
+import sys
 from pathlib import Path
 
 import torch
@@ -35,12 +36,23 @@ _UNREADABLE = (
 
 
 def save(path: Path, content: dict) -> None:
-    """Writes a dict of tensors and plain values, atomically."""
+    """Writes a dict of tensors and plain values, atomically; equal contents give equal bytes."""
+    content = _without_identity(content)
     with atomic_write(path) as temporary:
         try:
             torch.save(content, temporary)
         except RuntimeError as error:  # what torch makes of a full disk
             raise OSError(f"{path} cannot be written: {str(error).splitlines()[0]}") from None
+
+
+def _without_identity(value):
+    """The same value, each text in it one object: pickle refers back to an object that it has written before, so that
+    otherwise the bytes would tell texts that were loaded from texts of the program."""
+    if isinstance(value, dict):
+        return {_without_identity(name): _without_identity(entry) for name, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(map(_without_identity, value))
+    return sys.intern(value) if isinstance(value, str) else value
 
 
 def load(path: Path, device: str | torch.device = "cpu") -> dict:
@@ -69,6 +81,13 @@ def prune(folder: Path, keep: int, last: Path | None = None) -> None:
     end = found.index(last) + 1 if last else len(found)
     for path in found[: max(0, end - keep)] + found[end:]:
         path.unlink()
+
+
+def clean(folder: Path, keep: int) -> None:
+    """Deletes what a killed run left: checkpoints more than `keep`, and unfinished ones."""
+    for path in folder.glob(f".{FILE_NAME.replace('{:03d}', '*')}.part"):
+        path.unlink()
+    prune(folder, keep)
 
 
 def architecture_of(script: str, path: Path):

@@ -1,10 +1,18 @@
 """How every script ends: quietly, or with one line that says what is wrong and what to do."""
 
+import contextlib
+import multiprocessing
+import os
+import re
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor
+
+# How torch, OpenCV and onnxruntime say, in errors of their own kinds, that memory has run out.
+NO_MEMORY = re.compile(r"can't allocate memory|Cannot allocate memory|bad_alloc|[Ii]nsufficient memory|out of memory")
 
 
 class InputError(ValueError):
@@ -12,7 +20,11 @@ class InputError(ValueError):
 
 
 def run(main: Callable[[], None]) -> None:
-    """Calls `main`; what a user can cause becomes one line on stderr and exit code 2 (wrong call, bad input) or 1."""
+    """Calls `main`; what a user can cause becomes one line on stderr and exit code 2 (wrong call, bad input) or 1.
+
+    SIGTERM ends it like Ctrl-C: without a word, what was begun removed.
+    """
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         try:
             main()
@@ -29,11 +41,25 @@ def run(main: Callable[[], None]) -> None:
         sys.exit(_say(error, 2))
     except (OSError, MemoryError, FloatingPointError, BrokenExecutor) as error:
         sys.exit(_say(error, 1))
+    except Exception as error:
+        if not NO_MEMORY.search(str(error)):
+            raise
+        sys.exit(_say(MemoryError(), 1))
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
-def end_quietly_on_interrupt() -> None:
-    """The `initializer` of a pool of processes: Ctrl-C, which reaches them all, ends each without a traceback."""
-    signal.signal(signal.SIGINT, lambda *_: sys.exit(130))
+def end_quietly() -> None:
+    """The `initializer` of a pool of processes: Ctrl-C and SIGTERM, which may reach them all, end each without a
+    traceback, and none outlives the process that started it, which may have been killed."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
+    threading.Thread(target=_end_with, args=[multiprocessing.parent_process()], daemon=True).start()
+
+
+def _end_with(parent: multiprocessing.process.BaseProcess) -> None:
+    parent.join()
+    os._exit(1)
 
 
 def _say(error: BaseException, code: int) -> int:
@@ -43,4 +69,9 @@ def _say(error: BaseException, code: int) -> int:
     elif isinstance(error, MemoryError):
         text = f"not enough memory ({text})" if text else "not enough memory"
     print(f"error: {text}", file=sys.stderr)
+    try:
+        sys.stdout.flush()
+    except OSError:  # where there is no room for output either, Python would say so once more at its exit
+        with contextlib.suppress(OSError):
+            sys.stdout.close()
     return code

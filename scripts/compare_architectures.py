@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -26,7 +27,7 @@ from atomic_file import atomic_write, write_text
 from benchmark import interleaved
 from checkpoints import load_trained
 from command_line import InputError, run
-from convert_to_onnx import default_output
+from convert_to_onnx import default_output, metadata
 from etl9g_dataset import PreparedDataset
 from evaluate import evaluate_file
 from normalization import CANVAS
@@ -86,12 +87,20 @@ def script(name: str, *arguments: object) -> None:
         sys.exit(code)
 
 
+def is_exported(entry: Entry) -> bool:
+    """Whether there is an ONNX file of this very model: with its settings, and with its figures to the last digit."""
+    if not entry.exported.is_file():
+        return False
+    told = {row.key: row.value for row in onnx.load(entry.exported).metadata_props}
+    return metadata(load_trained(entry.best)[1]).items() <= told.items()
+
+
 def make(entry: Entry, data: Path, budget: list[str]) -> None:
     """Trains and exports one entry, or goes on where an earlier call stopped."""
     module = sys.modules[entry.architecture.model.__module__]
     folder = ("--data-dir", data, "--model-dir", entry.folder)
     script(f"{Path(module.__file__).stem}.py", *folder, *budget, *entry.settings, "--resume-from", "auto")
-    if not entry.exported.is_file() or entry.exported.stat().st_mtime < entry.best.stat().st_mtime:
+    if not is_exported(entry):
         script("convert_to_onnx.py", "--model-path", entry.best, "--data-dir", data, "--output", entry.exported)
 
 

@@ -12,7 +12,6 @@ metadata names its classes, input contract, data source, and the accuracy that w
 
 import argparse
 import json
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +22,7 @@ import torch
 from torch import fx
 
 from any_image_model import opset_of
-from atomic_file import atomic_write
+from atomic_file import atomic_write, scratch_folder
 from benchmark import interleaved
 from command_line import run
 from convert_to_onnx import DEFAULT_OPSET, ConversionError, describe, export
@@ -73,8 +72,8 @@ def left_in_float(path: Path) -> list[str]:
 
     Products of two activations, as in attention, and the steps of an LSTM are float by design.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        optimised = Path(folder) / "optimised.onnx"
+    with scratch_folder(path) as folder:
+        optimised = folder / "optimised.onnx"
         session(path, optimised)
         graph = onnx.load(optimised).graph
     constants = {constant.name for constant in graph.initializer}
@@ -196,8 +195,8 @@ def convert(arguments: argparse.Namespace) -> str:
     output = arguments.output or default_output(arguments.model_path, opset)
     tested = some(samples, facts["classes"], arguments.test_samples)
     compared = some(samples, facts["classes"], arguments.compare)
-    with tempfile.TemporaryDirectory() as folder, atomic_write(output) as temporary:
-        float_file = Path(folder) / "float.onnx"
+    with scratch_folder(output) as folder, atomic_write(output) as temporary:
+        float_file = folder / "float.onnx"
         export_float(facts, arguments.model_path, float_file)
         write(network, temporary, opset)
         agreement, worst = compare(network, temporary, samples, compared)

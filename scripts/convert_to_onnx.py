@@ -14,7 +14,6 @@ of this toolkit as well, float or quantised. A grey picture (H, W) goes in as `p
 import argparse
 import json
 import logging
-import tempfile
 import warnings
 from pathlib import Path
 
@@ -24,7 +23,7 @@ import torch
 from torch import nn
 
 from any_image_model import AnyImageError, any_image_model, opset_of, prove
-from atomic_file import atomic_write
+from atomic_file import atomic_write, scratch_folder
 from checkpoints import load_trained
 from command_line import InputError, run
 from etl9g_dataset import PreparedDataset
@@ -75,9 +74,8 @@ def export(model: nn.Module, path: Path, opset: int) -> None:
         raise ConversionError(f"the exporter gave opset {found} instead of {opset}")
 
 
-def describe(path: Path, facts: dict) -> None:
-    """Puts what a user of the file has to know into its metadata."""
-    model = onnx.load(path)
+def metadata(facts: dict) -> dict[str, str]:
+    """What a user of the file has to know."""
     told = {
         "classes": facts["classes"],
         "contract": CONTRACT,
@@ -87,7 +85,12 @@ def describe(path: Path, facts: dict) -> None:
         "config": json.dumps(published_config(facts["config"])),
         "metrics": json.dumps(facts["metrics"]),
     }
-    onnx.helper.set_model_props(model, {name: str(value) for name, value in told.items()})
+    return {name: str(value) for name, value in told.items()}
+
+
+def describe(path: Path, facts: dict) -> None:
+    model = onnx.load(path)
+    onnx.helper.set_model_props(model, metadata(facts))
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, path)
 
@@ -147,10 +150,10 @@ def convert(model_path: Path, output: Path, data_dir: Path | None, opset: int = 
 
 def convert_any_image(model_path: Path, output: Path, data_dir: Path | None, opset: int, top: int) -> str:
     """Puts the normalisation before a trained model or an ONNX file, compares, names the file; returns one line."""
-    with tempfile.TemporaryDirectory() as folder, atomic_write(output) as temporary:
+    with scratch_folder(output) as folder, atomic_write(output) as temporary:
         original, found = model_path, []
         if model_path.suffix.lower() != ".onnx":
-            original = Path(folder) / "model.onnx"
+            original = folder / "model.onnx"
             found.append(write(model_path, original, data_dir, opset))
         elif Recognizer(model_path).takes_pictures:
             raise InputError(f"{model_path} takes pictures already")

@@ -10,14 +10,13 @@ is. Either is read back and gives the original's logits bit for bit before it ge
 
 import argparse
 import json
-import shutil
 from pathlib import Path
 
 import torch
 from safetensors.torch import save
 from torch import nn
 
-from atomic_file import atomic_write, write_text
+from atomic_file import atomic_write, scratch_folder, write_text
 from checkpoints import architecture_of, build, load_safetensors, load_trained
 from command_line import InputError, run
 from convert_to_onnx import FILE_NAMES, ConversionError, probe_images, published_config
@@ -57,11 +56,21 @@ def tensors_of(model: nn.Module, path: Path) -> dict[str, torch.Tensor]:
     return {name: value.clone(memory_format=torch.contiguous_format) for name, value in state.items()}
 
 
+def in_order(file: bytes) -> bytes:
+    """A SafeTensors file, which tells of itself in an order that differs each time, with the same header in order."""
+    end = 8 + int.from_bytes(file[:8], "little")
+    header = json.loads(file[8:end])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # tensors begin at a multiple of 8
+    return len(text).to_bytes(8, "little") + text + file[end:]
+
+
 def write(model: nn.Module, facts: dict, path: Path, model_path: Path) -> None:
     """Writes the file and reads it back; raises ConversionError unless every tensor and logit is the original's."""
     tensors = tensors_of(model, model_path)
     header = {name: json.dumps(value, ensure_ascii=False) for name, value in facts_told(facts).items()}
-    path.write_bytes(save(tensors, {"format": "pt"} | header))
+    path.write_bytes(in_order(save(tensors, {"format": "pt"} | header)))
     content = load_safetensors(path)
     found = content["model"]
     changed = [k for k, v in tensors.items() if k not in found or found[k].dtype != v.dtype or not found[k].equal(v)]
@@ -86,9 +95,7 @@ def convert_to_folder(model_path: Path, folder: Path) -> str:
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(f"{folder} is a file: give a folder with --folder")
     model, facts = load_trained(model_path)
-    making = folder.resolve().with_name(f".{folder.resolve().name}.part")
-    shutil.rmtree(making, ignore_errors=True)
-    try:
+    with scratch_folder(folder) as making:
         with atomic_write(making / WEIGHTS) as temporary:
             write(model, facts, temporary, model_path)
         write_text(making / SETTINGS, json.dumps(facts_told(facts), ensure_ascii=False, indent=2) + "\n")
@@ -96,8 +103,6 @@ def convert_to_folder(model_path: Path, folder: Path) -> str:
         folder.mkdir(parents=True, exist_ok=True)
         for name in (WEIGHTS, SETTINGS, CARD):
             (making / name).replace(folder / name)
-    finally:
-        shutil.rmtree(making, ignore_errors=True)
     return told_of(folder, folder / WEIGHTS, model, facts)
 
 

@@ -48,6 +48,7 @@ class OptimizationConfig:
     augmentation: float = option(1.0, "strength of all augmentation; 0: none")
     seed: int = option(0, "of weights, order and augmentation")
     device: str = option("auto", "cuda, cpu, …; auto: a GPU if there is one")
+    on_nonfinite: str = option("stop", "or to the epoch's start at half the rate", ["stop", "step-back"])
     precision: str = option("auto", "auto: bf16 where it is fast", ["auto", "fp32", "bf16"])
     compile: bool | None = option(None, "torch.compile, as on a GPU")
     deterministic: bool = option(False, "deterministic GPU kernels, slower")
@@ -77,8 +78,15 @@ class OptimizationConfig:
             raise ValueError("--batch-size must be at least 2: batch norm has no spread over one sample")
         if self.seed >= 2**32:
             raise ValueError("--seed must be below 2³²")
-        if self.resume_from and (self.init_from or self.overwrite):
+        if self.resume_from and (self.overwrite or (self.init_from and self.resume_from != "auto")):
             raise ValueError("--resume-from goes on with a run, --init-from and --overwrite begin one: give only one")
+        if self.on_nonfinite == "step-back" and self.keep_last_n < 2:
+            raise ValueError("--on-nonfinite step-back needs the epoch's start: --keep-last-n must be at least 2")
+
+
+def recorded(config: OptimizationConfig) -> dict:
+    """The settings as files tell them: without how the run was called, which a resumed run must not be told by."""
+    return dataclasses.asdict(config) | {"resume_from": None, "overwrite": False}
 
 
 def own_options(config: OptimizationConfig) -> dict:

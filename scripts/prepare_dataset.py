@@ -21,7 +21,7 @@ import numpy as np
 from tqdm import tqdm
 
 from atomic_file import atomic_write, write_text
-from command_line import InputError, end_quietly_on_interrupt, run
+from command_line import InputError, end_quietly, run
 from etl9g_dataset import CHUNK_NAME, MAPPING_FILE, METADATA_FILE, split_sets
 from etl9g_format import (
     SETS_PER_FILE,
@@ -38,6 +38,7 @@ from etl9g_format import (
     unpack_images,
 )
 from normalization import CANVAS, CONTENT, CONTRACT, normalize_frames
+from output_folders import OutputFolders
 
 BLOCK = 1012  # records normalised at once
 CONTRACT_VERSION = 1
@@ -171,12 +172,16 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     arguments = parse_arguments()
     paths = find_raw(arguments.etl9g_dir)
-    folder = arguments.output_dir
-    folder.mkdir(parents=True, exist_ok=True)
+    with OutputFolders(arguments.output_dir):
+        prepare(paths, arguments.output_dir, arguments)
+
+
+def prepare(paths: list[Path], folder: Path, arguments: argparse.Namespace) -> None:
+    """Makes the chunks that are not there yet, then the mapping, then metadata.json."""
     (folder / METADATA_FILE).unlink(missing_ok=True)  # comes back last: a dataset with it is whole
     chunks = [folder / CHUNK_NAME.format(file_number(path)) for path in paths]
     begin = time.monotonic()
-    with ProcessPoolExecutor(arguments.processes, initializer=end_quietly_on_interrupt) as pool:
+    with ProcessPoolExecutor(arguments.processes, initializer=end_quietly) as pool:
         jobs = [pool.submit(make_chunk, p, c, arguments.skip_damaged) for p, c in zip(paths, chunks, strict=True)]
         try:
             bar = tqdm(jobs, unit=" files", disable=not sys.stderr.isatty())
@@ -185,7 +190,8 @@ def main() -> None:
             pool.shutdown(cancel_futures=True)
             raise
     source = check_one_source(files, paths)
-    for stale in set(folder.glob(CHUNK_NAME.replace("{:02d}", "*"))) - set(chunks):
+    every = CHUNK_NAME.replace("{:02d}", "*")
+    for stale in {*folder.glob(every), *folder.glob(f".{every}.part")} - set(chunks):
         stale.unlink()  # of a raw file that is no longer there
     write_mapping(folder)
     sets = sorted({(file_number(p) - 1) * SETS_PER_FILE + s for p in paths for s in range(SETS_PER_FILE)})

@@ -21,7 +21,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from atomic_file import atomic_write
-from command_line import InputError, end_quietly_on_interrupt, run
+from command_line import InputError, end_quietly, run
 from etl9g_format import (
     DARKEST,
     FILES,
@@ -40,6 +40,7 @@ from etl9g_format import (
 )
 from handwriting import GENERATOR_VERSION, Glyphs, Writer, new_writer, write_character, write_glyph
 from kanjivg_strokes import StrokeModel, stroke_models
+from output_folders import OutputFolders
 
 FONT_SHARE = 0.05  # of the sheets, for each font given
 # What real scans of this family measure (960 ETL8G frames, same scanner and form), for comparison.
@@ -59,7 +60,7 @@ _glyphs: list[Glyphs] = []
 
 
 def _start_worker(models: dict[str, list[StrokeModel]], fonts: list[Path]) -> None:
-    end_quietly_on_interrupt()
+    end_quietly()
     _models.update(models)
     _glyphs.extend(Glyphs(font) for font in fonts)
     cv2.setNumThreads(1)
@@ -197,17 +198,24 @@ def parse_arguments() -> argparse.Namespace:
 
 def main() -> None:
     arguments = parse_arguments()
+    with OutputFolders(arguments.out):
+        synthesize(arguments)
+
+
+def synthesize(arguments: argparse.Namespace) -> None:
+    """Draws the files that are not there yet, and tells how they compare with real scans."""
     for font in arguments.font:
         Glyphs(font)  # an unreadable font is refused before anything is drawn
     fonts = hashlib.sha256(b"".join(font.read_bytes() for font in arguments.font)).hexdigest()[:5]
     mark = STANDIN_MARK + f" {GENERATOR_VERSION}/{arguments.seed}{'/' + fonts if arguments.font else ''}".encode()
     files = arguments.sets // SETS_PER_FILE
     missing = check_folder(arguments.out, files, mark)
-    arguments.out.mkdir(parents=True, exist_ok=True)
+    for stale in arguments.out.glob(".ETL9G_*.part"):
+        stale.unlink()
     paths = [arguments.out / f"ETL9G_{number:02d}" for number in range(1, files + 1)]
     begin = time.monotonic()
     if missing:
-        with ProcessPoolExecutor(arguments.processes, initializer=end_quietly_on_interrupt) as pool:
+        with ProcessPoolExecutor(arguments.processes, initializer=end_quietly) as pool:
             models = dict(zip(etl9g_classes(), pool.map(stroke_models, etl9g_classes(), chunksize=64), strict=True))
         with (
             ProcessPoolExecutor(

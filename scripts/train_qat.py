@@ -22,7 +22,8 @@ import checkpoints
 import train_etl9g_model
 from command_line import InputError, run
 from etl9g_dataset import PreparedDataset
-from optimization_config import OptimizationConfig, default, option, own_options, parse_config
+from optimization_config import OptimizationConfig, default, option, own_options, parse_config, recorded
+from output_folders import OutputFolders
 from quantization import calibrate, calibration_images, convert, float_model_of, load_float, prepare, save_quantized
 from quantization_loss import metrics_of, quantization_loss, told
 from train_hiercode import loss_of_shown
@@ -108,7 +109,10 @@ def float_model(config: QATConfig) -> Path:
         return Path(config.model_path)
     cnn, folder = train_etl9g_model.ARCHITECTURE, Path(config.model_dir) / "checkpoints" / "qat_cnn"
     best, found = Path(config.model_dir) / cnn.best_file, checkpoints.existing(folder)
-    unfinished = bool(found) and checkpoints.load(found[-1])["epoch"] < config.cnn_epochs
+    if found:
+        unfinished = checkpoints.load(found[-1])["epoch"] < config.cnn_epochs
+    else:  # the best of its first epoch is written before the first checkpoint
+        unfinished = best.is_file() and checkpoints.load(best)["config"].get("checkpoint_dir") == str(folder)
     if unfinished or not best.is_file():
         print(f"{best} is not there yet: the CNN is trained first", flush=True)
         shared = {name: getattr(config, name) for name in SHARED_WITH_CNN}
@@ -136,7 +140,7 @@ def begin(config: QATConfig, model: nn.Module, facts: dict, path: Path) -> Path:
     held_out = held_out_classes(config, dataset.classes)
     network = prepare(model)
     calibrate(network, calibration_images(dataset, config.calibration_images, held_out))
-    content = {"script": Path(__file__).stem, "config": vars(config).copy(), "classes": dataset.classes}
+    content = {"script": Path(__file__).stem, "config": recorded(config), "classes": dataset.classes}
     start = Path(config.model_dir) / ARCHITECTURE.name / "calibrated.pth"
     state = FakeQuantized(network, dataset.classes, held_out).state_dict()
     checkpoints.save(start, content | {"model": {name: value.clone() for name, value in state.items()}})
@@ -158,15 +162,16 @@ def finish(config: QATConfig, model: nn.Module, facts: dict) -> str:
 
 def train_quantized(config: QATConfig) -> None:
     """From a float model to an INT8 file; what is already done of it is not done again with --resume-from."""
-    path = float_model(config)
-    model, facts = describe_float(config, path)
-    config.model_path = str(path)
     folder = Path(config.checkpoint_dir or Path(config.model_dir) / "checkpoints" / ARCHITECTURE.name)
-    resuming = config.resume_from and (config.resume_from != "auto" or checkpoints.existing(folder))
-    if not resuming and not config.init_from:
-        config.init_from = str(begin(config, model, facts, path))
-    fit(ARCHITECTURE, config)
-    print(finish(config, model, facts))
+    with OutputFolders(Path(config.model_dir) / ARCHITECTURE.name, folder):
+        path = float_model(config)
+        model, facts = describe_float(config, path)
+        config.model_path = str(path)
+        resuming = config.resume_from and (config.resume_from != "auto" or checkpoints.existing(folder))
+        if not resuming and not config.init_from:
+            config.init_from = str(begin(config, model, facts, path))
+        fit(ARCHITECTURE, config)
+        print(finish(config, model, facts))
 
 
 def main() -> None:

@@ -29,9 +29,12 @@ from atomic_file import atomic_write, write_text
 from augmentation import augment
 from command_line import InputError, run
 from etl9g_dataset import PreparedDataset
-from optimization_config import OptimizationConfig, own_options, parse_config
+from optimization_config import OptimizationConfig, own_options, parse_config, recorded
+from output_folders import OutputFolders
 
 EVALUATION_BATCH = 512
+LOOK_EVERY = 100  # steps; to look at the loss is to wait for the device
+MOST_SETBACKS = 5
 
 
 def cross_entropy(output, labels: torch.Tensor, config: OptimizationConfig) -> torch.Tensor:
@@ -172,12 +175,21 @@ def to_input(images: torch.Tensor) -> torch.Tensor:
 
 
 class Stop:
-    """Turns Ctrl-C and SIGTERM into a wish that is granted after the step in hand; a second one ends at once."""
+    """Turns Ctrl-C and SIGTERM into a wish that is granted after the step in hand; a second one ends at once.
+
+    As a context it gives both signals back their former meaning.
+    """
 
     def __init__(self) -> None:
         self.signal = 0
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._note)
+        self._before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def __enter__(self) -> "Stop":
+        return self
+
+    def __exit__(self, *_) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
 
     def _note(self, number: int, _frame) -> None:
         if self.signal:
@@ -197,6 +209,7 @@ class Run:
         default = self.model_dir / "checkpoints" / architecture.name
         self.checkpoint_dir = Path(config.checkpoint_dir) if config.checkpoint_dir else default
         self.log_dir = self.model_dir / architecture.name
+        self.folders = OutputFolders(self.log_dir, self.checkpoint_dir)
         torch.manual_seed(config.seed)
         model = architecture.model(config, dataset.classes)
         if config.init_from:
@@ -227,6 +240,7 @@ class Run:
         use_compile = config.compile if config.compile is not None else self.device.type == "cuda"
         self.forward = torch.compile(self.model) if use_compile else self.model
         self.epoch, self.step = 0, 0  # epochs done, steps done of the epoch in hand
+        self.setbacks, self.init_from = 0, config.init_from
         self.best, self.metrics = -1.0, {}
         self.epoch_loss, self.epoch_seconds = torch.zeros((), device=self.device), 0.0
 
@@ -239,7 +253,7 @@ class Run:
         """What every file of this run says about it."""
         return {
             "script": self.script,
-            "config": dataclasses.asdict(self.config),
+            "config": recorded(self.config) | {"init_from": self.init_from},
             "classes": self.dataset.classes,
             "source": self.dataset.source,
             "generator": self.dataset.metadata.get("generator"),
@@ -250,13 +264,19 @@ class Run:
         }
 
     def save(self) -> Path:
-        """Writes a checkpoint of the run as it stands and deletes old ones."""
+        """Writes a checkpoint of the run as it stands and deletes old ones.
+
+        Raises FloatingPointError instead if the run has nothing left to save, OSError if its folders have vanished.
+        """
+        self.check_finite()
+        self.folders.check()
         path = self.checkpoint_dir / checkpoints.FILE_NAME.format(self.epoch + (self.step > 0))
         rng = {"torch": torch.get_rng_state()}
         if self.device.type == "cuda":
             rng["cuda"] = torch.cuda.get_rng_state(self.device)
         state = {
             "step": self.step,
+            "setbacks": self.setbacks,
             "position": {"epoch_loss": self.epoch_loss.cpu(), "epoch_seconds": self.epoch_seconds},
             "training_samples": len(self.training),
             "model": self.model.state_dict(),
@@ -288,15 +308,14 @@ class Run:
 
     def check_outputs(self) -> None:
         """Makes the folders now: one that cannot be written to must not be found out after an epoch of training."""
-        for folder in (self.model_dir, self.log_dir, self.checkpoint_dir):
-            folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=folder):  # raises OSError where nothing can be written
-                pass
+        self.model_dir.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=self.model_dir):  # raises OSError where nothing can be written
+            pass
         if self.config.plot and not importlib.util.find_spec("matplotlib"):
             raise InputError("--plot needs the package matplotlib: pip install matplotlib")
 
-    def restore(self, path: Path) -> None:
-        """Goes on from a checkpoint. Raises InputError if it is another run's."""
+    def restore(self, path: Path, setbacks: int = 0) -> None:
+        """Goes on from a checkpoint, after at least this many setbacks. Raises InputError if it is another run's."""
         content = checkpoints.load(path)
         if content["script"] != self.script:
             raise InputError(f"{path} was made by {content['script']}.py, not by {self.script}.py")
@@ -335,18 +354,18 @@ class Run:
                 mine.load_state_dict(state)
         except (RuntimeError, ValueError, KeyError) as error:
             raise InputError(f"{path} does not fit this run: {str(error).splitlines()[0]}") from None
+        self.setbacks = max(setbacks, content.get("setbacks", 0))
+        highest = self.config.learning_rate * 0.5**self.setbacks
         for optimizer, scheduler in zip(self.optimizers, self.schedulers, strict=True):
             for group in optimizer.param_groups:  # another --epochs or --learning-rate takes effect at once
-                group["initial_lr"] = self.config.learning_rate
-                group["lr"] = self.config.learning_rate * learning_rate_factor(
-                    scheduler.last_epoch, self.steps, self.config
-                )
-            scheduler.base_lrs = [self.config.learning_rate] * len(scheduler.base_lrs)
+                group["initial_lr"] = highest
+                group["lr"] = highest * learning_rate_factor(scheduler.last_epoch, self.steps, self.config)
+            scheduler.base_lrs = [highest] * len(scheduler.base_lrs)
         torch.set_rng_state(content["rng"]["torch"])
         if self.device.type == "cuda" and "cuda" in content["rng"]:
             torch.cuda.set_rng_state(content["rng"]["cuda"], self.device)
         self.epoch, self.step, self.best = content["epoch"], content["step"], content["best"]
-        self.metrics = content["metrics"]
+        self.metrics, self.init_from = content["metrics"], saved.get("init_from")
         self.epoch_loss = content["position"]["epoch_loss"].to(self.device)
         self.epoch_seconds = content["position"]["epoch_seconds"]
 
@@ -386,6 +405,8 @@ class Run:
             self.step += 1
             self.epoch_seconds = before + time.monotonic() - begin
             bar.update()
+            if self.step % LOOK_EVERY == 0:
+                self.check_loss()
             if stop.signal:
                 break
             if time.monotonic() - last_save > 60 * self.config.checkpoint_minutes and self.step < self.steps_per_epoch:
@@ -393,16 +414,57 @@ class Run:
                 last_save = time.monotonic()
         bar.close()
 
+    def check_loss(self) -> None:
+        """Raises FloatingPointError if a loss of this epoch was infinite or not a number."""
+        if not math.isfinite(self.epoch_loss):
+            raise FloatingPointError(self._told(f"the loss became {float(self.epoch_loss)}"))
+
+    def check_finite(self) -> None:
+        """Raises FloatingPointError if the loss, or anything that a checkpoint holds, is infinite or not a number."""
+        self.check_loss()
+        states = [value for o in self.optimizers for state in o.state.values() for value in state.values()]
+        models = [self.model, self.averaged] if self.averaged else [self.model]
+        tensors = [*states, *(value for model in models for value in model.state_dict().values())]
+        finite = [t.isfinite().all() for t in tensors if isinstance(t, torch.Tensor) and t.is_floating_point()]
+        if not torch.stack([f.to(self.device) for f in finite]).all():
+            raise FloatingPointError(self._told("the weights became infinite or no numbers"))
+
+    def _told(self, what: str) -> str:
+        return (
+            f"{what} in epoch {self.epoch + 1}: go on from the last checkpoint with a lower --learning-rate, "
+            "or with --on-nonfinite step-back"
+        )
+
+    def step_back(self, error: FloatingPointError) -> None:
+        """Returns to the start of the epoch in hand, with half the learning rate from there on.
+
+        To its start, not to a checkpoint inside it: where those lie depends on the clock, what is learned must not.
+        Raises FloatingPointError where that is not wanted, not possible or has not helped.
+        """
+        start = self.checkpoint_dir / checkpoints.FILE_NAME.format(self.epoch)
+        what = str(error).partition(":")[0]
+        if self.config.on_nonfinite != "step-back":
+            raise error
+        if self.setbacks == MOST_SETBACKS:
+            raise FloatingPointError(f"{what}, after {self.setbacks} steps back: try a lower --learning-rate")
+        if not start.is_file():
+            raise FloatingPointError(f"{what}, and {start}, to step back to, is not there")
+        self.restore(start, self.setbacks + 1)
+        print(f"{what}: back to its start, learning rate × {0.5**self.setbacks:g}", flush=True)
+
     def end_epoch(self) -> dict:
         """Validates, keeps the best model, writes the metrics and the checkpoint; returns the epoch's metrics."""
-        rate = self.steps_per_epoch * self.batch_size / max(self.epoch_seconds, 1e-9)
+        self.check_finite()
+        self.folders.check()
+        speed = {
+            "images_per_second": self.steps_per_epoch * self.batch_size / max(self.epoch_seconds, 1e-9),
+            "seconds": self.epoch_seconds,
+        }
         train_loss = float(self.epoch_loss) / self.steps_per_epoch
-        if not math.isfinite(train_loss):
-            raise FloatingPointError(
-                f"the loss became {train_loss} in epoch {self.epoch + 1}: try a lower --learning-rate"
-            )
         rows = self.validation_rows
         scores = evaluate(self.evaluated, self.validation, rows, self.config) if len(rows) else {}
+        if not math.isfinite(scores.get("loss", 0.0)):
+            raise FloatingPointError(self._told(f"the validation loss became {scores['loss']}"))
         self.epoch, self.step = self.epoch + 1, 0
         self.metrics = {
             "epoch": self.epoch,
@@ -410,8 +472,6 @@ class Run:
             "learning_rate": self.schedulers[0].get_last_lr()[0],
             "train_loss": train_loss,
             **{f"validation_{k}": v for k, v in scores.items()},
-            "images_per_second": rate,
-            "seconds": self.epoch_seconds,
         }
         self.epoch_loss, self.epoch_seconds = torch.zeros((), device=self.device), 0.0
         score = scores.get("top1", float(self.epoch))
@@ -420,9 +480,9 @@ class Run:
             checkpoints.save(
                 self.model_dir / self.architecture.best_file, self.facts() | {"model": self.evaluated.state_dict()}
             )
-        self.log(self.metrics)
+        self.log(self.metrics | speed)
         self.save()
-        return self.metrics
+        return self.metrics | speed
 
     def log(self, metrics: dict) -> None:
         """metrics.jsonl holds one line for each epoch done; lines of epochs that are being done again are replaced."""
@@ -482,8 +542,17 @@ def fit(architecture: Architecture, config: OptimizationConfig) -> dict:
     if config.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
-    stop = Stop()
-    state = Run(architecture, config, PreparedDataset(Path(config.data_dir), config.split, config.seed))
+    with Stop() as stop:
+        state = Run(architecture, config, PreparedDataset(Path(config.data_dir), config.split, config.seed))
+        with state.folders:
+            begin(state)
+            train_to_end(state, stop)
+    return state.metrics
+
+
+def begin(state: Run) -> None:
+    """Finds the run's place: where --resume-from says, or the start; then says what is trained."""
+    architecture, config = state.architecture, state.config
     state.check_folder(bool(config.resume_from))
     if config.resume_from == "auto":
         found = checkpoints.existing(state.checkpoint_dir)
@@ -494,7 +563,10 @@ def fit(architecture: Architecture, config: OptimizationConfig) -> dict:
         state.restore(resume)
         where = f"epoch {state.epoch + 1}, step {state.step + 1}" if state.epoch < config.epochs else "its end"
         print(f"resumed from {resume} at {where}")
+        checkpoints.clean(state.checkpoint_dir, config.keep_last_n)
     state.check_outputs()
+    if config.on_nonfinite == "step-back" and not resume:
+        state.save()
     parameters = sum(p.numel() for p in state.model.parameters())
     print(
         f"{architecture.name}: {parameters:,} parameters; {state.images:,} training and "
@@ -503,14 +575,23 @@ def fit(architecture: Architecture, config: OptimizationConfig) -> dict:
         f"{state.device}, {'bf16' if uses_bf16(config, state.device) else 'fp32'}",
         flush=True,
     )
+
+
+def train_to_end(state: Run, stop: Stop) -> None:
+    """The epochs that are still to do, a line for each."""
+    architecture, config = state.architecture, state.config
     with _writer(config, state.log_dir) as events:
         while state.epoch < config.epochs:
-            state.train_epoch(stop)
-            if state.step < state.steps_per_epoch:
-                path = state.save()
-                print(f"stopped inside epoch {state.epoch + 1}; go on with --resume-from {path}", flush=True)
-                sys.exit(128 + stop.signal)
-            metrics = state.end_epoch()
+            try:
+                state.train_epoch(stop)
+                if state.step < state.steps_per_epoch:
+                    path = state.save()
+                    print(f"stopped inside epoch {state.epoch + 1}; go on with --resume-from {path}", flush=True)
+                    sys.exit(128 + stop.signal)
+                metrics = state.end_epoch()
+            except FloatingPointError as error:
+                state.step_back(error)
+                continue
             print(report(metrics, config.epochs, state.best), flush=True)
             if events:
                 for name, value in metrics.items():
@@ -521,7 +602,6 @@ def fit(architecture: Architecture, config: OptimizationConfig) -> dict:
     if config.plot:
         plot(state.log_dir / "metrics.jsonl", state.log_dir / "curves.png")
     print(f"best validation top-1 {state.best:.2f} %: {state.model_dir / architecture.best_file}")
-    return state.metrics
 
 
 def train(architecture: Architecture) -> None:

@@ -85,7 +85,7 @@ from concurrent.futures import ProcessPoolExecutor
 import signal, time
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job would ignore it
 def main():
-    with ProcessPoolExecutor(2, initializer=command_line.end_quietly_on_interrupt) as pool:
+    with ProcessPoolExecutor(2, initializer=command_line.end_quietly) as pool:
         idle = pool.submit(int).result()
         jobs = [pool.submit(time.sleep, 0) for _ in range(8)] + [pool.submit(time.sleep, 60)]
         [job.result() for job in jobs[:8]]

@@ -75,8 +75,9 @@ def test_flags_without_a_value():
         (("--weight-decay", "nan"), "--weight-decay must not be negative"),
         (("--seed", "-1"), "--seed must not be negative"),
         (("--seed", str(2**32)), "--seed must be below 2³²"),
-        (("--resume-from", "auto", "--init-from", "a.pth"), "give only one"),
+        (("--resume-from", "a.pt", "--init-from", "a.pth"), "give only one"),
         (("--resume-from", "auto", "--overwrite"), "give only one"),
+        (("--on-nonfinite", "step-back", "--keep-last-n", "1"), "--keep-last-n must be at least 2"),
     ],
 )
 def test_wrong_calls(words, says, capsys):

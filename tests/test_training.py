@@ -1,5 +1,6 @@
 """The engine: it learns, it averages, and a run that was killed ends like one that was not."""
 
+import dataclasses
 import json
 import math
 import os
@@ -8,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
@@ -250,6 +252,138 @@ def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_best(tiny_dataset, 
     assert code == 1
     assert err.splitlines()[-1].startswith("error: the loss became")
     assert best.read_bytes() == before
+
+
+@pytest.fixture
+def burst(monkeypatch) -> Callable[..., list[int]]:
+    """burst(step, times) makes the loss of this step of a run infinite so many times; returns where it did."""
+
+    def arrange(step: int, times: int = 1) -> list[int]:
+        bursts, count, honest = [], [0], training.Run.train_step
+
+        def train_step(self, rows):
+            count[0] += 1
+            loss = honest(self, rows)
+            if self.epoch * self.steps_per_epoch + self.step + 1 == step and len(bursts) < times:
+                bursts.append(count[0])
+                with torch.no_grad():
+                    next(self.model.parameters()).fill_(math.inf)
+                return loss * math.inf
+            return loss
+
+        monkeypatch.setattr(training.Run, "train_step", train_step)
+        return bursts
+
+    return arrange
+
+
+def finite(path: Path) -> bool:
+    content = checkpoints.load(path)
+    tensors = [*content["model"].values(), *(content.get("ema") or {}).values()]
+    return all(bool(value.isfinite().all()) for value in tensors)
+
+
+@pytest.mark.parametrize("step", [13, 20], ids=["inside an epoch", "at its last step"])
+def test_what_is_no_number_is_never_saved(step, burst, tiny_dataset, tmp_path):
+    """Not even by a checkpoint inside the epoch, which is due at every step here."""
+    burst(step)
+    settings = config(tiny_dataset(), tmp_path, epochs=4, hiragana_repeats=1, checkpoint_minutes=1e-9)
+    with pytest.raises(FloatingPointError, match=r"became .* in epoch 2: go on from the last checkpoint"):
+        training.fit(ARCHITECTURE, settings)
+    saved = [*checkpoints.existing(tmp_path / "checkpoints" / "cnn"), tmp_path / "best_kanji_model.pth"]
+    assert len(saved) == 3
+    assert all(finite(path) for path in saved)
+    assert checkpoints.load(saved[1])["step"] == (step - 1) % 10
+
+
+def test_weights_that_are_no_numbers_are_noticed_where_the_loss_is_one(tiny_dataset, tmp_path, monkeypatch):
+    """As after the last step of an epoch, whose loss was of the weights before it."""
+    data = tiny_dataset()
+    run = training.Run(ARCHITECTURE, config(data, tmp_path), training.PreparedDataset(data))
+    run.check_finite()
+    for tensor in (run.model.classify[1].bias, run.averaged.module.classify[1].bias):
+        with torch.no_grad():
+            tensor[0] = math.nan
+        with pytest.raises(FloatingPointError, match="the weights became"):
+            run.save()
+        with torch.no_grad():
+            tensor[0] = 0
+    run.train_step(run.rows[:8])
+    run.optimizers[0].state[run.model.classify[1].bias]["exp_avg_sq"][0] = math.inf
+    with pytest.raises(FloatingPointError, match="the weights became"):
+        run.end_epoch()
+    assert not list(tmp_path.rglob("*.p*t*"))
+
+
+def test_a_step_back_goes_on_at_half_the_rate(burst, tiny_dataset, tmp_path, capsys):
+    bursts = burst(13, times=2)
+    settings = config(tiny_dataset(), tmp_path, epochs=3, hiragana_repeats=1, on_nonfinite="step-back")
+    metrics = training.fit(ARCHITECTURE, settings)
+    assert metrics["epoch"] == 3
+    assert len(bursts) == 2
+    assert capsys.readouterr().out.count("back to its start, learning rate ×") == 2
+    content = checkpoints.load(checkpoints.existing(tmp_path / "checkpoints" / "cnn")[-1])
+    assert content["setbacks"] == 2
+    (highest,) = {group["initial_lr"] for group in content["optimizers"][0]["param_groups"]}
+    assert highest == settings.learning_rate / 4
+    assert finite(tmp_path / "best_kanji_model.pth")
+
+
+def test_a_run_that_stepped_back_and_was_stopped_ends_like_one_that_was_not(burst, tiny_dataset, tmp_path, monkeypatch):
+    """Wherever its last checkpoint lies: before the burst, or after the step back."""
+    data, one = tiny_dataset(), {"epochs": 3, "hiragana_repeats": 1, "on_nonfinite": "step-back"}
+    burst(13, times=1)
+    training.fit(ARCHITECTURE, config(data, tmp_path / "whole", **one))
+    expected, honest = weights(tmp_path / "whole"), training.Run.train_step
+    for name, steps in (("before", 12), ("after", 23)):
+        burst(13, times=1)
+        noisy, taken = training.Run.train_step, []
+
+        def stopping(self, rows, noisy=noisy, taken=taken, steps=steps):
+            if len(taken) == steps:
+                raise KeyboardInterrupt  # as sudden as kill -9: nothing is saved
+            taken.append(1)
+            return noisy(self, rows)
+
+        settings = config(data, tmp_path / name, **one, checkpoint_minutes=1e-9)
+        monkeypatch.setattr(training.Run, "train_step", stopping)
+        with pytest.raises(KeyboardInterrupt):
+            training.fit(ARCHITECTURE, settings)
+        monkeypatch.setattr(training.Run, "train_step", honest)
+        burst(13, times=name == "before")
+        training.fit(ARCHITECTURE, dataclasses.replace(settings, resume_from="auto"))
+        assert_identical(weights(tmp_path / name), expected)
+        monkeypatch.setattr(training.Run, "train_step", honest)
+
+
+def test_stepping_back_ends_where_it_does_not_help(burst, tiny_dataset, tmp_path):
+    bursts = burst(13, times=100)
+    settings = config(tiny_dataset(), tmp_path, epochs=3, hiragana_repeats=1, on_nonfinite="step-back")
+    with pytest.raises(FloatingPointError, match="after 5 steps back: try a lower --learning-rate"):
+        training.fit(ARCHITECTURE, settings)
+    assert len(bursts) == 6
+    assert finite(checkpoints.existing(tmp_path / "checkpoints" / "cnn")[-1])
+
+
+def test_two_trainings_of_one_folder(uninterrupted, tmp_path):
+    """The second is refused and disturbs nothing; a third, after the first was killed, is not."""
+    flags, expected = uninterrupted
+    first = start(tmp_path, *flags, "--model-dir", "models", "--epochs", 1000)
+    while first.poll() is None and not list(tmp_path.rglob("checkpoint_epoch_*.pt")):
+        time.sleep(0.005)
+    for place in ([], ["--checkpoint-dir", "elsewhere"]):
+        code, out, err = finish(start(tmp_path, *flags, "--model-dir", "models", "--overwrite", *place))
+        assert (code, out) == (2, "")
+        assert len(err.splitlines()) == 1
+        assert "models/cnn is being written by another process" in err
+    assert first.poll() is None
+    first.kill()
+    finish(first)
+    assert list(tmp_path.rglob(".lock"))
+    code, _, err = finish(start(tmp_path, *flags, "--model-dir", "models", "--overwrite"))
+    assert code == 0, err
+    assert_identical(weights(tmp_path / "models"), expected)
+    assert not list(tmp_path.rglob(".lock"))
 
 
 def test_starting_from_another_run(tiny_dataset, tmp_path):
