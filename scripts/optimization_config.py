@@ -43,7 +43,7 @@ class OptimizationConfig:
     final_learning_rate: float = option(0.001, "where the cosine ends, share of the highest")
     label_smoothing: float = option(0.05, "of the cross entropy")
     clip_norm: float = option(2.0, "largest gradient norm")
-    ema_decay: float = option(0.999, "of the averaged weights that are kept; 0: none")
+    ema_decay: float = option(0.999, "of the averaged weights kept; 0: none")
 
     augmentation: float = option(1.0, "strength of all augmentation; 0: none")
     seed: int = option(0, "of weights, order and augmentation")

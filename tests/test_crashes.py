@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 import training
-from script_runs import FileEvents, ScriptRun, kill
+from script_runs import FileEvents, ScriptRun, kill, stop
 from tiny_models import TINY, save_float, save_int8
 
 TRAININGS = sorted(path.stem for path in Path(training.__file__).parent.glob("train_*.py"))
@@ -44,11 +44,11 @@ def commands(tiny_dataset, tmp_path_factory) -> dict[str, tuple[str, list]]:
         save_float(script, made / f"{script}.pth")
     save_int8("train_etl9g_model", made / "int8.pth")
     cnn = ["--model-path", made / "train_etl9g_model.pth"]
-    onnx = ["--data-dir", data, "--opset", 17]
+    onnx = ["--data-dir", data]
     limits = ["--compare", 20, "--test-samples", 40, "--times-faster", 0, "--most-megabytes", 10, "--agreement", 90]
     return {
         **{script: (script, training_flags(script, data, made)) for script in TRAININGS},
-        "convert_to_onnx": ("convert_to_onnx", [*cnn, *onnx, "--output", "made/model.onnx"]),
+        "convert_to_onnx": ("convert_to_onnx", [*cnn, *onnx, "--opset", 17, "--output", "made/model.onnx"]),
         "any_image": ("convert_to_onnx", [*cnn, *onnx, "--any-image", "--output", "made/any.onnx"]),
         "convert_to_safetensors": ("convert_to_safetensors", [*cnn, "--output", "made/model.safetensors"]),
         "hub_folder": ("convert_to_safetensors", [*cnn, "--folder", "made/hub"]),
@@ -138,6 +138,24 @@ def test_killed_once(case, undisturbed, tmp_path):
     place = killed_at_a_file(whole, tmp_path / "killed", dice)
     print(place)
     ends_alike(whole, tmp_path / "killed")
+
+
+@pytest.mark.parametrize("case", ["synthesize_etl9g", "prepare_dataset", "train_etl9g_model", "train_qat"])
+def test_a_second_writer_is_refused(case, undisturbed, tmp_path):
+    """And disturbs nothing; one that comes after the first was killed is not refused."""
+    whole, folder, paused = undisturbed(case), tmp_path / "shared", tmp_path / "paused"
+    pause = functools.partial(FileEvents, folder, whole.events // 2, functools.partial(stop, paused))
+    first = ScriptRun(whole.script, whole.flags, folder, pause)
+    while not paused.exists():
+        assert first.process.is_alive(), first.errors
+        time.sleep(0.01)
+    second = ScriptRun(whole.script, whole.flags, folder)
+    assert second.finish() == 2
+    assert len(second.errors.splitlines()) == 1
+    assert "is being written by another process: wait for its end, or choose another folder" in second.errors
+    first.send(signal.SIGKILL)
+    assert first.finish() == -signal.SIGKILL
+    ends_alike(whole, folder)
 
 
 @pytest.mark.long

@@ -365,27 +365,6 @@ def test_stepping_back_ends_where_it_does_not_help(burst, tiny_dataset, tmp_path
     assert finite(checkpoints.existing(tmp_path / "checkpoints" / "cnn")[-1])
 
 
-def test_two_trainings_of_one_folder(uninterrupted, tmp_path):
-    """The second is refused and disturbs nothing; a third, after the first was killed, is not."""
-    flags, expected = uninterrupted
-    first = start(tmp_path, *flags, "--model-dir", "models", "--epochs", 1000)
-    while first.poll() is None and not list(tmp_path.rglob("checkpoint_epoch_*.pt")):
-        time.sleep(0.005)
-    for place in ([], ["--checkpoint-dir", "elsewhere"]):
-        code, out, err = finish(start(tmp_path, *flags, "--model-dir", "models", "--overwrite", *place))
-        assert (code, out) == (2, "")
-        assert len(err.splitlines()) == 1
-        assert "models/cnn is being written by another process" in err
-    assert first.poll() is None
-    first.kill()
-    finish(first)
-    assert list(tmp_path.rglob(".lock"))
-    code, _, err = finish(start(tmp_path, *flags, "--model-dir", "models", "--overwrite"))
-    assert code == 0, err
-    assert_identical(weights(tmp_path / "models"), expected)
-    assert not list(tmp_path.rglob(".lock"))
-
-
 def test_starting_from_another_run(tiny_dataset, tmp_path):
     training.fit(ARCHITECTURE, config(tiny_dataset(), tmp_path / "first", epochs=8, ema_decay=0.9))
     best = tmp_path / "first" / "best_kanji_model.pth"
