@@ -198,14 +198,14 @@ def parse_arguments() -> argparse.Namespace:
 
 def main() -> None:
     arguments = parse_arguments()
+    for font in arguments.font:
+        Glyphs(font)  # an unreadable font is refused before anything is drawn
     with OutputFolders(arguments.out):
         synthesize(arguments)
 
 
 def synthesize(arguments: argparse.Namespace) -> None:
     """Draws the files that are not there yet, and tells how they compare with real scans."""
-    for font in arguments.font:
-        Glyphs(font)  # an unreadable font is refused before anything is drawn
     fonts = hashlib.sha256(b"".join(font.read_bytes() for font in arguments.font)).hexdigest()[:5]
     mark = STANDIN_MARK + f" {GENERATOR_VERSION}/{arguments.seed}{'/' + fonts if arguments.font else ''}".encode()
     files = arguments.sets // SETS_PER_FILE

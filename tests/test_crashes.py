@@ -7,6 +7,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+import multiprocessing
 import random
 import shutil
 import signal
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+import etl9g_format
 import training
 from script_runs import FileEvents, ScriptRun, kill, stop
 from tiny_models import TINY, save_float, save_int8
@@ -40,6 +42,7 @@ def training_flags(script: str, data: Path, floats: Path) -> list:
 def commands(tiny_dataset, tmp_path_factory) -> dict[str, tuple[str, list]]:
     """Of each case the script and its flags; what they write goes below the working folder."""
     data, made = tiny_dataset(), tmp_path_factory.mktemp("models")
+    raw = made / "ETL9G"
     for script in TINY:
         save_float(script, made / f"{script}.pth")
     save_int8("train_etl9g_model", made / "int8.pth")
@@ -47,6 +50,9 @@ def commands(tiny_dataset, tmp_path_factory) -> dict[str, tuple[str, list]]:
     onnx = ["--data-dir", data]
     limits = ["--compare", 20, "--test-samples", 40, "--times-faster", 0, "--most-megabytes", 10, "--agreement", 90]
     return {
+        "raw": ("synthesize_etl9g", ["--sets", 4, "--out", raw, "--seed", 5, "--processes", 1]),
+        "synthesize_etl9g": ("synthesize_etl9g", ["--sets", 3, "--out", "standin", "--seed", 5, "--processes", 2]),
+        "prepare_dataset": ("prepare_dataset", ["--etl9g-dir", raw, "--output-dir", "dataset", "--processes", 2]),
         **{script: (script, training_flags(script, data, made)) for script in TRAININGS},
         "convert_to_onnx": ("convert_to_onnx", [*cnn, *onnx, "--opset", 17, "--output", "made/model.onnx"]),
         "any_image": ("convert_to_onnx", [*cnn, *onnx, "--any-image", "--output", "made/any.onnx"]),
@@ -75,100 +81,108 @@ def snapshot(folder: Path) -> dict[str, str]:
 
 
 @dataclasses.dataclass
-class Undisturbed:
-    """A run that nobody killed: its files, how long it took, how often it touched a file."""
+class Case:
+    """A command, and its run that nobody disturbed: the files, how long it took, how often it touched one."""
 
     script: str
     flags: list
-    files: dict[str, str]
-    seconds: float
-    events: int
+    files: dict[str, str] = dataclasses.field(default_factory=dict)
+    seconds: float = 0.0
+    events: int = 0
+
+    def start(self, folder: Path, at: int = 0, action: Callable[[], None] = kill) -> ScriptRun:
+        """The command in this folder; at its file event number `at` it does `action`."""
+        return ScriptRun(self.script, self.flags, folder, functools.partial(prepare_process, folder, at, action))
+
+    def ends_alike(self, folder: Path) -> None:
+        again = self.start(folder)
+        assert again.finish() == 0, again.errors
+        assert snapshot(folder) == self.files
+
+
+def prepare_process(folder: Path, at: int, action: Callable[[], None]) -> FileEvents:
+    """Raw files of one set of 60 characters, made and read by forked workers; and the watch on a folder."""
+    characters, sheets, places = etl9g_format.set_layout()
+    etl9g_format.SETS_PER_FILE = 1
+    etl9g_format.set_layout = lambda: (characters[:60], sheets[:60], places[:60])
+    etl9g_format.records_per_set = lambda: 60
+    multiprocessing.set_start_method("fork", force=True)
+    return FileEvents(folder, at, action)
 
 
 @pytest.fixture(scope="module")
-def undisturbed(commands, standin, tmp_path_factory) -> Callable[[str], Undisturbed]:
+def undisturbed(commands, tmp_path_factory) -> Callable[[str], Case]:
     @functools.cache
-    def run(case: str) -> Undisturbed:
-        if case == "synthesize_etl9g":
-            script, flags = case, ["--sets", 4, "--out", "standin", "--seed", 5, "--preview", "made/sheet.png"]
-        elif case == "prepare_dataset":
-            script, flags = case, ["--etl9g-dir", standin[0], "--output-dir", "dataset"]
-        else:
-            script, flags = commands[case]
-        folder = tmp_path_factory.mktemp(case)
-        whole = ScriptRun(script, flags, folder, functools.partial(FileEvents, folder, 0, kill))
+    def run(name: str) -> Case:
+        folder = tmp_path_factory.mktemp(name)
+        case = Case(*commands[name])
+        if name == "prepare_dataset":
+            made = Case(*commands["raw"]).start(folder.with_name("raw"))
+            assert made.finish() == 0, made.errors
+        whole = case.start(folder)
         assert whole.finish() == 0, whole.errors
         files = snapshot(folder)
-        shutil.rmtree(folder)
         assert files
-        return Undisturbed(script, flags, files, whole.seconds, whole.events)
+        return dataclasses.replace(case, files=files, seconds=whole.seconds, events=whole.events)
 
     return run
 
 
-def ends_alike(whole: Undisturbed, folder: Path) -> None:
-    again = ScriptRun(whole.script, whole.flags, folder)
-    assert again.finish() == 0, again.errors
-    assert snapshot(folder) == whole.files
-
-
-def killed_at_a_file(whole: Undisturbed, folder: Path, dice: random.Random) -> str:
+def killed_at_a_file(case: Case, folder: Path, dice: random.Random) -> str:
     """kill -9 as it is about to open, rename or remove its Nth file."""
-    number = dice.randint(1, whole.events)
-    run = ScriptRun(whole.script, whole.flags, folder, functools.partial(FileEvents, folder, number, kill))
+    number = dice.randint(1, case.events)
+    run = case.start(folder, number)
     assert run.finish() == -signal.SIGKILL, run.errors
-    return f"file event {number} of {whole.events}"
+    return f"file event {number} of {case.events}"
 
 
-def killed_at_a_time(whole: Undisturbed, folder: Path, dice: random.Random) -> str:
+def killed_at_a_time(case: Case, folder: Path, dice: random.Random) -> str:
     """kill -9 in the midst of whatever it does."""
     for _ in range(20):
-        run, seconds = ScriptRun(whole.script, whole.flags, folder), dice.uniform(0, whole.seconds)
+        run, seconds = case.start(folder), dice.uniform(0, case.seconds)
         time.sleep(seconds)
         run.send(signal.SIGKILL)
         if run.finish() == -signal.SIGKILL:
-            return f"after {seconds:.3f} s of {whole.seconds:.3f} s"
+            return f"after {seconds:.3f} s of {case.seconds:.3f} s"
         shutil.rmtree(folder)  # it was quicker this time
     raise AssertionError("it ended before it could be killed, twenty times")
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_killed_once(case, undisturbed, tmp_path):
-    whole, dice = undisturbed(case), random.Random()
-    place = killed_at_a_file(whole, tmp_path / "killed", dice)
-    print(place)
-    ends_alike(whole, tmp_path / "killed")
+@pytest.mark.parametrize("name", CASES)
+def test_killed_once(name, undisturbed, tmp_path):
+    case = undisturbed(name)
+    print(killed_at_a_file(case, tmp_path / "killed", random.Random()))
+    case.ends_alike(tmp_path / "killed")
 
 
-@pytest.mark.parametrize("case", ["synthesize_etl9g", "prepare_dataset", "train_etl9g_model", "train_qat"])
-def test_a_second_writer_is_refused(case, undisturbed, tmp_path):
+@pytest.mark.parametrize("name", ["synthesize_etl9g", "prepare_dataset", "train_etl9g_model", "train_qat"])
+def test_a_second_writer_is_refused(name, undisturbed, tmp_path):
     """And disturbs nothing; one that comes after the first was killed is not refused."""
-    whole, folder, paused = undisturbed(case), tmp_path / "shared", tmp_path / "paused"
-    pause = functools.partial(FileEvents, folder, whole.events // 2, functools.partial(stop, paused))
-    first = ScriptRun(whole.script, whole.flags, folder, pause)
+    case, folder, paused = undisturbed(name), tmp_path / "shared", tmp_path / "paused"
+    first = case.start(folder, case.events // 2, functools.partial(stop, paused))
     while not paused.exists():
         assert first.process.is_alive(), first.errors
         time.sleep(0.01)
-    second = ScriptRun(whole.script, whole.flags, folder)
+    second = case.start(folder)
     assert second.finish() == 2
     assert len(second.errors.splitlines()) == 1
     assert "is being written by another process: wait for its end, or choose another folder" in second.errors
     first.send(signal.SIGKILL)
     assert first.finish() == -signal.SIGKILL
-    ends_alike(whole, folder)
+    case.ends_alike(folder)
 
 
 @pytest.mark.long
-@pytest.mark.parametrize(("case", "seed"), [(case, seed) for case in CASES for seed in range(LONG[case])])
-def test_killed_200_times(case, seed, undisturbed, tmp_path):
+@pytest.mark.parametrize(("name", "seed"), [(name, seed) for name in CASES for seed in range(LONG[name])])
+def test_killed_200_times(name, seed, undisturbed, tmp_path):
     """Every third run is killed twice: the second time as it goes on."""
-    whole, dice = undisturbed(case), random.Random(f"{case} {seed}")
+    case, dice = undisturbed(name), random.Random(f"{name} {seed}")
     how = killed_at_a_time if seed % 2 else killed_at_a_file
-    print(how(whole, tmp_path / "killed", dice))
+    print(how(case, tmp_path / "killed", dice))
     if seed % 3 == 2:
-        again = ScriptRun(whole.script, whole.flags, tmp_path / "killed")
-        time.sleep(dice.uniform(0, whole.seconds))
+        again = case.start(tmp_path / "killed")
+        time.sleep(dice.uniform(0, case.seconds))
         if again.process.is_alive():
             again.send(signal.SIGKILL)
         assert again.finish() in (0, -signal.SIGKILL), again.errors
-    ends_alike(whole, tmp_path / "killed")
+    case.ends_alike(tmp_path / "killed")
