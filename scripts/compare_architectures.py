@@ -151,7 +151,7 @@ def size(entry: Entry) -> dict[str, int]:
 
 
 COLUMNS = (
-    ("parameters", "parameters", lambda r: f"{r['parameters'] / 1e6:.2f} M"),
+    ("parameters", "", lambda r: f"{r['parameters'] / 1e6:.2f} M"),
     ("MFLOP", "an image", lambda r: f"{r['flops'] / 1e6:.0f}"),
     ("fp32", "MB", lambda r: f"{r['bytes'] / 1e6:.2f}"),
     ("training", "images/s", lambda r: f"{r['training_images_per_second']:,.0f}"),
@@ -180,28 +180,29 @@ def pareto(rows: list[dict], path: Path, data_told: str) -> None:
     """Accuracy against bytes and against latency, as PNG."""
     from matplotlib.figure import Figure  # optional
 
-    figure = Figure(figsize=(10, 4.2), layout="constrained")
+    figure = Figure(figsize=(10, 4.4), layout="constrained")
     kinds = [("unseen_writers", "unseen stand-in writers", "o"), ("images", "real drawings", "s")]
-    for axes, (value, label) in zip(
-        figure.subplots(1, 2),
-        (("bytes", "ONNX file, fp32, MB"), ("latency_ms", "one image, one thread, ms")),
-        strict=True,
+    left, right = figure.subplots(1, 2, sharey=True)
+    for axes, value, unit, label in (
+        (left, "bytes", 1e6, "ONNX file, fp32, MB"),
+        (right, "latency_ms", 1, "one image, one thread, ms"),
     ):
         for kind, told, marker in kinds:
             shown = [row for row in rows if kind in row]
-            x = [row[value] / (1e6 if value == "bytes" else 1) for row in shown]
-            y = [row[kind]["top1"] for row in shown]
+            x = [row[value] / unit for row in shown]
             errors = [2 * row[kind]["top1_standard_error"] for row in shown]
             if shown:
+                y = [row[kind]["top1"] for row in shown]
                 axes.errorbar(x, y, errors, fmt=marker, capsize=3, label=f"{told} (± 2 standard errors)")
-            for row, a, b in zip(shown, x, y, strict=True):
-                axes.annotate(row["name"], (a, b), (6, 4), textcoords="offset points", fontsize=8)
+        for row in rows:
+            top = max(row[kind]["top1"] + 2 * row[kind]["top1_standard_error"] for kind, _, _ in kinds if kind in row)
+            axes.annotate(row["name"], (row[value] / unit, top), (0, 4), textcoords="offset points", ha="center")
         axes.set_xlabel(label)
-        axes.set_ylabel("top-1, %")
-        axes.set_xlim(left=0)
-        axes.margins(x=0.18)
+        axes.set_xlim(0, 1.15 * max(row[value] / unit for row in rows))
+        axes.margins(y=0.1)
         axes.grid(alpha=0.3)
-    axes.legend(fontsize=8, loc="lower right")
+    left.set_ylabel("top-1, %")
+    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=9)
     figure.suptitle(f"trained on {data_told}", fontsize=10)
     with atomic_write(path) as temporary:
         figure.savefig(temporary, dpi=120, format="png")

@@ -1,0 +1,119 @@
+"""Files for phones: each is run and compared where it can be run, and explains itself."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import convert_to_edge
+from checkpoints import load_trained
+from convert_int8_pytorch_to_quantized_onnx import describe_int8
+from convert_int8_pytorch_to_quantized_onnx import write as write_int8
+from convert_to_edge import ConversionError
+from convert_to_onnx import convert as convert_to_onnx
+from convert_to_onnx import convert_any_image
+from quantization import load_quantized
+from recognize import Recognizer
+from tiny_models import CLASSES, TINY, save_float, save_int8, some_images
+
+SCRIPT = Path(convert_to_edge.__file__)
+
+
+def call(*words: object) -> tuple[int, str, str]:
+    command = [sys.executable, SCRIPT, *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.fixture(scope="module")
+def cnn(tmp_path_factory) -> Path:
+    return save_float("train_etl9g_model", tmp_path_factory.mktemp("edge") / "cnn.pth")
+
+
+def test_ort_of_a_float_model_and_of_one_that_takes_pictures(cnn):
+    plain, pictures = cnn.with_suffix(".onnx"), cnn.with_name("pictures.onnx")
+    convert_to_onnx(cnn, plain, None)
+    convert_any_image(plain, pictures, None, 18, 3)
+    for source in (plain, pictures):
+        assert "equal to the original on 64 images" in convert_to_edge.convert(
+            "ort", source, source.with_suffix(".ort"), None
+        )
+        made = Recognizer(source.with_suffix(".ort"))
+        assert made.classes == CLASSES
+        assert made.facts["source"] == "test shapes"
+        assert made.takes_pictures == (source is pictures)
+    images = some_images(4).numpy()
+    made, original = Recognizer(plain.with_suffix(".ort")), load_trained(cnn)[0]
+    with torch.inference_mode():
+        assert np.allclose(made.logits(images), original(torch.from_numpy(images)).numpy(), atol=1e-4)
+    assert not list(cnn.parent.glob(".*"))
+
+
+def test_ort_of_an_int8_model(tmp_path):
+    network, facts = load_quantized(save_int8("train_hiercode", tmp_path / "quantized_hiercode_int8.pth"))
+    write_int8(network, tmp_path / "int8.onnx", 14)
+    describe_int8(tmp_path / "int8.onnx", facts, {})
+    assert "equal" in convert_to_edge.convert("ort", tmp_path / "int8.onnx", tmp_path / "int8.ort", None)
+
+
+def test_a_file_that_says_something_else_gets_no_name(cnn, tmp_path, monkeypatch):
+    plain = tmp_path / "model.onnx"
+    convert_to_onnx(cnn, plain, None)
+    true = Recognizer.logits
+    monkeypatch.setattr(
+        Recognizer, "logits", lambda self, images: true(self, images) + ("model.ort" in str(self.path)) * 0.1
+    )
+    with pytest.raises(ConversionError, match=r"logits differ by 0\.1"):
+        convert_to_edge.convert("ort", plain, tmp_path / "made.ort", None)
+    assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
+
+
+@pytest.mark.parametrize("script", TINY)
+def test_executorch(script, tmp_path):
+    pytest.importorskip("executorch", reason="requirements-edge.txt is not installed")
+    from executorch.runtime import Runtime
+
+    path = save_float(script, tmp_path / "model.pth")
+    told = convert_to_edge.convert("executorch", path, tmp_path / "model.pte", None)
+    assert "equal to the original on 64 images" in told
+    program = Runtime.get().load_program(tmp_path / "model.pte")
+    assert program.load_method("classes").execute([]) == [CLASSES]
+    image = some_images(1)
+    with torch.inference_mode():
+        assert torch.allclose(
+            program.load_method("forward").execute([image])[0], load_trained(path)[0](image), atol=1e-4
+        )
+
+
+@pytest.mark.parametrize("script", TINY)
+def test_coreml(script, tmp_path):
+    coremltools = pytest.importorskip("coremltools", reason="requirements-edge.txt is not installed")
+    output = tmp_path / "model.mlpackage"
+    shutil.copytree(Path(__file__).parent, output)  # something that was there before
+    told = convert_to_edge.convert("coreml", save_float(script, tmp_path / "model.pth"), output, None)
+    assert ("not run" in told) == (sys.platform != "darwin")
+    description = coremltools.models.MLModel(str(output), skip_model_load=True).get_spec().description
+    assert [feature.name for feature in description.input] == ["input_image"]
+    assert [feature.name for feature in description.output] == ["logits"]
+    assert description.metadata.userDefined["classes"] == CLASSES
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model.mlpackage", "model.pth"]
+    assert not list(output.glob("*.py"))
+
+
+def test_wrong_calls(cnn, tmp_path):
+    assert call("ort", "--model-path", cnn)[0] == 2
+    code, _, err = call("ort", "--model-path", tmp_path / "none.onnx")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "is missing" in err
+    (tmp_path / "bad.onnx").write_bytes(b"not a model")
+    code, _, err = call("ort", "--model-path", tmp_path / "bad.onnx")
+    assert (code, err.count("\n")) == (2, 1)
+    int8 = save_int8("train_etl9g_model", tmp_path / "quantized_cnn_int8.pth")
+    for package, kind in (("executorch", "executorch"), ("coremltools", "coreml")):
+        code, _, err = call(kind, "--model-path", int8)
+        assert (code, err.count("\n")) == (2, 1)
+        assert "is INT8" in err or f"the package {package} is missing" in err
