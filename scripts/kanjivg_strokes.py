@@ -18,6 +18,7 @@ from fontTools.svgLib.path import parse_path
 POINTS = 33  # per stroke
 BOX = 109  # side of KanjiVG's drawing square
 ARC = 1.4  # radians: a stroke that turns less is a bent line
+LONGEST_FLICK = 0.2  # in character sides: what is longer after a stroke's last corner belongs to the character
 CORNER = 0.045  # how far, in character sides, a curve may leave the straight line before it gets a corner
 VOICED = frozenset("がぎぐげござじずぜぞだぢづでどばびぶべぼぱぴぷぺぽ")
 HALF_VOICED = frozenset("ぱぴぷぺぽ")
@@ -99,14 +100,19 @@ def flatten_paths(paths: list[str]) -> np.ndarray:
 
 
 def _hook_starts(strokes: np.ndarray) -> np.ndarray:
-    """Where the closing flick of each stroke (S, POINTS, 2) begins, as a share of its length; 1 if it has none."""
+    """Where the closing flick of each stroke (S, POINTS, 2) begins, as a share of its length; 1 if it has none.
+
+    The bowl of わ, the loop of ね and the right side of 口 follow a corner too, and are none.
+    """
     step = np.diff(strokes @ [1, 1j])
     turn = np.abs(np.angle(step[:, 1:] / (step[:, :-1] + 1e-9)))
     begin = int(0.6 * turn.shape[1])
     corner = begin + np.argmax(turn[:, begin:], axis=1)
     around = np.clip(corner[:, None] + [-1, 0, 1], 0, turn.shape[1] - 1)
     sharp = np.take_along_axis(turn, around, axis=1).sum(axis=1) > 0.9
-    return np.where(sharp, (corner + 1) / (strokes.shape[1] - 1), 1.0)
+    start = (corner + 1) / (strokes.shape[1] - 1)
+    short = (1 - start) * np.abs(step).sum(axis=1) <= LONGEST_FLICK
+    return np.where(sharp & short, start, 1.0)
 
 
 def _plain(strokes: np.ndarray) -> np.ndarray:
