@@ -168,6 +168,13 @@ def test_points_are_evenly_spaced_and_inside_the_box():
             assert ((model.hooks > 0.5) & (model.hooks <= 1)).all()
 
 
+def test_a_flick_is_short_and_what_makes_the_character_is_none():
+    for char, stroke in (("水", 0), ("小", 0), ("了", 1), ("に", 0)):
+        assert stroke_models(char)[0].hooks[stroke] < 1
+    for char, stroke in (("わ", 1), ("ね", 1), ("れ", 1), ("口", 1), ("七", 1), ("九", 1)):
+        assert stroke_models(char)[0].hooks[stroke] == 1
+
+
 @pytest.mark.parametrize(("char", "marks"), [("が", 2), ("ぱ", 1), ("あ", 0), ("漢", 0)])
 def test_voicing_marks_are_the_last_strokes(char, marks):
     model = MODELS[char][0]
