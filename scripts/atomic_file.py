@@ -55,4 +55,4 @@ def scratch_folder(path: Path) -> Iterator[Path]:
 def write_text(path: Path, text: str) -> None:
     """A whole text file at once."""
     with atomic_write(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")  # names of files may be no text

@@ -30,6 +30,7 @@ from atomic_file import write_text
 from command_line import InputError, run
 from etl9g_format import etl9g_classes
 from kanjivg_strokes import BOX, flatten_paths, model_files
+from plain_json import read_json
 
 LEFT_RIGHT, TOP_BOTTOM, ENCLOSURE, OVERLAY = ARRANGEMENTS = "⿰⿱⿴⿻"
 WORTH_KNOWING = 8  # a component that so many characters share is not taken apart
@@ -251,14 +252,17 @@ def _digest(trees: dict[str, str], shared_by: dict[str, int]) -> str:
     return hashlib.sha256(json.dumps([trees, shared_by]).encode()).hexdigest()
 
 
-def _load(path: Path) -> StructureTable | None:
-    """A table from its cache file; None if that is missing or damaged."""
+def _load(path: Path, characters: str) -> StructureTable | None:
+    """The table of these characters from its cache file; None if that is missing or damaged."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path, "")
         if content["sha256"] != _digest(content["trees"], content["shared_by"]):
             return None
-        return StructureTable({c: parse(text) for c, text in content["trees"].items()}, content["shared_by"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        trees = {char: parse(text) for char, text in content["trees"].items()}
+        whole = list(trees) == list(characters) and max(node.depth() for node in trees.values()) <= DEEPEST
+        counted = all(type(count) is int for count in content["shared_by"].values())
+        return StructureTable(trees, content["shared_by"]) if whole and counted else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 
 
@@ -267,7 +271,7 @@ def structure_table(characters: str = "") -> StructureTable:
     """The table of these characters (default: ETL9G's), from the cache or built and put there."""
     characters = characters or etl9g_classes()
     path = cache_file(characters)
-    if table := _load(path):
+    if table := _load(path, characters):
         return table
     try:
         table = build_table(characters)

@@ -4,13 +4,13 @@ A checkpoint is one dict of tensors and plain values: script, config, classes, s
 metrics, model, ema, optimizers, schedulers, rng. A model file is the same without what only training needs.
 """
 
-import dataclasses
-import importlib
-import json
+import importlib.util
 import pickle
+import pickletools
 import re
 import struct
 import sys
+import zipfile
 from pathlib import Path
 
 import torch
@@ -19,6 +19,8 @@ from torch import nn
 
 from atomic_file import atomic_write
 from command_line import InputError
+from optimization_config import restored
+from plain_json import parse_json
 
 FILE_NAME = "checkpoint_epoch_{:03d}.pt"
 # What torch.load raises for files that are not its own, found by giving it thousands of damaged ones.
@@ -32,7 +34,14 @@ _UNREADABLE = (
     TypeError,
     AssertionError,
     struct.error,
+    zipfile.BadZipFile,
+    OverflowError,
 )
+# All that the pickle of a saved file names.
+GLOBALS = re.compile(r"collections OrderedDict|torch\._utils _rebuild_tensor_v2|torch \w+Storage")
+LARGEST_PICKLE, LARGEST_HEADER = 2_000_000, 4_000_000  # bytes; those of a model here have 50,000
+LARGEST_MODEL = 8  # times its file: INT8 weights stand for float ones of four times their size
+MOST_ENTRIES = 100  # of a dict of plain values
 
 
 def save(path: Path, content: dict) -> None:
@@ -60,11 +69,71 @@ def load(path: Path, device: str | torch.device = "cpu") -> dict:
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: give the path of a checkpoint or a trained model")
     try:
+        _check_archive(path)
         content = torch.load(path, map_location=device, weights_only=True)
     except _UNREADABLE:
         raise InputError(f"{path} is not a checkpoint of this toolkit, or is damaged") from None
     if not isinstance(content, dict) or not {"script", "config", "classes", "model"} <= content.keys():
         raise InputError(f"{path} is not a checkpoint of this toolkit: it does not say which script made it")
+    return _checked(content, path)
+
+
+def _check_archive(path: Path) -> None:
+    """Raises BadZipFile or ValueError for what torch.load lets pass: records that are compressed, so that a small file
+    fills the memory, do not fit their checksum or are there twice, a second pickle, and one that calls for more than
+    tensors."""
+    with zipfile.ZipFile(path) as archive:
+        records = archive.infolist()
+        pickles = [record for record in records if record.filename.endswith(".pkl")]
+        stored = all(record.compress_type == zipfile.ZIP_STORED for record in records)
+        stored = stored and all(record.header_offset >= 0 for record in records)
+        whole = stored and sum(record.file_size for record in records) <= path.stat().st_size
+        names = {record.filename for record in records}
+        if not whole or len(pickles) != 1 or len(names) < len(records) or pickles[0].file_size > LARGEST_PICKLE:
+            raise zipfile.BadZipFile
+        if archive.testzip():
+            raise zipfile.BadZipFile
+        for code, argument, _ in pickletools.genops(archive.read(pickles[0])):
+            if code.name == "GLOBAL" and not GLOBALS.fullmatch(argument):
+                raise zipfile.BadZipFile
+
+
+def _is_plain(value, depth: int = 3) -> bool:
+    """Whether a value is text, a number, or a small dict of such, no deeper than this."""
+    if isinstance(value, dict):
+        entries = len(value) <= MOST_ENTRIES and all(isinstance(name, str) for name in value)
+        return depth > 0 and entries and all(_is_plain(inner, depth - 1) for inner in value.values())
+    if isinstance(value, int):
+        return -(2**63) <= value < 2**63
+    return value is None or isinstance(value, str | float)
+
+
+def _is_dense(tensor) -> bool:
+    """Whether a value is a tensor with memory for each of its numbers."""
+    if not isinstance(tensor, torch.Tensor) or tensor.layout != torch.strided or tensor.device.type == "meta":
+        return False
+    return tensor.numel() * tensor.itemsize <= tensor.untyped_storage().nbytes()
+
+
+def _checked(content: dict, path: Path) -> dict:
+    """The content of a model file; raises InputError unless everything in it is of the kind that it should be."""
+    classes = content["classes"]
+    if not isinstance(classes, str) or not classes.isprintable() or not 0 < len(set(classes)) == len(classes):
+        raise InputError(f"{path} is damaged: its classes are not so many different characters")
+    kinds = {"script": str, "config": dict, "source": str, "generator": str, "metrics": dict, "quantization": dict}
+    kinds |= {"epoch": int, "step": int, "best": (int, float), "training_samples": int, "versions": dict}
+    kinds |= {"setbacks": int, "ema_count": int}
+    for name, kind in kinds.items():
+        value = content.get(name)
+        fits = isinstance(value, kind) and not (kind is int and value < 0)
+        if value is not None and not (fits and _is_plain(value)):
+            raise InputError(f"{path} is damaged: its {name} is of another type, or more than plain values")
+    if "optimizers" in content and any(content.get(name) is None for name in ("epoch", "step", "best", "metrics")):
+        raise InputError(f"{path} is damaged: it does not say where its run stood")
+    for name in ("model", "ema"):
+        tensors = content.get(name) or {}
+        if not isinstance(tensors, dict) or not all(isinstance(k, str) and _is_dense(v) for k, v in tensors.items()):
+            raise InputError(f"{path} is damaged: its {name} holds something else than dense tensors")
     return content
 
 
@@ -92,23 +161,32 @@ def clean(folder: Path, keep: int) -> None:
 
 def architecture_of(script: str, path: Path):
     """The ARCHITECTURE of the training script that a file names; only train_*.py beside this one are imported."""
-    if not re.fullmatch(r"train_[a-z0-9_]+", str(script)) or not Path(__file__).with_name(f"{script}.py").is_file():
+    own = Path(__file__).parent / f"{script}.py"
+    if not re.fullmatch(r"train_[a-z0-9_]+", str(script)) or not own.is_file():
         raise InputError(f"{path} names the training script {script!r}, which is not one of this toolkit's")
+    found = sys.modules.get(script) or importlib.util.find_spec(script)
+    place = getattr(found, "origin", None) or getattr(found, "__file__", None)
+    if not place or not own.samefile(place):
+        raise InputError(f"another {script}.py than this toolkit's comes first here: {place}")
     return importlib.import_module(script).ARCHITECTURE
 
 
 def build(content: dict, path: Path) -> nn.Module:
     """The model that a file describes, with its weights (the averaged ones where there are any), in evaluation mode."""
     architecture = architecture_of(content["script"], path)
-    known = {field.name for field in dataclasses.fields(architecture.config)}
     try:
-        config = architecture.config(**{k: v for k, v in content["config"].items() if k in known})
+        config = restored(architecture.config, content["config"])
+        with torch.device("meta"):  # however large the file says that the model is, this takes no memory
+            shapes = architecture.model(config, content["classes"]).state_dict().values()
+        if sum(t.numel() * t.itemsize for t in shapes) > LARGEST_MODEL * (path.stat().st_size + 100_000):
+            raise ValueError("the file is too small for it")
         model = architecture.model(config, content["classes"])
         if "quantization" in content:
             model = importlib.import_module("quantization").integer_model(model)
         model.load_state_dict(content.get("ema") or content["model"])
-    except (TypeError, RuntimeError, AttributeError, ValueError) as error:
-        raise InputError(f"{path}: the weights do not fit the model they name ({str(error).splitlines()[0]})") from None
+    except (TypeError, RuntimeError, AttributeError, ValueError, LookupError, ArithmeticError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(f"{path}: the weights do not fit the model they name ({reason})") from None
     return model.eval()
 
 
@@ -125,14 +203,31 @@ def load_safetensors(path: Path) -> dict:
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: give the path of a trained model")
     try:
+        with path.open("rb") as file:
+            if int.from_bytes(file.read(8), "little") > LARGEST_HEADER:
+                raise ValueError("its header is too large")
         with safe_open(path, framework="pt") as file:
-            facts = {k: json.loads(v) for k, v in (file.metadata() or {}).items() if k != "format"}
+            told = file.metadata() or {}
+            facts = {k: parse_json(v, f"{path}: {k}", "", object) for k, v in told.items() if k != "format"}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-    except (SafetensorError, json.JSONDecodeError):
+    except (SafetensorError, *_UNREADABLE):
         raise InputError(f"{path} is not a SafeTensors file of this toolkit, or is damaged") from None
     if not {"script", "config", "classes"} <= facts.keys():
         raise InputError(f"{path} does not say which script made it: write it with scripts/convert_to_safetensors.py")
-    return facts | {"model": tensors}
+    return _checked(facts | {"model": tensors}, path)
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, state: dict) -> None:
+    """Puts the moments of a checkpoint into an optimizer, whose settings stay its own.
+
+    Raises ValueError or a like error where they are not those of its parameters.
+    """
+    optimizer.load_state_dict({"state": state["state"], "param_groups": optimizer.state_dict()["param_groups"]})
+    names = {"AdamW": {"step", "exp_avg", "exp_avg_sq"}, "Muon": {"momentum_buffer"}}[type(optimizer).__name__]
+    for parameter, moments in optimizer.state.items():
+        dense = all(_is_dense(m) and m.shape in {parameter.shape, torch.Size()} for m in moments.values())
+        if not dense or moments.keys() != names:
+            raise ValueError("the optimizer's moments are not those of its parameters")
 
 
 def start_from(model: nn.Module, classes: str, path: Path) -> list[str]:
@@ -147,5 +242,8 @@ def start_from(model: nn.Module, classes: str, path: Path) -> list[str]:
     fitting = {k: v for k, v in weights.items() if k in own and own[k].shape == v.shape and k not in per_class}
     if not fitting:
         raise InputError(f"{path} ({content['script']}) shares no weights with this model: is it another architecture?")
-    model.load_state_dict(fitting, strict=False)
+    try:
+        model.load_state_dict(fitting, strict=False)
+    except RuntimeError as error:
+        raise InputError(f"{path} does not fit this model: {str(error).splitlines()[-1].strip()}") from None
     return sorted(own.keys() - fitting.keys())

@@ -1,6 +1,7 @@
 """How every script ends: quietly, or with one line that says what is wrong and what to do."""
 
 import contextlib
+import io
 import multiprocessing
 import os
 import re
@@ -24,6 +25,9 @@ def run(main: Callable[[], None]) -> None:
 
     SIGTERM ends it like Ctrl-C: without a word, what was begun removed.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # names of files may be no text, and some terminals know no kanji
+            stream.reconfigure(errors="backslashreplace")
     before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         try:

@@ -9,6 +9,7 @@ JSON, and a picture of accuracy against bytes and against latency go to --output
 """
 
 import argparse
+import importlib
 import json
 import os
 import platform
@@ -42,7 +43,7 @@ def architectures() -> dict[str, Architecture]:
     """Every architecture that a train_*.py beside this file defines, by its name."""
     found = {}
     for path in sorted(SCRIPTS.glob("train_*.py")):
-        module = __import__(path.stem)
+        module = importlib.import_module(path.stem)
         if architecture := getattr(module, "ARCHITECTURE", None):
             found[architecture.name] = architecture
     return found

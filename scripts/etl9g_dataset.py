@@ -1,7 +1,11 @@
 """The prepared dataset: uint8 images memory-mapped from its chunks, split by writer, fetched in whole batches."""
 
-import json
+import math
+import re
+import struct
+import tokenize
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,11 +14,14 @@ import torch
 from numpy.lib import format as npy
 
 from command_line import InputError
+from etl9g_format import SETS_PER_FILE, jis_code
 from normalization import CANVAS
+from plain_json import read_json
 
 CHUNK_NAME = "etl9g_dataset_chunk_{:02d}.npz"
 MAPPING_FILE, METADATA_FILE = "character_mapping.json", "metadata.json"
 SPLITS = ("train", "validation", "test")
+AGAIN = "prepare it again"
 
 
 def split_sets(sets: list[int]) -> dict[str, list[int]]:
@@ -29,28 +36,98 @@ def split_sets(sets: list[int]) -> dict[str, list[int]]:
     return {"train": [s for s in sets if s not in test and s not in validation], "validation": validation, "test": test}
 
 
-def _map_member(path: Path, member: str) -> np.ndarray:
-    """One array of an uncompressed npz, memory-mapped. Raises InputError if the file is not such a thing."""
+# What zipfile and numpy raise for files that are not their own, found by giving them damaged ones.
+_UNREADABLE = (
+    zipfile.BadZipFile,
+    NotImplementedError,
+    KeyError,
+    ValueError,
+    TypeError,
+    EOFError,
+    OverflowError,
+    RuntimeError,
+    struct.error,
+    SyntaxError,
+    tokenize.TokenError,
+)
+
+
+def map_member(path: Path, member: str, kinds: str, check: bool = True) -> np.ndarray:
+    """One array of an uncompressed npz, memory-mapped; `kinds` are the kinds of dtype that it may have.
+
+    `check` compares it with the checksum in the file, for which all of it is read. Raises InputError if the file is
+    not such a thing.
+    """
     try:
         with zipfile.ZipFile(path) as archive:
-            info = archive.getinfo(member + ".npy")
-            if info.compress_type != zipfile.ZIP_STORED:
-                raise InputError(f"{path} is compressed: make it again with scripts/prepare_dataset.py")
+            (info,) = (entry for entry in archive.infolist() if entry.filename == member + ".npy")
+            if info.header_offset < 0:
+                raise ValueError(f"{member} begins before the file")
+            archive.open(info).close()  # refuses an entry whose own header has another name
+        if info.compress_type != zipfile.ZIP_STORED:
+            raise InputError(f"{path} is compressed: make it again with scripts/prepare_dataset.py")
         with path.open("rb") as file:
             file.seek(info.header_offset + 26)
-            name, extra = np.frombuffer(file.read(4), "<u2")
-            file.seek(info.header_offset + 30 + int(name) + int(extra))
+            name, extra = struct.unpack("<2H", file.read(4))
+            start = info.header_offset + 30 + name + extra
+            file.seek(start)
             version = npy.read_magic(file)
-            shape, fortran, dtype = (npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0)(
-                file
-            )
-            if dtype.hasobject or fortran or file.tell() + np.prod(shape) * dtype.itemsize > path.stat().st_size:
-                raise InputError(f"{path} is damaged: delete it and run scripts/prepare_dataset.py again")
-            return np.memmap(path, dtype, "r", file.tell(), shape)
-    except (zipfile.BadZipFile, KeyError, ValueError) as error:
+            read_header = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}[version]
+            shape, fortran, dtype = read_header(file)
+            end, begin = start + info.file_size, file.tell()
+        fits = begin + math.prod(shape) * dtype.itemsize == end <= path.stat().st_size
+        if not fits or fortran or dtype.kind not in kinds or dtype.hasobject or min(shape, default=0) < 0:
+            raise ValueError(f"{member} is not what its header says")
+        if check and zlib.crc32(np.memmap(path, np.uint8, "r", start, (info.file_size,))) != info.CRC:
+            raise ValueError(f"{member} does not fit its checksum")
+        return np.memmap(path, dtype, "r", begin, shape) if math.prod(shape) else np.empty(shape, dtype)
+    except _UNREADABLE as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{path} is damaged ({error}): delete it and run scripts/prepare_dataset.py again") from None
+
+
+def read_classes(path: Path) -> str:
+    """The characters of a character_mapping.json, in the order of their labels.
+
+    Raises InputError unless each character stands there once, at its own label, with its own codes.
+    """
+    rows, found = read_json(path, AGAIN), {}
+    try:
+        for label, row in enumerate(rows["classes"]):
+            char = row["character"]
+            if row["label"] != label or isinstance(row["label"], bool):
+                raise ValueError(f"label {row['label']!r} stands at place {label}")
+            if not isinstance(char, str) or len(char) != 1 or not char.isprintable():
+                raise ValueError(f"{char!r} at label {label} is no character")
+            if found.setdefault(char, label) != label:
+                raise ValueError(f"{char} has the labels {found[char]} and {label}")
+            codes = row.get("code_point"), row.get("jis")
+            if codes[0] not in {None, f"U+{ord(char):04X}"} or codes[1] not in {None, f"0x{jis_code(char):04X}"}:
+                raise ValueError(f"{char} at label {label} has the codes of another character")
+        if not found:
+            raise ValueError("it names no class")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        reason = f"{error} is missing" if isinstance(error, KeyError) else error
+        raise InputError(f"{path} is damaged ({reason}): {AGAIN}") from None
+    return "".join(found)
+
+
+def file_numbers(metadata: dict) -> list[int]:
+    """The numbers of the raw files that metadata.json names. Raises ValueError where they make no sense."""
+    matches = [re.fullmatch(r"ETL9G_(\d\d)", row["file"], re.ASCII) for row in metadata["files"]]
+    if not matches or not all(matches):
+        raise ValueError("no files, or files of other names than ETL9G_NN")
+    numbers = [int(match[1]) for match in matches]
+    if len(set(numbers)) < len(numbers):
+        raise ValueError("a file is named twice")
+    return numbers
+
+
+def whole_numbers(values: list) -> list[int]:
+    if not isinstance(values, list) or not all(type(value) is int for value in values):
+        raise ValueError("the splits are not lists of data sets")
+    return values
 
 
 @dataclass
@@ -68,39 +145,41 @@ class PreparedDataset:
     """dataset/ as prepare_dataset.py leaves it: classes, source, splits, and images by position."""
 
     def __init__(self, folder: Path, split: str = "writer", seed: int = 0):
+        if split not in {"writer", "random"} or type(seed) is not int or seed < 0:
+            raise InputError(f"a dataset is split by writer or random and with a seed, not by {split!r} with {seed!r}")
         metadata_path, mapping_path = folder / METADATA_FILE, folder / MAPPING_FILE
         if not metadata_path.is_file() or not mapping_path.is_file():
             raise FileNotFoundError(
                 f"{folder} is not a prepared dataset: run scripts/prepare_dataset.py --output-dir {folder}"
             )
+        self.classes = read_classes(mapping_path)
+        self.metadata = read_json(metadata_path, AGAIN)
         try:
-            self.metadata = json.loads(metadata_path.read_text(encoding="utf-8"))
-            mapping = json.loads(mapping_path.read_text(encoding="utf-8"))["classes"]
-            self.classes = "".join(row["character"] for row in mapping)
-            chunks = [folder / CHUNK_NAME.format(int(f["file"][-2:])) for f in self.metadata["files"]]
-            if not chunks:
-                raise ValueError("no files")
-            self.source = str(self.metadata["source"])
-            splits = {name: [int(s) for s in self.metadata["splits"][name]] for name in SPLITS}
+            numbers = file_numbers(self.metadata)
+            self.source = self.metadata["source"]
+            splits = {name: whole_numbers(self.metadata["splits"][name]) for name in SPLITS}
+            if not isinstance(self.source, str):
+                raise ValueError("its source is no text")
+            if len(set().union(*splits.values())) < sum(map(len, splits.values())):
+                raise ValueError("a data set is in a split twice, or in two")
+            if self.metadata.get("classes", len(self.classes)) != len(self.classes):
+                raise ValueError(f"it has {self.metadata['classes']} classes, {MAPPING_FILE} {len(self.classes)}")
         except (ValueError, KeyError, TypeError) as error:
-            raise InputError(
-                f"{folder}: {METADATA_FILE} or {MAPPING_FILE} is damaged ({error}): prepare it again"
-            ) from None
-        self._images = []
-        labels, sets = [], []
-        for path in chunks:
-            if not path.is_file():
-                raise FileNotFoundError(f"{path} is missing: run scripts/prepare_dataset.py --output-dir {folder}")
-            self._images.append(_map_member(path, "images"))
-            labels.append(np.array(_map_member(path, "labels")))
-            sets.append(np.array(_map_member(path, "sets")))
-            if self._images[-1].shape != (len(labels[-1]), CANVAS, CANVAS) or len(sets[-1]) != len(labels[-1]):
-                raise InputError(f"{path} is damaged: delete it and run scripts/prepare_dataset.py again")
+            reason = f"{error} is missing" if isinstance(error, KeyError) else error
+            raise InputError(f"{metadata_path} is damaged ({reason}): {AGAIN}") from None
+        self._images, self.labels, self.sets = [], np.empty(0, np.int64), np.empty(0, np.int64)
+        for number, facts in zip(numbers, self.metadata["files"], strict=True):
+            self._add_chunk(folder / CHUNK_NAME.format(number), number, facts)
         self._starts = np.cumsum([0] + [len(images) for images in self._images])
-        self.labels = np.concatenate(labels).astype(np.int64)
-        self.sets = np.concatenate(sets)
         if len(self.labels) and not 0 <= self.labels.min() <= self.labels.max() < len(self.classes):
-            raise InputError(f"{folder}: the labels and {MAPPING_FILE} disagree: prepare it again")
+            raise InputError(f"{folder}: the labels and {MAPPING_FILE} disagree: {AGAIN}")
+        if self.metadata.get("samples", len(self.labels)) != len(self.labels):
+            raise InputError(
+                f"{folder} is not whole: {len(self.labels):,} samples are there, {METADATA_FILE} names "
+                f"{self.metadata['samples']}: {AGAIN}"
+            )
+        if strays := set(np.unique(self.sets).tolist()).difference(*splits.values()):
+            raise InputError(f"{metadata_path} has data set {min(strays)} in no split: {AGAIN}")
         self.split_by = split
         if split == "writer":
             if not all(splits.values()):
@@ -114,6 +193,27 @@ class PreparedDataset:
             parts = np.split(order, [len(order) - test - validation, len(order) - test])
             positions = {name: np.sort(part) for name, part in zip(SPLITS, parts, strict=True)}
         self.splits = {name: Split(p, torch.from_numpy(self.labels[p])) for name, p in positions.items()}
+
+    def _add_chunk(self, path: Path, number: int, facts: dict) -> None:
+        """Maps the chunk of a raw file. Raises InputError for one that is damaged or another file's."""
+        if not path.is_file():
+            raise FileNotFoundError(f"{path} is missing: run scripts/prepare_dataset.py --output-dir {path.parent}")
+        images = map_member(path, "images", "u", check=False)
+        labels, sets = (np.array(map_member(path, name, "iu"), np.int64) for name in ("labels", "sets"))
+        count = facts.get("records", len(images))
+        if (
+            images.dtype != np.uint8
+            or images.shape != (count, CANVAS, CANVAS)
+            or labels.shape != (count,)
+            or sets.shape != (count,)
+        ):
+            raise InputError(f"{path} is damaged: delete it and run scripts/prepare_dataset.py again")
+        if not (sets // SETS_PER_FILE == number - 1).all():
+            raise InputError(
+                f"{path} holds data sets of another raw file: delete it and run scripts/prepare_dataset.py"
+            )
+        self._images.append(images)
+        self.labels, self.sets = np.append(self.labels, labels), np.append(self.sets, sets)
 
     def images(self, positions: np.ndarray) -> torch.Tensor:
         """Images uint8 (n, 1, 64, 64), 255 = ink, at these positions of the whole dataset."""

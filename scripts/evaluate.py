@@ -30,6 +30,7 @@ from etl9g_dataset import SPLITS
 from evaluation_picture import MISREAD_SHOWN, evaluation_picture
 from evaluation_report import headline, report
 from labelled_samples import Samples, dataset_samples, image_samples
+from plain_json import parse_json
 from recognize import Recognizer
 
 BATCH = 256
@@ -52,10 +53,7 @@ def load_model(path: Path) -> Model:
     names = ("script", "source", "generator")
     if path.suffix.lower() == ".onnx":
         recognizer = Recognizer(path)
-        try:
-            config = json.loads(recognizer.facts.get("config") or "{}")
-        except json.JSONDecodeError:
-            raise InputError(f"{path}: the settings in its metadata are damaged: export it again") from None
+        config = parse_json(recognizer.facts.get("config") or "{}", f"{path}: config", "export it again")
         facts = {name: recognizer.facts.get(name) or None for name in names} | {"config": config}
         return Model(recognizer.logits, recognizer.classes, facts)
     network, content = load_trained(path)

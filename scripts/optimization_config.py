@@ -95,6 +95,23 @@ def own_options(config: OptimizationConfig) -> dict:
     return {name: value for name, value in dataclasses.asdict(config).items() if name not in shared}
 
 
+def restored(config_class: type[OptimizationConfig], saved: dict) -> OptimizationConfig:
+    """A config with the settings that shape the model as a file names them; the shared ones, which are a run's, stay
+    at their defaults. Raises ValueError for values of another type, or that `check` refuses."""
+    hints, config = typing.get_type_hints(config_class), config_class()
+    for name in own_options(config):
+        value, choices = (
+            saved.get(name, getattr(config, name)),
+            config_class.__dataclass_fields__[name].metadata["choices"],
+        )
+        fits = isinstance(value, int | float if hints[name] is float else hints[name])
+        if not fits or isinstance(value, bool) != (hints[name] is bool) or (choices and value not in choices):
+            raise ValueError(f"{name} cannot be {value!r:.40}")
+        setattr(config, name, value)
+    config.check()
+    return config
+
+
 def _filled(description: str) -> str:
     """A docstring's title, commands and idea for the terminal's width; commands, which are indented, as they are."""
     width = shutil.get_terminal_size().columns - 2

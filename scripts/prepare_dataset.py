@@ -13,7 +13,6 @@ import json
 import os
 import sys
 import time
-import zipfile
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -22,7 +21,7 @@ from tqdm import tqdm
 
 from atomic_file import atomic_write, write_text
 from command_line import InputError, end_quietly, run
-from etl9g_dataset import CHUNK_NAME, MAPPING_FILE, METADATA_FILE, split_sets
+from etl9g_dataset import CHUNK_NAME, MAPPING_FILE, METADATA_FILE, map_member, split_sets
 from etl9g_format import (
     SETS_PER_FILE,
     etl9g_classes,
@@ -39,9 +38,11 @@ from etl9g_format import (
 )
 from normalization import CANVAS, CONTENT, CONTRACT, normalize_frames
 from output_folders import OutputFolders
+from plain_json import parse_json
 
 BLOCK = 1012  # records normalised at once
 CONTRACT_VERSION = 1
+CHUNK_ARRAYS = {"source": "U", "images": "u", "labels": "i", "sets": "i"}  # and their kinds of dtype
 
 
 def find_raw(folder: Path) -> list[Path]:
@@ -65,11 +66,11 @@ def sha256(path: Path) -> str:
 
 def make_chunk(path: Path, chunk: Path, skip_damaged: bool) -> dict:
     """One raw file to one chunk; returns what metadata.json says of the file. Raises InputError for a damaged file."""
-    raw_hash = sha256(path)
     records, problem = read_records(path)
-    facts = {"file": path.name, "sha256": raw_hash, "mark": standin_mark(records)}
     if problem and not (skip_damaged and len(records)):
         raise InputError(problem)
+    raw_hash = sha256(path)
+    facts = {"file": path.name, "sha256": raw_hash, "mark": standin_mark(records)}
     kept = None if problem else finished_chunk(chunk, path.name, raw_hash)
     if kept and (skip_damaged or not kept["damaged"]):
         return facts | kept
@@ -121,12 +122,14 @@ def records_missing(problem: str | None, records: np.ndarray) -> int:
 def finished_chunk(chunk: Path, raw_name: str, raw_hash: str) -> dict | None:
     """What a chunk says of the raw file that it was made from, if that is this very file; None if it has to be made."""
     try:
-        with np.load(chunk, allow_pickle=False) as arrays:
-            source = json.loads(str(arrays["source"]))
-    except (OSError, EOFError, KeyError, ValueError, TypeError, zipfile.BadZipFile):
+        told, images, *_ = (map_member(chunk, name, kinds) for name, kinds in CHUNK_ARRAYS.items())
+        source = parse_json(str(told), str(chunk), "")
+    except (OSError, InputError):
         return None
-    same = (source.pop("contract", None), source.get("file"), source.get("sha256"))
-    return source if same == (CONTRACT_VERSION, raw_name, raw_hash) else None
+    same = (source.get("contract"), source.get("file"), source.get("sha256"), source.get("records"))
+    counts = {name: source.get(name) for name in ("records", "damaged", "out_of_order")}
+    counted = all(type(count) is int for count in counts.values())
+    return counts if counted and same == (CONTRACT_VERSION, raw_name, raw_hash, len(images)) else None
 
 
 def check_one_source(files: list[dict], paths: list[Path]) -> str:

@@ -11,7 +11,6 @@ activation is the one with the least squared error over the calibration images. 
 """
 
 import copy
-import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +24,7 @@ import checkpoints
 from command_line import InputError
 from etl9g_dataset import PreparedDataset
 from normalization import CANVAS
-from optimization_config import OptimizationConfig
+from optimization_config import OptimizationConfig, restored
 from train_hiercode import Prototypes
 from training import Architecture
 
@@ -442,8 +441,12 @@ def convert_layer(layer: Convolution | Matrix, input_scale: torch.Tensor) -> Non
 def float_model_of(facts: dict, path: Path) -> tuple[Architecture, OptimizationConfig]:
     """The architecture and the settings that a float model's file names."""
     architecture = checkpoints.architecture_of(facts["script"], path)
-    known = {field.name for field in dataclasses.fields(architecture.config)}
-    return architecture, architecture.config(**{k: v for k, v in facts["config"].items() if k in known})
+    if architecture.name == "qat":
+        raise InputError(f"{path} is quantised already: give a float model")
+    try:
+        return architecture, restored(architecture.config, facts["config"])
+    except ValueError as error:
+        raise InputError(f"{path} names settings that make no sense ({error})") from None
 
 
 def load_float(path: Path) -> tuple[nn.Module, dict]:

@@ -27,6 +27,7 @@ from etl9g_format import DARKEST, etl9g_classes
 from handwriting import new_writer, write_character
 from kanjivg_strokes import stroke_models
 from labelled_samples import character_of
+from plain_json import read_json
 from recognition_picture import recognition_picture
 from recognize import Recognizer, find_images, read_grey, recognize
 
@@ -102,7 +103,7 @@ def main() -> None:
     if arguments.images and not arguments.images.is_dir():
         raise FileNotFoundError(f"{arguments.images} is missing: --images takes a folder of images")
     metadata = data / "metadata.json"
-    if metadata.is_file() and json.loads(metadata.read_text(encoding="utf-8")).get("source") == "ETL9G":
+    if metadata.is_file() and read_json(metadata, "delete it").get("source") == "ETL9G":
         raise InputError(f"{data} holds the real ETL9G, which stays as it is: give the stand-in another --data-dir")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     seconds: dict[str, float] = {}

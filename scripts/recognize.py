@@ -7,8 +7,11 @@ Needs onnxruntime, numpy and Pillow alone. With --json one line an image:
 """
 
 import argparse
+import functools
 import json
+import struct
 import sys
+import threading
 import warnings
 from pathlib import Path
 
@@ -22,9 +25,18 @@ from normalization import CANVAS, normalize
 
 DEFAULT_MODELS = (Path("models/kanji_model.onnx"), Path("models/quickstart/kanji_model.onnx"))
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".pgm", ".ppm"}
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")  # of Pillow's others, some start programs
 MOST_PIXELS = 50_000_000
 LONGEST_SIDE = 1024  # larger pictures are reduced while they are decoded
 BATCH = 64
+MOST_MEMORY = 768 << 20  # bytes that a model may take; those of this toolkit take a tenth
+LONGEST_TRIAL = 8.0  # seconds for a blank picture, after which a model is refused; one of this toolkit takes 0.02
+
+# What Pillow raises for damaged images, and onnxruntime for models that are none.
+_UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, TypeError, LookupError, AttributeError, ArithmeticError)
+_UNREADABLE += (RuntimeError, AssertionError, struct.error)
+_NO_MODEL = (RuntimeError, UnicodeDecodeError)
+_NO_MODEL += tuple(e for e in vars(onnxruntime_errors).values() if isinstance(e, type) and issubclass(e, Exception))
 
 
 def read_grey(path: Path) -> np.ndarray:
@@ -35,28 +47,31 @@ def read_grey(path: Path) -> np.ndarray:
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: give the path of an image or a folder of images")
     try:
-        with warnings.catch_warnings(), Image.open(path) as picture:
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        with warnings.catch_warnings(action="ignore"), Image.open(path, formats=FORMATS) as picture:
             if picture.width * picture.height > MOST_PIXELS:
                 raise InputError(f"{path} has {picture.width} x {picture.height} pixels: make it smaller")
             picture.draft("L", (LONGEST_SIDE, LONGEST_SIDE))
-            picture = ImageOps.exif_transpose(picture)
-            if picture.mode in {"RGBA", "LA", "PA"} or "transparency" in picture.info:
-                picture = over_paper(picture.convert("RGBA"))
-            if picture.mode in {"I;16", "I", "F"}:
-                values = np.asarray(picture, np.float32)
-                low, high = float(values.min()), float(values.max())
-                picture = Image.fromarray(((values - low) * (255 / max(high - low, 1e-6))).astype(np.uint8))
-            picture = picture.convert("L")
+            deep, clear = picture.mode.startswith(("I", "F")), picture.has_transparency_data
+            picture = picture.convert("F" if deep else "RGBA" if clear else "L")
             if max(picture.size) > LONGEST_SIDE:
                 picture.thumbnail((LONGEST_SIDE, LONGEST_SIDE), Image.Resampling.BOX)
-            return np.asarray(picture, np.float32)
+            ImageOps.exif_transpose(picture, in_place=True)
+            if clear and not deep:
+                picture = over_paper(picture).convert("L")
+            values = np.asarray(picture, np.float32)
+            if not np.isfinite(values).all():
+                raise InputError(f"{path} is a damaged image (some of its values are no numbers)")
+            if deep:
+                low, high = float(values.min()), float(values.max())
+                values = np.floor((values - low) * (255 / max(high - low, 1e-6)))
+            return values
     except (Image.DecompressionBombError, UnidentifiedImageError):
         raise InputError(f"{path} is not an image that can be read") from None
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
+    except _UNREADABLE as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"{path} is a damaged image ({error})") from None
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(f"{path} is a damaged image ({reason})") from None
 
 
 def over_paper(picture: Image.Image) -> Image.Image:
@@ -68,56 +83,88 @@ def over_paper(picture: Image.Image) -> Image.Image:
     return Image.alpha_composite(paper, picture)
 
 
+@functools.cache
+def limited_memory() -> None:
+    """Makes onnxruntime refuse a model that asks for more than MOST_MEMORY on the processor."""
+    where = onnxruntime.OrtMemoryInfo(
+        "Cpu", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, onnxruntime.OrtMemType.DEFAULT
+    )
+    how = onnxruntime.OrtArenaCfg({"max_mem": MOST_MEMORY, "arena_extend_strategy": 1})  # 1: no more than is asked for
+    onnxruntime.create_and_register_allocator(where, how)
+
+
 class Recognizer:
     """An exported model: its `classes`, the logits of pictures or of normalised images, and what else its file says.
 
     `takes_pictures`: whether the normalisation is in the file (convert_to_onnx.py --any-image).
     `threads`: how many onnxruntime computes with (default: its own choice).
+    Raises FileNotFoundError, or InputError for a file that is no model of this toolkit, does not read a blank picture
+    in LONGEST_TRIAL seconds, or gives another number of logits than it names classes.
     """
 
     def __init__(self, path: Path, threads: int = 0):
         if not path.is_file():
             raise FileNotFoundError(f"{path} is missing: export one with scripts/convert_to_onnx.py")
+        self.path = path
+        limited_memory()
         options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
+        options.log_severity_level = 4  # it is this class that says what is wrong
+        options.add_session_config_entry("session.use_env_allocators", "1")
         options.intra_op_num_threads = threads
         try:
             self.session = onnxruntime.InferenceSession(
                 str(path), options, providers=onnxruntime.get_available_providers()
             )
-        except (
-            onnxruntime_errors.InvalidProtobuf,
-            onnxruntime_errors.InvalidGraph,
-            onnxruntime_errors.InvalidArgument,
-            onnxruntime_errors.Fail,
-            onnxruntime_errors.NoModel,
-            onnxruntime_errors.NotImplemented,
-            onnxruntime_errors.RuntimeException,
-        ):
+            self.facts = self.session.get_modelmeta().custom_metadata_map
+            inputs, outputs = self.session.get_inputs(), [output.name for output in self.session.get_outputs()]
+            taken = [(i.name, i.type, len(i.shape)) for i in inputs]
+        except _NO_MODEL:
             raise InputError(f"{path} is not an ONNX model, or is damaged") from None
-        self.facts = self.session.get_modelmeta().custom_metadata_map
         self.classes = self.facts.get("classes", "")
-        inputs, outputs = self.session.get_inputs(), [output.name for output in self.session.get_outputs()]
-        taken = [(i.name, i.type, len(i.shape)) for i in inputs]
         self.takes_pictures = taken == [("image", "tensor(uint8)", 4)]
         normalised = taken == [("input_image", "tensor(float)", 4)] and inputs[0].shape[1:] == [1, CANVAS, CANVAS]
         if not self.classes or "logits" not in outputs or not (self.takes_pictures or normalised):
             raise InputError(
                 f"{path} is not a model of this toolkit: it does not name its classes and its input_image or image"
             )
-        self.path = path
+        if len(set(self.classes)) < len(self.classes) or not self.classes.isprintable():
+            raise InputError(f"{path} is damaged: its classes are not so many different characters")
+        self._try()
+
+    def _try(self) -> None:
+        blank = np.zeros((1, CANVAS, CANVAS, 1), np.uint8) if self.takes_pictures else None
+        options = onnxruntime.RunOptions()
+        clock = threading.Timer(LONGEST_TRIAL, setattr, (options, "terminate", True))
+        clock.daemon = True
+        clock.start()
+        try:
+            self._run(np.zeros((1, 1, CANVAS, CANVAS), np.float32) if blank is None else blank, options)
+        finally:
+            clock.cancel()
+
+    def _run(self, images: np.ndarray, options: onnxruntime.RunOptions | None = None) -> np.ndarray:
+        """float32 (N, classes) of what the model takes. Raises InputError where that is not what comes out."""
+        try:
+            taken = "image" if self.takes_pictures else "input_image"
+            logits = self.session.run(["logits"], {taken: images}, options)[0]
+        except _NO_MODEL as error:
+            reason = str(error).splitlines()[0].rpartition(" : ")[2]
+            raise InputError(f"{self.path} is a damaged model: it reads no picture ({reason:.200})") from None
+        wanted = (len(images), len(self.classes))
+        if getattr(logits, "shape", None) != wanted or logits.dtype != np.float32 or not np.isfinite(logits).all():
+            raise InputError(f"{self.path} is a damaged model: it does not give {wanted[1]:,} numbers for a picture")
+        return logits
 
     def logits(self, images: np.ndarray) -> np.ndarray:
         """float32 (N, classes) of float32 (N, 1, 64, 64), ink 1 on paper 0."""
         if self.takes_pictures:
             raise InputError(f"{self.path} takes pictures, not normalised images: use the file it was made from")
-        return self.session.run(["logits"], {"input_image": images})[0]
+        return self._run(images)
 
     def picture_logits(self, grey: list[np.ndarray]) -> np.ndarray:
         """float32 (N, classes) of N pictures, grey values 0 to 255 (H, W) each; 0 for one without ink."""
         if self.takes_pictures:
-            pictures = [picture.astype(np.uint8)[None, :, :, None] for picture in grey]
-            return np.concatenate([self.session.run(["logits"], {"image": picture})[0] for picture in pictures])
+            return np.concatenate([self._run(picture.astype(np.uint8)[None, :, :, None]) for picture in grey])
         images = np.stack([normalize(picture) for picture in grey])
         return self.logits(images) * images.any(axis=(1, 2, 3))[:, None]
 

@@ -111,10 +111,15 @@ def held_out(count: int, classes: str) -> str:
     """
     if not count:
         return ""
-    path = Path(__file__).with_name(HELD_OUT_FILE.format(count))
-    if not path.is_file():
+    path = Path(__file__).with_name(HELD_OUT_FILE.format(count)) if count in HELD_OUT else None
+    if not path or not path.is_file():
         raise InputError(f"there is a list of {' or '.join(map(str, HELD_OUT))} held-out classes, not of {count}")
-    characters = "".join(path.read_text(encoding="utf-8").split())
+    try:
+        characters = "".join(path.read_text(encoding="utf-8").split())
+    except UnicodeDecodeError:
+        raise InputError(f"{path} is damaged: it is no text in UTF-8") from None
+    if not len(characters) == len(set(characters)) == count:
+        raise InputError(f"{path} is damaged: it does not name {count} different characters")
     if strangers := set(characters) - set(classes):
         raise InputError(f"{path} names {min(strangers)}, which is not among the {len(classes):,} classes")
     wanted = set(characters)

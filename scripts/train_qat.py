@@ -24,6 +24,7 @@ from command_line import InputError, run
 from etl9g_dataset import PreparedDataset
 from optimization_config import OptimizationConfig, default, option, own_options, parse_config, recorded
 from output_folders import OutputFolders
+from plain_json import parse_json
 from quantization import calibrate, calibration_images, convert, float_model_of, load_float, prepare, save_quantized
 from quantization_loss import metrics_of, quantization_loss, told
 from train_hiercode import loss_of_shown
@@ -85,7 +86,7 @@ class FakeQuantized(nn.Module):
 
 
 def float_architecture(config: QATConfig) -> tuple[Architecture, OptimizationConfig]:
-    facts = {"script": config.float_script, "config": json.loads(config.float_settings)}
+    facts = {"script": config.float_script, "config": parse_json(config.float_settings, "float_settings", "")}
     return float_model_of(facts, Path(config.model_path or config.float_script))
 
 

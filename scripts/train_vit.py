@@ -19,6 +19,8 @@ from normalization import CANVAS
 from optimization_config import OptimizationConfig, default, option
 from training import Architecture, train
 
+DEEPEST = 100  # blocks: a file that names more is refused before they are made
+
 
 @dataclass
 class ViTConfig(OptimizationConfig):
@@ -37,6 +39,8 @@ class ViTConfig(OptimizationConfig):
         super().check()
         if min(self.width, self.depth, self.heads, self.embedding) < 1 or self.width % self.heads:
             raise ValueError("--width, --depth, --heads and --embedding must be at least 1, and --heads divide --width")
+        if self.depth > DEEPEST:
+            raise ValueError(f"--depth must be at most {DEEPEST}")
         if self.patch_size not in (4, 8, 16):
             raise ValueError("--patch-size must be 4, 8 or 16")
         if not 0 <= self.drop_path < 1:
@@ -86,7 +90,7 @@ class VisionTransformer(nn.Module):
         super().__init__()
         self.stem = stem(config)
         self.position = nn.Parameter(0.02 * torch.randn(1, (CANVAS // config.patch_size) ** 2, config.width))
-        drops = torch.linspace(0, config.drop_path, config.depth).tolist()
+        drops = torch.linspace(0, config.drop_path, config.depth, device="cpu").tolist()
         self.blocks = nn.Sequential(*(Block(config, drop) for drop in drops))
         self.norm = nn.LayerNorm(config.width)
         self.embed = embedding(self.position.shape[1] * config.width, config.embedding)

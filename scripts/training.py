@@ -349,25 +349,29 @@ class Run:
                 self.averaged.module.load_state_dict(content["ema"])
                 self.averaged.n_averaged.fill_(content["ema_count"])
             for mine, state in zip(self.optimizers, content["optimizers"], strict=True):
-                mine.load_state_dict(state)
+                checkpoints.restore_optimizer(mine, state)
+            done = content["epoch"] * self.steps_per_epoch + content["step"]
             for mine, state in zip(self.schedulers, content["schedulers"], strict=True):
+                if not 0 <= content["step"] <= done == state["last_epoch"] <= self.steps:
+                    raise ValueError(f"its schedule is at step {state['last_epoch']}, not at {done}")
                 mine.load_state_dict(state)
-        except (RuntimeError, ValueError, KeyError) as error:
-            raise InputError(f"{path} does not fit this run: {str(error).splitlines()[0]}") from None
-        self.setbacks = max(setbacks, content.get("setbacks", 0))
+            self.setbacks = max(setbacks, content.get("setbacks") or 0)
+            torch.set_rng_state(content["rng"]["torch"])
+            if self.device.type == "cuda" and "cuda" in content["rng"]:
+                torch.cuda.set_rng_state(content["rng"]["cuda"], self.device)
+            self.epoch, self.step, self.best = content["epoch"], content["step"], content["best"]
+            self.metrics, self.init_from = content["metrics"], saved.get("init_from")
+            self.epoch_loss = content["position"]["epoch_loss"].to(self.device).reshape(())
+            self.epoch_seconds = float(content["position"]["epoch_seconds"])
+        except (RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise InputError(f"{path} does not fit this run: {reason}") from None
         highest = self.config.learning_rate * 0.5**self.setbacks
         for optimizer, scheduler in zip(self.optimizers, self.schedulers, strict=True):
             for group in optimizer.param_groups:  # another --epochs or --learning-rate takes effect at once
                 group["initial_lr"] = highest
                 group["lr"] = highest * learning_rate_factor(scheduler.last_epoch, self.steps, self.config)
             scheduler.base_lrs = [highest] * len(scheduler.base_lrs)
-        torch.set_rng_state(content["rng"]["torch"])
-        if self.device.type == "cuda" and "cuda" in content["rng"]:
-            torch.cuda.set_rng_state(content["rng"]["cuda"], self.device)
-        self.epoch, self.step, self.best = content["epoch"], content["step"], content["best"]
-        self.metrics, self.init_from = content["metrics"], saved.get("init_from")
-        self.epoch_loss = content["position"]["epoch_loss"].to(self.device)
-        self.epoch_seconds = content["position"]["epoch_seconds"]
 
     def train_step(self, rows: torch.Tensor) -> torch.Tensor:
         """One update on these rows of the training split; returns the loss, not yet waited for."""

@@ -181,9 +181,148 @@ def test_json_that_is_damaged(name, content, folder):
         PreparedDataset(folder)
 
 
-@pytest.mark.parametrize("change", [{"files": []}, {"files": [{"file": "x"}]}, {"splits": {}}, {"splits": None}])
+def change_json(path: Path, change) -> None:
+    content = json.loads(path.read_text(encoding="utf-8"))
+    content = change(content) or content
+    path.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"files": []},
+        {"files": [{"file": "x"}]},
+        {"files": [{"file": "ETL9G_01/../../ETL9G_02"}]},
+        {"files": [{"file": "ETL9G_01"}, {"file": "ETL9G_01"}]},
+        {"files": {"file": "ETL9G_01"}},
+        {"splits": {}},
+        {"splits": None},
+        {"splits": {"train": [0, 1], "validation": [2], "test": [1]}},  # a writer on two sides
+        {"splits": {"train": [0, 1, 1], "validation": [2], "test": [3]}},
+        {"splits": {"train": [0, 1.5], "validation": [2], "test": [3]}},
+        {"splits": {"train": [0, True], "validation": [2], "test": [3]}},
+        {"splits": {"train": "0", "validation": [2], "test": [3]}},
+        {"source": None},
+        {"source": ["ETL9G"]},
+        {"classes": 6},
+    ],
+)
 def test_metadata_that_makes_no_sense(change, folder):
-    metadata = json.loads((folder / METADATA_FILE).read_text(encoding="utf-8"))
-    (folder / METADATA_FILE).write_text(json.dumps(metadata | change), encoding="utf-8")
-    with pytest.raises(InputError, match=r"is damaged .*: prepare it again"):
+    change_json(folder / METADATA_FILE, lambda metadata: metadata | change)
+    with pytest.raises(InputError, match=r"metadata.json is damaged .*: prepare it again"):
         PreparedDataset(folder)
+
+
+def test_a_data_set_in_no_split(folder):
+    change_json(folder / METADATA_FILE, lambda metadata: metadata["splits"]["train"].remove(3))
+    with pytest.raises(InputError, match=r"has data set 3 in no split"):
+        PreparedDataset(folder)
+
+
+def test_fewer_samples_than_the_metadata_names(folder):
+    change_json(folder / METADATA_FILE, lambda metadata: metadata | {"samples": 101})
+    with pytest.raises(InputError, match=r"not whole: 100 samples are there, metadata.json names 101"):
+        PreparedDataset(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda rows: rows[1].update(character="あ", code_point="U+3042", jis="0x2422"), "あ has the labels 0 and 1"),
+        (lambda rows: rows.reverse(), "label 4 stands at place 0"),
+        (lambda rows: rows[0].update(label=False), "label False stands at place 0"),
+        (lambda rows: rows.pop(0), "label 1 stands at place 0"),
+        (lambda rows: rows[2].update(character="うえ"), "'うえ' at label 2 is no character"),
+        (lambda rows: rows[2].update(character="\ud842"), "at label 2 is no character"),
+        (lambda rows: rows[2].update(character=3), "3 at label 2 is no character"),
+        (lambda rows: rows[2].update(character="え"), "え at label 2 has the codes of another"),
+        (lambda rows: rows[2].update(code_point="U+3048"), "う at label 2 has the codes of another"),
+        (lambda rows: rows[2].update(jis="0x2428"), "う at label 2 has the codes of another"),
+        (lambda rows: rows.clear(), "it names no class"),
+        (lambda rows: rows[3].pop("character"), "'character' is missing"),
+        (lambda rows: rows.insert(0, None), "NoneType"),
+    ],
+)
+def test_a_mapping_that_contradicts_itself(change, reason, folder):
+    def apply(content):
+        change(content["classes"])
+        return json.loads(json.dumps(content))
+
+    path = folder / MAPPING_FILE
+    content = apply(json.loads(path.read_text(encoding="utf-8")))
+    path.write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(InputError, match=f"{MAPPING_FILE} is damaged .*{reason}"):
+        PreparedDataset(folder)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['{"classes": ' + "[" * 100_000, '{"a": NaN, "classes": []}', '{"classes": [], "classes": []}', " " * 17_000_000],
+    ids=["nested", "NaN", "twice", "long"],
+)
+def test_json_that_is_a_bomb_or_ambiguous(text, folder):
+    for name in (MAPPING_FILE, METADATA_FILE):
+        whole = (folder / name).read_bytes()
+        (folder / name).write_text(text)
+        with pytest.raises(InputError, match=f"{name} is damaged"):
+            PreparedDataset(folder)
+        (folder / name).write_bytes(whole)
+
+
+def test_a_flipped_bit_in_the_labels_is_seen(folder):
+    path = folder / CHUNK_NAME.format(2)
+    content, labels = path.read_bytes(), np.load(path)["labels"]
+    at = content.index(labels.tobytes())
+    path.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])  # another label that the mapping has
+    with pytest.raises(InputError, match=r"chunk_02.npz is damaged \(labels does not fit its checksum\)"):
+        PreparedDataset(folder)
+
+
+@pytest.mark.parametrize(
+    "arrays",
+    [
+        {"labels": np.zeros(40)},
+        {"labels": np.zeros(40, bool)},
+        {"labels": np.zeros((40, 1), np.int16)},
+        {"labels": np.zeros(40, np.complex64)},
+        {"sets": np.zeros(40, "U1")},
+        {"images": np.zeros((40, 64, 64), np.uint16)},
+        {"images": np.zeros((40, 64, 64), np.int8)},
+        {"images": np.zeros((64, 64, 40), np.uint8).T},
+    ],
+    ids=lambda arrays: "-".join(f"{name}-{a.dtype}-{a.ndim}" for name, a in arrays.items()),
+)
+def test_arrays_of_another_type(arrays, folder):
+    rewrite(folder / CHUNK_NAME.format(1), **arrays)
+    with pytest.raises(InputError, match=r"chunk_01.npz is damaged"):
+        PreparedDataset(folder)
+
+
+def test_chunks_that_changed_places(folder):
+    one, two = (folder / CHUNK_NAME.format(number) for number in (1, 2))
+    content = one.read_bytes()
+    two.replace(one)
+    two.write_bytes(content)
+    with pytest.raises(InputError, match=r"chunk_01.npz holds data sets of another raw file"):
+        PreparedDataset(folder)
+
+
+def test_a_header_that_claims_ten_gigabytes(folder):
+    path = folder / CHUNK_NAME.format(1)
+    for name in ("images", "labels", "sets"):
+        whole = path.read_bytes()
+        shape = str(np.load(path)[name].shape).encode()
+        huge = b"(9999999999, 64, 64)" if name == "images" else b"(9999999999,)"
+        room = len(huge) - len(shape)
+        at = whole.index(shape, whole.index(f"{name}.npy".encode()))
+        path.write_bytes(whole[:at] + huge + whole[at + len(shape) :].replace(b" " * room, b"", 1))
+        assert len(path.read_bytes()) == len(whole)
+        with pytest.raises(InputError, match=r"chunk_01.npz is damaged"):
+            PreparedDataset(folder)
+        path.write_bytes(whole)
+
+
+@pytest.mark.parametrize(("split", "seed"), [("sets", 0), (None, 0), ("random", "0"), ("random", -1), ("writer", 0.5)])
+def test_a_split_that_there_is_none_of(split, seed, folder):
+    with pytest.raises(InputError, match="split by writer or random"):
+        PreparedDataset(folder, split, seed)

@@ -301,14 +301,18 @@ def test_a_chunk_that_is_none_is_made_anew(content, tmp_path):
 
 def test_only_a_chunk_of_the_same_file_and_contract_is_finished(tmp_path):
     whole = {"file": "ETL9G_01", "sha256": "hash", "contract": prepare_dataset.CONTRACT_VERSION}
+    whole |= {"records": 2, "damaged": 0, "out_of_order": 0}
+    arrays = {"images": np.zeros((2, 64, 64), np.uint8), "labels": np.zeros(2, np.int16), "sets": np.zeros(2, np.int16)}
     for change, finished in (
         ({}, True),
         ({"sha256": "other"}, False),
         ({"file": "ETL9G_02"}, False),  # its sets would be others
         ({"contract": prepare_dataset.CONTRACT_VERSION - 1}, False),
         ({"contract": None}, False),
+        ({"records": 3}, False),
+        ({"damaged": "0"}, False),
     ):
-        np.savez(tmp_path / CHUNK, source=np.array(json.dumps(whole | change)))
+        np.savez(tmp_path / CHUNK, **arrays, source=np.array(json.dumps(whole | change)))
         found = prepare_dataset.finished_chunk(tmp_path / CHUNK, "ETL9G_01", "hash")
         assert (found is not None) == finished
     np.save(tmp_path / "array.npy", np.zeros(3))
