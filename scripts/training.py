@@ -354,7 +354,7 @@ class Run:
             for mine, state in zip(self.schedulers, content["schedulers"], strict=True):
                 if not 0 <= content["step"] <= done == state["last_epoch"] <= self.steps:
                     raise ValueError(f"its schedule is at step {state['last_epoch']}, not at {done}")
-                mine.load_state_dict(state)
+                mine.load_state_dict(mine.state_dict() | {"last_epoch": done, "_step_count": done + 1})
             self.setbacks = max(setbacks, content.get("setbacks") or 0)
             torch.set_rng_state(content["rng"]["torch"])
             if self.device.type == "cuda" and "cuda" in content["rng"]:
