@@ -3,7 +3,8 @@
 Input `image` uint8 (N, H, W, C): N pictures of one size, any size and either polarity; C is 1 for grey, 2 for grey and
 opacity, 3 for RGB, 4 for RGBA. A grey picture (H, W) is `picture[None, :, :, None]`: the number of an ONNX input's
 axes is fixed. Outputs, each picture by itself: `probabilities` float32 (N, k) and `classes` int64 (N, k), likeliest
-first, and `logits` float32 (N, classes). A picture without ink gives logits of 0, so that all classes are as likely.
+first, and `logits` float32 (N, classes). The probabilities are those of the logits divided by the temperature that the
+file names, if any. A picture without ink gives logits of 0, so that all classes are as likely.
 """
 
 from dataclasses import dataclass
@@ -14,10 +15,11 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, compose, helper, version_converter
 
+from confidence import Confidence, confidence_of
 from normalization import normalize
 from normalization_graph import IR_VERSION, OLDEST_OPSET, normalization_model, normalization_nodes, picture_input
 from onnx_expressions import Graph
-from recognize import Recognizer, probabilities
+from recognize import Recognizer
 from varied_pictures import grey_of, varied_pictures
 
 INPUT = "image uint8 (N, H, W, C), C 1 grey, 2 grey and opacity, 3 RGB, 4 RGBA; any size, either polarity"
@@ -48,12 +50,14 @@ def raised(model: onnx.ModelProto) -> onnx.ModelProto:
         raise AnyImageError(f"opset {opset_of(model)} cannot be raised to {OLDEST_OPSET} ({reason})") from None
 
 
-def reading_nodes(images: str, logits: str, top: int) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
+def reading_nodes(
+    images: str, logits: str, top: int, temperature: float
+) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
     """Nodes and constants that make `probabilities`, `classes` and `logits` of the model's input and output."""
     graph = Graph("reading/")
     some = graph.tensor(images, np.float32).any(1, 2, 3).squeeze(2, 3)
     gated = some.where(graph.tensor(logits, np.float32), 0)
-    shares = graph.node("Softmax", gated, axis=1)
+    shares = graph.node("Softmax", gated if temperature == 1 else gated / temperature, axis=1)
     best = graph.node("TopK", shares, graph.constant([top], np.int64), outputs=2, axis=1)
     made = zip((*best, gated), ("probabilities", "classes", "logits"), strict=True)
     graph.nodes += [helper.make_node("Identity", [tensor.name], [name]) for tensor, name in made]
@@ -67,7 +71,8 @@ def any_image_model(model: onnx.ModelProto, top: int) -> onnx.ModelProto:
     top = min(top, classes)
     merged = compose.add_prefix(raised(model), "model/", rename_functions=False)
     graph, before = merged.graph, normalization_nodes("image", "model/input_image")
-    after = reading_nodes("model/input_image", "model/logits", top)
+    temperature = confidence_of(properties.get("confidence"), "the model").temperature
+    after = reading_nodes("model/input_image", "model/logits", top, temperature)
     nodes = [*before[0], *graph.node, *after[0]]
     graph.initializer.extend([*before[1], *after[1]])
     outputs = (("probabilities", TensorProto.FLOAT, top), ("classes", TensorProto.INT64, top))
@@ -110,10 +115,12 @@ def single_thread(model: str | bytes) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
-def check_reading(session: onnxruntime.InferenceSession, images: np.ndarray, blank: bool) -> np.ndarray:
+def check_reading(
+    session: onnxruntime.InferenceSession, images: np.ndarray, blank: bool, confidence: Confidence
+) -> np.ndarray:
     """The logits (N, classes) of pictures uint8 (N, H, W, C), after a look at the other outputs beside them."""
     shares, classes, logits = session.run(["probabilities", "classes", "logits"], {"image": images})
-    expected = np.take_along_axis(probabilities(logits), classes, axis=1)
+    expected = np.take_along_axis(confidence.probabilities(logits), classes, axis=1)
     ordered = (np.diff(shares, axis=1) <= 0).all() and (classes[:, 0] == logits.argmax(axis=1)).all()
     if not np.isfinite(logits).all() or not ordered or np.abs(shares - expected).max() > SAME_PROBABILITY:
         raise AnyImageError(f"probabilities and classes do not fit the logits of a picture of {images.shape[1:]}")
@@ -134,9 +141,9 @@ def prove(path: Path, original: Path, count: int | None = None) -> Proof:
         expected = normalize(grey_of(picture))[None]
         found = normalization.run(None, {"image": picture[None]})[0]
         differences.append(float(np.abs(found - expected).max()))
-        logits = check_reading(session, picture[None], not expected.any())
+        logits = check_reading(session, picture[None], not expected.any(), recognizer.confidence)
         same += not expected.any() or int(logits.argmax()) == int(recognizer.logits(expected).argmax())
-    check_batch(session, pictures[-1])
+    check_batch(session, pictures[-1], recognizer.confidence)
     proof = Proof(
         len(pictures), same, max(differences), float(np.median(differences)), sum(d > SAME_PIXEL for d in differences)
     )
@@ -145,9 +152,9 @@ def prove(path: Path, original: Path, count: int | None = None) -> Proof:
     return proof
 
 
-def check_batch(session: onnxruntime.InferenceSession, picture: np.ndarray) -> None:
+def check_batch(session: onnxruntime.InferenceSession, picture: np.ndarray, confidence: Confidence) -> None:
     """Raises AnyImageError if pictures together are read otherwise than each by itself."""
     together = np.stack([picture, picture[::-1], picture[:, ::-1]])
-    alone = np.concatenate([check_reading(session, one[None], False) for one in together])
-    if np.abs(check_reading(session, together, False) - alone).max() > 1e-3:
+    alone = np.concatenate([check_reading(session, one[None], False, confidence) for one in together])
+    if np.abs(check_reading(session, together, False, confidence) - alone).max() > 1e-3:
         raise AnyImageError("pictures together are read otherwise than each by itself")

@@ -85,6 +85,8 @@ def metadata(facts: dict) -> dict[str, str]:
         "config": json.dumps(published_config(facts["config"])),
         "metrics": json.dumps(facts["metrics"]),
     }
+    if facts.get("confidence"):
+        told["confidence"] = json.dumps(facts["confidence"])
     return {name: str(value) for name, value in told.items()}
 
 

@@ -22,7 +22,7 @@ from command_line import InputError, run
 from convert_to_onnx import FILE_NAMES, ConversionError, probe_images, published_config
 from normalization import CONTRACT
 
-TOLD = ("script", "config", "classes", "source", "generator", "metrics", "epoch", "best", "quantization")
+TOLD = ("script", "config", "classes", "source", "generator", "metrics", "epoch", "best", "quantization", "confidence")
 PROBES = 64
 WEIGHTS, SETTINGS, CARD = "model.safetensors", "config.json", "README.md"
 STANDIN = "KanjiVG"  # opens the source of a model that was trained on the stand-in

@@ -15,7 +15,7 @@ import time
 import unicodedata
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +25,9 @@ from tqdm import tqdm
 from atomic_file import atomic_write, write_text
 from checkpoints import load_trained
 from command_line import InputError, run
+from confidence import Confidence, calibration_error, confidence_of, probabilities, reliability
+from confusable import mixed_up
+from confusable import save as save_confusable
 from distortions import DISTORTIONS
 from etl9g_dataset import SPLITS
 from evaluation_picture import MISREAD_SHOWN, evaluation_picture
@@ -41,11 +44,13 @@ KINDS = {"HIRAGANA": "hiragana", "KATAKANA": "katakana", "CJK": "kanji"}  # firs
 
 @dataclass
 class Model:
-    """logits(images float32 (n, 1, 64, 64)) gives float32 (n, classes); `facts` is what the file says about itself."""
+    """logits(images float32 (n, 1, 64, 64)) gives float32 (n, classes); `facts` is what the file says about itself, and
+    `confidence` what it says of its logits."""
 
     logits: Callable[[np.ndarray], np.ndarray]
     classes: str
     facts: dict
+    confidence: Confidence = field(default_factory=Confidence)
 
 
 def load_model(path: Path) -> Model:
@@ -55,7 +60,7 @@ def load_model(path: Path) -> Model:
         recognizer = Recognizer(path)
         config = parse_json(recognizer.facts.get("config") or "{}", f"{path}: config", "export it again")
         facts = {name: recognizer.facts.get(name) or None for name in names} | {"config": config}
-        return Model(recognizer.logits, recognizer.classes, facts)
+        return Model(recognizer.logits, recognizer.classes, facts, recognizer.confidence)
     network, content = load_trained(path)
     network = network.to(memory_format=torch.channels_last)
 
@@ -63,14 +68,12 @@ def load_model(path: Path) -> Model:
     def logits(images: np.ndarray) -> np.ndarray:
         return network(torch.from_numpy(images).contiguous(memory_format=torch.channels_last)).float().numpy()
 
-    return Model(logits, content["classes"], {name: content.get(name) for name in (*names, "config")})
+    facts = {name: content.get(name) for name in (*names, "config")}
+    return Model(logits, content["classes"], facts, confidence_of(content.get("confidence"), path))
 
 
-def predict(model: Model, images: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The likeliest class of each image (n,), and the rank (n,) of its true label, 0 = likeliest.
-
-    The first of two equal logits is the likelier. Raises FloatingPointError for logits that are not numbers.
-    """
+def logits_of(model: Model, images: np.ndarray) -> np.ndarray:
+    """Logits (n, classes) of images (n, 1, 64, 64). Raises FloatingPointError for what are not numbers."""
     logits = model.logits(images)
     if logits.shape != (len(images), len(model.classes)):
         raise InputError(
@@ -78,6 +81,16 @@ def predict(model: Model, images: np.ndarray, labels: np.ndarray) -> tuple[np.nd
         )
     if not np.isfinite(logits).all():
         raise FloatingPointError("the model gives logits that are not finite numbers")
+    return logits
+
+
+def predict(model: Model, images: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The likeliest class of each image (n,), and the rank (n,) of its true label, 0 = likeliest."""
+    return places(logits_of(model, images), labels)
+
+
+def places(logits: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The same of logits (n, classes). The first of two equal ones is the likelier."""
     own = np.take_along_axis(logits, labels[:, None], axis=1)
     earlier = np.arange(logits.shape[1]) < labels[:, None]
     return logits.argmax(axis=1), ((logits > own) | ((logits == own) & earlier)).sum(axis=1)
@@ -133,6 +146,22 @@ def confused_pairs(classes: str, labels: np.ndarray, predicted: np.ndarray, samp
     ]
 
 
+def calibration(model: Model, shares: np.ndarray, right: np.ndarray, known: np.ndarray) -> dict:
+    """How far probabilities can be trusted: those of n answers (2, n), as the logits give them and with the file's
+    temperature, whether each was right (n,), and whether it was taken for one of the classes (n,)."""
+    raw, tempered = (reliability(part, right) for part in shares)
+    threshold = model.confidence.threshold is not None
+    return {
+        "temperature": model.confidence.temperature,
+        "error": calibration_error(tempered),
+        "error_without_temperature": calibration_error(raw),
+        "bins": tempered,
+        "bins_without_temperature": raw,
+        "rejected": percent(~known) if threshold else None,
+        "rejected_of_right": percent(~known[right]) if threshold and right.any() else None,
+    }
+
+
 def robustness(model: Model, samples: Samples, rows: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     """Top-1 (in %) of these rows under each distortion."""
     right = dict.fromkeys(DISTORTIONS, 0)
@@ -171,10 +200,15 @@ def measure(model: Model, samples: Samples, limit: int | None = None) -> tuple[d
         rows = np.sort(random.choice(rows, limit, replace=False))
     labels = np.array([label_of[c] for c in samples.characters[rows]])
     predicted, rank = np.empty_like(labels), np.empty_like(labels)
+    shares, known = np.empty((2, len(labels))), np.empty(len(labels), bool)
     started = time.monotonic()
     for begin in tqdm(range(0, len(rows), BATCH), desc="evaluation", leave=False, disable=not sys.stderr.isatty()):
         part = slice(begin, begin + BATCH)
-        predicted[part], rank[part] = predict(model, samples.images(rows[part]), labels[part])
+        logits = logits_of(model, samples.images(rows[part]))
+        predicted[part], rank[part] = places(logits, labels[part])
+        shares[0, part] = probabilities(logits).max(axis=1)
+        shares[1, part] = model.confidence.probabilities(logits).max(axis=1)
+        known[part] = model.confidence.known(logits)
     rate = len(rows) / (time.monotonic() - started)
     figures = summary(model.classes, labels, predicted, rank)
     some = np.sort(random.choice(len(rows), min(ROBUSTNESS_SAMPLES, len(rows)), replace=False))
@@ -183,9 +217,11 @@ def measure(model: Model, samples: Samples, limit: int | None = None) -> tuple[d
     examples = examples_of(figures["confused"], model.classes, samples, rows, labels, predicted)
     per_class = figures.pop("per_class")
     return figures | {
+        "calibration": calibration(model, shares, predicted == labels, known),
         "robustness": table,
         "left_out": dict(left_out),
         "images_per_second": rate,
+        "mixed_up": mixed_up(model.classes, labels, predicted),
         "per_class": per_class,
     }, examples
 
@@ -203,10 +239,12 @@ def evaluate_file(
     split: str = "test",
     output_dir: Path | None = None,
     limit: int | None = None,
+    confusable: Path | None = None,
 ) -> dict:
     """Measures a model file, writes evaluation.json and evaluation.png, and returns what the former holds.
 
-    The data is images_dir, or this split of data_dir (default: dataset); limit takes that many samples at random.
+    The data is images_dir, or this split of data_dir (default: dataset); limit takes that many samples at random. What
+    the model mixes up goes to the file `confusable` too.
     """
     model = load_model(model_path)
     if images_dir is not None:
@@ -225,6 +263,8 @@ def evaluate_file(
     with atomic_write(folder / "evaluation.png") as temporary:
         evaluation_picture(result, headline(result), examples).save(temporary, format="PNG")
     write_text(folder / "evaluation.json", f"{{\n{rows}\n}}\n")
+    if confusable:
+        save_confusable(confusable, model.classes, figures["mixed_up"], f"{told} on {samples.facts['told']}")
     return result
 
 
@@ -236,6 +276,9 @@ def parse_arguments() -> argparse.Namespace:
     data.add_argument("--images", type=Path, metavar="DIR", help="a folder with a folder of images for each character")
     parser.add_argument("--split", choices=SPLITS, help="of the dataset (default test)")
     parser.add_argument("--output-dir", type=Path, help="where the results go (default: beside MODEL)")
+    parser.add_argument(
+        "--confusable", type=Path, metavar="FILE", help="write what is mixed up there, to be read as confusable.json"
+    )
     parser.add_argument("--limit", type=int, metavar="N", help="only N samples, picked at random but always the same")
     arguments = parser.parse_args()
     if arguments.limit is not None and arguments.limit < 1:
@@ -249,7 +292,13 @@ def main() -> None:
     arguments = parse_arguments()
     folder = arguments.output_dir or default_output(arguments.model, arguments.images)
     result = evaluate_file(
-        arguments.model, arguments.data_dir, arguments.images, arguments.split or "test", folder, arguments.limit
+        arguments.model,
+        arguments.data_dir,
+        arguments.images,
+        arguments.split or "test",
+        folder,
+        arguments.limit,
+        arguments.confusable,
     )
     print(report(result))
     print(f"\n{folder / 'evaluation.json'}\n{folder / 'evaluation.png'}")

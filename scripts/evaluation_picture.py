@@ -1,4 +1,4 @@
-"""One picture of an evaluation: its figures, the robustness table, the worst classes and the confused pairs.
+"""One picture of an evaluation: its figures, robustness table, reliability, worst classes and confused pairs.
 
 Characters are drawn from KanjiVG's strokes (CC BY-SA 3.0), so no Japanese font is needed.
 """
@@ -6,6 +6,7 @@ Characters are drawn from KanjiVG's strokes (CC BY-SA 3.0), so no Japanese font 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from confidence import BINS
 from evaluation_report import plural
 from normalization import CANVAS
 from recognition_picture import draw_character
@@ -14,6 +15,7 @@ MARGIN, GAP = 24, 6
 MISREAD_SHOWN = 4  # of each confused pair
 PAIR_WIDTH, PAIR_HEIGHT = (MISREAD_SHOWN + 3) * (CANVAS + GAP) + 62, CANVAS + 30
 WIDTH = 2 * PAIR_WIDTH + 3 * MARGIN
+DIAGRAM = 200  # side of a reliability diagram
 BAR = (70, 110, 170)
 GREY = (110, 110, 110)
 
@@ -65,6 +67,34 @@ def _robustness(pen: ImageDraw.ImageDraw, result: dict, left: int, top: int) -> 
         pen.text((start + length + 10, y), f"{top1:6.2f} %", fill="black", font=_font(16))
 
 
+def _reliability(pen: ImageDraw.ImageDraw, bins: list[dict], told: str, left: int, top: int) -> None:
+    """A diagram of the share of right answers over their probability; bars from the diagonal, where both are equal."""
+    pen.text((left, top), told, fill=GREY, font=_font(16))
+    top += 26
+    bottom, right = top + DIAGRAM, left + DIAGRAM
+    pen.rectangle((left, top, right, bottom), fill=(245, 245, 245))
+    for row in bins:
+        place = int(min(row["probability"], 0.999) * BINS)
+        x, width = left + round(place * DIAGRAM / BINS), DIAGRAM // BINS
+        pen.rectangle((x, bottom - round(DIAGRAM * row["right"]), x + width - 1, bottom), fill=BAR)
+    pen.line((left, bottom, right, top), fill=(200, 60, 40), width=2)
+    for share in (0, 0.5, 1):
+        pen.text((left + share * DIAGRAM, bottom + 4), f"{100 * share:.0f}", fill=GREY, font=_font(12), anchor="ma")
+        pen.text((left - 6, bottom - share * DIAGRAM), f"{100 * share:.0f}", fill=GREY, font=_font(12), anchor="rm")
+
+
+def _calibration(pen: ImageDraw.ImageDraw, calibration: dict, top: int) -> None:
+    """The reliability without the file's temperature and, where it names one, with it."""
+    told = "reliability: % right (bars) over the probability of the answer in %; on the line both are equal"
+    pen.text((MARGIN, top), told, fill="black", font=_font(18))
+    drawn = [("bins_without_temperature", "error_without_temperature", "softmax of the logits")]
+    if calibration["temperature"] != 1:
+        drawn.append(("bins", "error", f"with temperature {calibration['temperature']:.3f}"))
+    for i, (bins, error, name) in enumerate(drawn):
+        left = MARGIN + 30 + i * WIDTH // 2
+        _reliability(pen, calibration[bins], f"{name}: error {100 * calibration[error]:.2f} %", left, top + 30)
+
+
 def _worst_classes(sheet: Image.Image, pen: ImageDraw.ImageDraw, worst: list[dict], top: int) -> None:
     pen.text((MARGIN, top), "least well read classes: right of all", fill="black", font=_font(18))
     step = (WIDTH - 2 * MARGIN) // 20
@@ -99,7 +129,8 @@ def evaluation_picture(result: dict, lines: list[tuple[str, str]], examples: lis
     """
     pairs, worst = result["confused"], result["worst_classes"]
     below_figures = 74 + max(58 + 22 * len(lines), 30 + 24 * len(result["robustness"]["top1"])) + 16
-    below_worst = below_figures + (112 if worst else 0)
+    below_reliability = below_figures + DIAGRAM + 90
+    below_worst = below_reliability + (112 if worst else 0)
     height = below_worst + 40 + -(-len(pairs) // 2) * PAIR_HEIGHT + MARGIN
     sheet = Image.new("RGB", (WIDTH, height), "white")
     pen = ImageDraw.Draw(sheet)
@@ -108,8 +139,9 @@ def evaluation_picture(result: dict, lines: list[tuple[str, str]], examples: lis
         pen.text((MARGIN, y), _shortened(text, _font(18), WIDTH - 2 * MARGIN), fill="black", font=_font(18))
     _figures(pen, result, lines, 74)
     _robustness(pen, result, WIDTH // 2, 74)
+    _calibration(pen, result["calibration"], below_figures)
     if worst:
-        _worst_classes(sheet, pen, worst, below_figures)
+        _worst_classes(sheet, pen, worst, below_reliability)
     title = "most confused pairs: true character, images, read as, an example of that" if pairs else "nothing misread"
     pen.text((MARGIN, below_worst), title, fill="black", font=_font(18))
     for i, (pair, images) in enumerate(zip(pairs, examples, strict=True)):

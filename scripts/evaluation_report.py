@@ -22,7 +22,20 @@ def headline(result: dict) -> list[tuple[str, str]]:
         *(kinds if len(kinds) > 1 else []),
         ("lowest class", f"{result['lowest_class_accuracy']:6.2f} %"),
         ("never right", f"{never:6,} {plural(never, 'class', 'classes')}"),
+        *confidence_lines(result["calibration"]),
     ]
+
+
+def confidence_lines(calibration: dict) -> list[tuple[str, str]]:
+    """How far the probabilities are from the share of right answers, and how often a character is taken for none."""
+    without = calibration["error_without_temperature"]
+    told = f"   {100 * without:.2f} % without temperature" if calibration["temperature"] != 1 else ""
+    lines = [("calibration error", f"{100 * calibration['error']:6.2f} %{told}")]
+    if calibration["rejected"] is not None:
+        right = calibration["rejected_of_right"]
+        of_right = "" if right is None else f"   of those read rightly {right:.2f} %"
+        lines.append(("taken for none", f"{calibration['rejected']:6.2f} %{of_right}"))
+    return lines
 
 
 def in_columns(cells: list[str], columns: int, width: int) -> list[str]:

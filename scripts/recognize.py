@@ -3,7 +3,11 @@
     python scripts/recognize.py photo.png drawings/ --model models/kanji_model.onnx --top 5
 
 Needs onnxruntime, numpy and Pillow alone. With --json one line an image:
-{"image": path, "top": [{"character": "漢", "probability": 0.98}, …]}
+{"image": path, "top": [{"character": "漢", "probability": 0.98}, …], "known": true, "looks_like": []}
+
+`known` is false for what is none of the model's characters, where the model's file has a threshold for that
+(calibrate_confidence.py); `looks_like` names what the first character is often mixed up with, from confusable.json
+beside the model (evaluate.py --confusable).
 """
 
 import argparse
@@ -13,6 +17,7 @@ import struct
 import sys
 import threading
 import warnings
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +26,10 @@ from onnxruntime.capi import onnxruntime_pybind11_state as onnxruntime_errors
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from command_line import InputError, run
+from confidence import confidence_of
+from confusable import FILE_NAME as CONFUSABLE
+from confusable import Confusable
+from confusable import load as load_confusable
 from normalization import CANVAS, normalize
 
 DEFAULT_MODELS = (Path("models/kanji_model.onnx"), Path("models/quickstart/kanji_model.onnx"))
@@ -29,6 +38,7 @@ FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")  # of Pillow's ot
 MOST_PIXELS = 50_000_000
 LONGEST_SIDE = 1024  # larger pictures are reduced while they are decoded
 BATCH = 64
+CONSIDERED = 5  # of the likeliest characters, for what else a picture looks like
 MOST_MEMORY = 768 << 20  # bytes that a model may take; those of this toolkit take a tenth
 LONGEST_TRIAL = 8.0  # seconds for a blank picture, after which a model is refused; one of this toolkit takes 0.02
 
@@ -94,7 +104,8 @@ def limited_memory() -> None:
 
 
 class Recognizer:
-    """An exported model: its `classes`, the logits of pictures or of normalised images, and what else its file says.
+    """An exported model: its `classes`, the logits of pictures or of normalised images, how far they can be trusted
+    (`confidence`), and what else its file says.
 
     `takes_pictures`: whether the normalisation is in the file (convert_to_onnx.py --any-image).
     `threads`: how many onnxruntime computes with (default: its own choice).
@@ -121,6 +132,7 @@ class Recognizer:
         except _NO_MODEL:
             raise InputError(f"{path} is not an ONNX model, or is damaged") from None
         self.classes = self.facts.get("classes", "")
+        self.confidence = confidence_of(self.facts.get("confidence"), path)
         self.takes_pictures = taken == [("image", "tensor(uint8)", 4)]
         normalised = taken == [("input_image", "tensor(float)", 4)] and inputs[0].shape[1:] == [1, CANVAS, CANVAS]
         if not self.classes or "logits" not in outputs or not (self.takes_pictures or normalised):
@@ -169,10 +181,44 @@ class Recognizer:
         return self.logits(images) * images.any(axis=(1, 2, 3))[:, None]
 
 
-def probabilities(logits: np.ndarray) -> np.ndarray:
-    """Softmax over the last axis."""
-    exponent = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return exponent / exponent.sum(axis=-1, keepdims=True)
+@dataclass
+class Reading:
+    """A picture read: the likeliest characters with their probabilities, likeliest first, none where nothing is drawn;
+    whether it is one of the model's characters at all; what else the first one looks like."""
+
+    top: list[tuple[str, float]]
+    known: bool
+    looks_like: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        if not self.top:
+            return "nothing is drawn here"
+        told = "  ".join(f"{c} {100 * p:.1f} %" for c, p in self.top)
+        if not self.known:
+            return f"not one of these characters (nearest: {told})"
+        return told + (f"  (looks like: {' '.join(self.looks_like)})" if self.looks_like else "")
+
+    def as_json(self, path: Path) -> str:
+        top = [{"character": c, "probability": round(p, 6)} for c, p in self.top]
+        told = {"image": str(path), "top": top, "known": self.known, "looks_like": self.looks_like}
+        return json.dumps(told, ensure_ascii=False)
+
+
+def read(recognizer: Recognizer, grey: list[np.ndarray], top: int, confusable: Confusable) -> list[Reading]:
+    """What each picture (H, W) shows, the `top` likeliest characters of it."""
+    readings: list[Reading] = []
+    for begin in range(0, len(grey), BATCH):
+        logits = recognizer.picture_logits(grey[begin : begin + BATCH])
+        shares, known = recognizer.confidence.probabilities(logits), recognizer.confidence.known(logits)
+        best = np.argsort(-shares, axis=1, kind="stable")
+        for row in range(len(logits)):
+            if not logits[row].any():
+                readings.append(Reading([], False))
+                continue
+            likeliest = [(recognizer.classes[i], float(shares[row, i])) for i in best[row, : max(top, CONSIDERED)]]
+            looks_like = confusable.looks_like(likeliest[:CONSIDERED])
+            readings.append(Reading(likeliest[:top], bool(known[row]), looks_like))
+    return readings
 
 
 def recognize(recognizer: Recognizer, grey: list[np.ndarray], top: int) -> list[list[tuple[str, float]]]:
@@ -180,14 +226,7 @@ def recognize(recognizer: Recognizer, grey: list[np.ndarray], top: int) -> list[
 
     A picture without ink gives an empty list.
     """
-    results: list[list[tuple[str, float]]] = []
-    for begin in range(0, len(grey), BATCH):
-        logits = recognizer.picture_logits(grey[begin : begin + BATCH])
-        shares = probabilities(logits)
-        best = np.argsort(-shares, axis=1, kind="stable")[:, :top]
-        for own, share, order in zip(logits, shares, best, strict=True):
-            results.append([(recognizer.classes[i], float(share[i])) for i in order] if own.any() else [])
-    return results
+    return [reading.top for reading in read(recognizer, grey, top, Confusable())]
 
 
 def find_images(paths: list[Path]) -> list[Path]:
@@ -231,20 +270,17 @@ def parse_arguments() -> argparse.Namespace:
 
 def main() -> None:
     arguments = parse_arguments()
-    recognizer = Recognizer(arguments.model or default_model())
+    model = arguments.model or default_model()
+    recognizer, confusable = Recognizer(model), load_confusable(model.with_name(CONFUSABLE))
     failed = 0
     for path in find_images(arguments.images):
         try:
-            top = recognize(recognizer, [read_grey(path)], arguments.top)[0]
+            reading = read(recognizer, [read_grey(path)], arguments.top, confusable)[0]
         except (InputError, FileNotFoundError) as error:  # the other images are recognised all the same
             print(f"error: {error}", file=sys.stderr)
             failed += 1
             continue
-        if arguments.json:
-            characters = [{"character": c, "probability": round(p, 6)} for c, p in top]
-            print(json.dumps({"image": str(path), "top": characters}, ensure_ascii=False))
-        else:
-            print(f"{path}: " + ("  ".join(f"{c} {100 * p:.1f} %" for c, p in top) or "nothing is drawn here"))
+        print(reading.as_json(path) if arguments.json else f"{path}: {reading}")
     if failed:
         sys.exit(2)
 

@@ -150,12 +150,31 @@ def test_a_known_model_on_the_test_split(spots, tmp_path):
         assert top1[same] == pytest.approx(85), same
     assert top1["rotation 30°"] < 60  # most spots have left their places
     assert (result["model"]["script"], result["data"]["split_by"]) == ("train_spots", "writer")
+    sure = result["calibration"]
+    share = np.e / (np.e + 4)  # the softmax of one spot among five classes
+    assert sure["bins"] == [{"probability": pytest.approx(share), "right": pytest.approx(0.85), "samples": 20}]
+    assert sure["error"] == sure["error_without_temperature"] == pytest.approx(0.85 - share)
+    assert (sure["temperature"], sure["rejected"], sure["rejected_of_right"]) == (1, None, None)
+    assert result["mixed_up"] == {"あ": {"い": 0.75}}
     folder = tmp_path / "spots_evaluation"
     assert sorted(p.name for p in folder.iterdir()) == ["evaluation.json", "evaluation.png"]
     assert json.loads((folder / "evaluation.json").read_text(encoding="utf-8")) == result
     with Image.open(folder / "evaluation.png") as picture:
         picture.load()
         assert picture.width > 1000
+
+
+def test_the_confidence_that_the_file_names_is_used(spots, tmp_path):
+    told = json.dumps({"temperature": 0.25, "score": "probability", "threshold": 0.94})
+    sure = evaluate.evaluate_file(spot_model(tmp_path / "sure.onnx", confidence=told), spots)["calibration"]
+    share = np.exp(4) / (np.exp(4) + 4)  # 0.932
+    assert sure["bins"][0]["probability"] == pytest.approx(share)
+    assert sure["error"] == pytest.approx(share - 0.85)
+    assert sure["error_without_temperature"] == pytest.approx(0.85 - np.e / (np.e + 4))
+    assert (sure["rejected"], sure["rejected_of_right"]) == (100, 100)
+    told = told.replace("0.94", "0.93")
+    sure = evaluate.evaluate_file(spot_model(tmp_path / "kept.onnx", confidence=told), spots)["calibration"]
+    assert (sure["rejected"], sure["rejected_of_right"]) == (0, 0)
 
 
 def test_samples_of_a_dataset_follow_the_input_contract(spots):
@@ -272,7 +291,9 @@ def test_the_report_fits_eighty_columns():
     labels = random.integers(0, 400, 60_000)
     predicted = np.where(random.random(60_000) < 0.5, labels, labels // 2)
     table = {"samples": 3000, "top1": {"clean": 100.0} | dict.fromkeys(DISTORTIONS, 0.0)}
+    sure = {"temperature": 0.5, "error": 1.0, "error_without_temperature": 1.0, "rejected": 100.0}
     told = {"model": {"told": "model"}, "data": {"told": "data"}, "robustness": table}
+    told["calibration"] = sure | {"rejected_of_right": 100.0}
     left_out = dict.fromkeys(classes, 1000)
     text = evaluation_report.report(
         evaluate.summary(classes, labels, predicted, labels) | told | {"left_out": left_out}

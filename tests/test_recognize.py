@@ -100,6 +100,55 @@ def test_a_blank_picture_is_nothing(model):
     assert recognize.recognize(recognize.Recognizer(model), [np.full((50, 50), 255, np.float32)], 5) == [[]]
 
 
+def with_facts(model: Path, path: Path, **facts: str) -> Path:
+    changed = onnx.load(model)
+    properties = {entry.key: entry.value for entry in changed.metadata_props}
+    helper.set_model_props(changed, properties | facts)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    onnx.save(changed, path)
+    return path
+
+
+def test_the_temperature_of_the_file_is_used(model, tmp_path):
+    stroke(True).save(tmp_path / "a.png")
+    grey = [recognize.read_grey(tmp_path / "a.png")]
+    cool = with_facts(model, tmp_path / "cool.onnx", confidence='{"temperature": 0.5}')
+    (_, surer), (_, less) = recognize.recognize(recognize.Recognizer(cool), grey, 2)[0]
+    plain = recognize.recognize(recognize.Recognizer(model), grey, 2)[0]
+    assert surer / less == pytest.approx((plain[0][1] / plain[1][1]) ** 2, rel=1e-4)
+
+
+def test_what_is_none_of_the_characters_is_said(model, tmp_path):
+    stroke(True).save(tmp_path / "a.png")
+    Image.new("L", (50, 50), 255).save(tmp_path / "blank.png")
+    grey = [recognize.read_grey(tmp_path / "a.png")]
+    score = float(recognize.Recognizer(model).picture_logits(grey).max())
+    for threshold, known in ((score - 0.01, True), (score + 0.01, False)):
+        told = json.dumps({"score": "logit", "threshold": threshold})
+        strict = with_facts(model, tmp_path / "strict.onnx", confidence=told)
+        line = run_script(tmp_path, "a.png", "--model", strict).stdout
+        assert line.startswith("a.png: 一" if known else "a.png: not one of these characters (nearest: 一")
+        lines = run_script(tmp_path, "a.png", "blank.png", "--model", strict, "--json").stdout.splitlines()
+        assert [json.loads(line)["known"] for line in lines] == [known, False]
+        assert json.loads(lines[0])["top"][0]["character"] == "一"
+    assert run_script(tmp_path, "blank.png", "--model", strict).stdout == "blank.png: nothing is drawn here\n"
+
+
+def test_it_says_what_else_a_character_looks_like(model, tmp_path):
+    stroke(True).save(tmp_path / "a.png")
+    own = with_facts(model, tmp_path / "models" / "own.onnx", confidence='{"temperature": 20}')  # of two minds
+    table = {"mixed_up": {"丨": {"一": 0.2}}, "same_shape": {"一": "ー"}}
+    assert "looks like" not in run_script(tmp_path, "a.png", "--model", own).stdout
+    (own.parent / "confusable.json").write_text(json.dumps(table, ensure_ascii=False), encoding="utf-8")
+    assert run_script(tmp_path, "a.png", "--model", own).stdout.endswith("  (looks like: ー 丨)\n")
+    answer = run_script(tmp_path, "a.png", "--model", own, "--json", "--top", 1).stdout  # one asked for, two considered
+    assert json.loads(answer)["looks_like"] == ["ー", "丨"]
+    (own.parent / "confusable.json").write_text("{", encoding="utf-8")
+    done = run_script(tmp_path, "a.png", "--model", own)
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+    assert "confusable.json is damaged" in done.stderr
+
+
 def bomb(path: Path, width: int, height: int) -> None:
     """A PNG that claims to be huge."""
 

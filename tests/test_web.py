@@ -23,7 +23,7 @@ from PIL import Image
 
 from kanjivg_strokes import model_files, read_model
 from normalization import CANVAS, CONTRACT, normalize
-from recognize import DEFAULT_MODELS, Recognizer, probabilities, read_grey
+from recognize import DEFAULT_MODELS, Recognizer, read_grey
 
 ROOT = Path(__file__).resolve().parent.parent
 CHROMIUM = "/usr/bin/chromium"
@@ -258,7 +258,7 @@ def check_against_python(answer: dict, model: Path, grey: np.ndarray | None = No
         grey = decoded(answer["values"]).reshape(answer["shape"])
     expected = pythons_logits(model, grey)
     np.testing.assert_allclose(decoded(answer["logits"]), expected, atol=1e-3)
-    shares, classes = probabilities(expected), Recognizer(model).classes
+    shares, classes = Recognizer(model).confidence.probabilities(expected), Recognizer(model).classes
     best = np.argsort(-shares, kind="stable")[:10]
     assert answer["top"][0]["character"] == classes[best[0]]
     assert [entry["probability"] for entry in answer["top"]] == pytest.approx(shares[best].tolist(), abs=1e-4)

@@ -3,7 +3,7 @@
 //
 // MODEL names the model; without it the first of ../models/kanji_model.onnx and ../models/quickstart/kanji_model.onnx.
 
-import { copyFileSync, existsSync, mkdirSync, readFileSync, rmSync } from "node:fs";
+import { copyFileSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join, relative, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 
@@ -29,7 +29,7 @@ function findModel() {
   return found;
 }
 
-/** Copies the model once it is known to be one, and says which. */
+/** Copies the model once it is known to be one, and says which; with it what it mixes up, if that lies beside it. */
 function copyModel() {
   const path = findModel();
   if (!existsSync(path)) stop(`${path} is missing: MODEL names a file that scripts/convert_to_onnx.py wrote`);
@@ -42,6 +42,9 @@ function copyModel() {
   rmSync(OUTPUT, { recursive: true, force: true });
   mkdirSync(OUTPUT, { recursive: true });
   copyFileSync(path, join(OUTPUT, "model.onnx"));
+  const confusable = join(dirname(path), "confusable.json");
+  if (existsSync(confusable)) copyFileSync(confusable, join(OUTPUT, "confusable.json"));
+  else writeFileSync(join(OUTPUT, "confusable.json"), "{}\n");
 }
 
 copyModel();

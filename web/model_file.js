@@ -1,6 +1,8 @@
 // What an ONNX file says about itself. Of its protobuf only the outermost message is walked, ModelProto, whose field 14
 // holds the metadata: pairs of key (field 1) and value (field 2).
 
+import { confidenceOf } from "./confidence.js";
+
 const METADATA_PROPS = 14;
 
 /** Yields [field, bytes] of each length-delimited field of a protobuf message; throws RangeError if it is damaged. */
@@ -54,6 +56,7 @@ export function describeModel(bytes) {
     source: metadata.source || "not named",
     script: metadata.script || "not named",
     accuracy: metrics.validation_top1,
+    confidence: confidenceOf(metadata),
     bytes: bytes.length,
   };
 }

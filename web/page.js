@@ -3,7 +3,7 @@
 import { EMPTY, isEmpty, ofImage, pictureOf, show, withStroke } from "./drawing.js";
 import { followPen } from "./pen.js";
 import { greyOf, readPicture } from "./picture.js";
-import { buttonOfKey, copy, showResults, spoken } from "./results.js";
+import { buttonOfKey, copy, noteOf, showResults, spoken } from "./results.js";
 
 const element = (id) => document.getElementById(id);
 const canvas = element("drawing");
@@ -35,7 +35,7 @@ function changed() {
   paint();
   asked++;
   if (document.body.dataset.state !== "broken") complain("");
-  if (empty) tell([], "");
+  if (empty) tell([], "", "");
   else ask(greyOf(pictureOf(drawing())));
 }
 
@@ -54,9 +54,11 @@ function clear() {
   if (!isEmpty(drawing())) change(EMPTY);
 }
 
-function tell(top, status) {
+function tell(top, note, status) {
   showResults(list, top);
   element("seen").hidden = !top.length;
+  element("note").textContent = note;
+  element("note").hidden = !note;
   element("status").textContent = status;
 }
 
@@ -89,7 +91,7 @@ function showModel({ classes, source, script, accuracy, bytes }) {
 }
 
 recognizer.onmessage = ({ data }) => {
-  const { id, model, error, normalized, logits, top } = data;
+  const { id, model, error, normalized, logits, top, known, looksLike } = data;
   if (model) return showModel(model);
   if (error && id === undefined) {
     document.body.dataset.state = "broken";
@@ -97,9 +99,11 @@ recognizer.onmessage = ({ data }) => {
   }
   if (id !== asked || document.body.dataset.state === "broken") return;
   if (error) return complain(`This could not be recognised: ${error}.`);
-  tell(top, top.length ? `Likeliest: ${spoken(top)}` : "There is nothing to recognise here.");
+  const note = top.length ? noteOf(known, looksLike) : "";
+  if (top.length) tell(top, note, [`Likeliest: ${spoken(top)}.`, note].join(" ").trim());
+  else tell([], "", "There is nothing to recognise here.");
   showNormalized(normalized);
-  document.dispatchEvent(new CustomEvent("recognized", { detail: { picture, logits, top } }));
+  document.dispatchEvent(new CustomEvent("recognized", { detail: { picture, logits, top, known, looksLike } }));
 };
 recognizer.onerror = () => {
   document.body.dataset.state = "broken";

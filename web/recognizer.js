@@ -1,8 +1,9 @@
 // A worker that holds the model. It says {model} or {error} once; a message {id, values, height, width}, grey values
-// 0 to 255, is answered with {id, normalized, logits, top}; `top` is empty for a picture without ink.
+// 0 to 255, is answered with {id, normalized, logits, top, known, looksLike}; `top` is empty for a picture without ink.
 
 import * as ort from "onnxruntime-web/wasm";
 
+import { isKnown, looksLike, probabilities } from "./confidence.js";
 import { describeModel } from "./model_file.js";
 import { CANVAS, normalize } from "./normalization.js";
 
@@ -19,12 +20,18 @@ async function fetchModel(url) {
   return new Uint8Array(await response.arrayBuffer());
 }
 
+/** What the model mixes up; a host that lacks the file has nothing to tell. */
+async function fetchConfusable(url) {
+  const response = await fetch(url);
+  return response.ok ? response.json().catch(() => ({})) : {};
+}
+
 async function load() {
   const bytes = await fetchModel(new URL("model.onnx", import.meta.url));
   const model = describeModel(bytes);
   const session = await ort.InferenceSession.create(bytes, { executionProviders: ["wasm"] });
   await run(session, new Float32Array(CANVAS * CANVAS)); // the first run is slow: not the reader's
-  return { model, session };
+  return { model, session, confusable: await fetchConfusable(new URL("confusable.json", import.meta.url)) };
 }
 
 async function run(session, image) {
@@ -32,21 +39,20 @@ async function run(session, image) {
   return logits.data;
 }
 
-/** The likeliest classes with their softmax probabilities, likeliest first. */
-function likeliest(logits, classes) {
-  const highest = logits.reduce((a, b) => Math.max(a, b));
-  const exponents = Float64Array.from(logits, (logit) => Math.exp(logit - highest));
-  const sum = exponents.reduce((a, b) => a + b);
+/** The likeliest classes with their probabilities, likeliest first. */
+function likeliest(logits, { classes, confidence }) {
+  const shares = probabilities(logits, confidence.temperature);
   const order = [...classes.keys()].sort((a, b) => logits[b] - logits[a]).slice(0, TOP);
-  return order.map((label) => ({ character: classes[label], probability: exponents[label] / sum }));
+  return order.map((label) => ({ character: classes[label], probability: shares[label] }));
 }
 
 async function recognize({ id, values, height, width }) {
-  const { model, session } = await loaded;
+  const { model, session, confusable } = await loaded;
   const normalized = normalize(values, height, width);
   const logits = await run(session, normalized);
-  const top = normalized.some(Boolean) ? likeliest(logits, model.classes) : [];
-  self.postMessage({ id, normalized, logits, top });
+  const top = normalized.some(Boolean) ? likeliest(logits, model) : [];
+  const known = isKnown(logits, model.confidence);
+  self.postMessage({ id, normalized, logits, top, known, looksLike: looksLike(top, confusable) });
 }
 
 const loaded = load();

@@ -34,6 +34,12 @@ export function spoken(top) {
   return parts.join(", ");
 }
 
+/** What there is to say beside the list: that it may be in vain, or what the first may be instead. */
+export function noteOf(known, looksLike) {
+  if (!known) return "Not one of these characters? The nearest are listed.";
+  return looksLike.length ? `Looks like: ${looksLike.join(" ")}` : "";
+}
+
 export const buttonOfKey = (list, key) => list.querySelectorAll("button")[[...KEYS].indexOf(key)];
 
 /** Browsers give a page its clipboard only over https and on localhost; elsewhere the old way is left. */

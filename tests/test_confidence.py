@@ -1,0 +1,241 @@
+"""Probabilities with a temperature, the threshold, the calibration error, and the script that fits them."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+
+import any_image_model
+import calibrate_confidence
+import checkpoints
+import confidence
+import convert_to_onnx
+import convert_to_safetensors
+import evaluate
+import strangers
+from command_line import InputError
+from confidence import Confidence, confidence_of
+from etl9g_format import etl9g_classes
+from recognize import Recognizer
+from test_evaluate import CLASSES, linear_model
+from tiny_models import save_float, save_int8
+from varied_pictures import varied_pictures
+
+SCRIPT = Path(calibrate_confidence.__file__)
+LOGITS = np.array([[1.0, 3.0, 2.0], [-4.0, 0.0, 0.5]])
+
+
+@pytest.mark.parametrize("temperature", [1, 0.5, 3])
+def test_probabilities_are_pytorchs_softmax_of_the_divided_logits(temperature):
+    expected = (torch.from_numpy(LOGITS) / temperature).softmax(1).numpy()
+    np.testing.assert_allclose(confidence.probabilities(LOGITS, temperature), expected, rtol=1e-12)
+    np.testing.assert_allclose(Confidence(temperature).probabilities(LOGITS), expected, rtol=1e-12)
+    assert np.isfinite(confidence.probabilities(np.array([[1e4, -1e4]]), 0.01)).all()
+
+
+def test_the_scores_are_what_they_are_called():
+    scores = {name: score(LOGITS, 2.0) for name, score in confidence.SCORES.items()}
+    np.testing.assert_allclose(scores["logit"], [3, 0.5])
+    np.testing.assert_allclose(scores["lead"], [1, 0.5 + 3.5 / 3])
+    np.testing.assert_allclose(scores["probability"], (torch.from_numpy(LOGITS) / 2).softmax(1).amax(1).numpy())
+    np.testing.assert_allclose(scores["energy"], 2 * (torch.from_numpy(LOGITS) / 2).logsumexp(1).numpy())
+
+
+def test_what_lies_below_the_threshold_is_unknown():
+    assert Confidence(score="logit", threshold=0.5).known(LOGITS).tolist() == [True, True]
+    assert Confidence(score="logit", threshold=0.6).known(LOGITS).tolist() == [True, False]
+    assert Confidence(score="lead", threshold=1.1).known(LOGITS).tolist() == [False, True]
+    assert Confidence().known(LOGITS - 1e6).tolist() == [True, True]
+
+
+def test_what_a_file_says_is_read_or_refused():
+    assert confidence_of(None, "file") == confidence_of("", "file") == confidence_of({}, "file") == Confidence()
+    told = {"temperature": 0.7, "score": "energy", "threshold": -1.5, "kept": 0.97}
+    assert confidence_of(told, "file") == confidence_of(json.dumps(told), "file") == Confidence(0.7, "energy", -1.5)
+    for wrong in ("{", "[]", "3", '{"temperature": 0}', '{"temperature": "1"}', '{"temperature": NaN}',
+                  '{"temperature": 1, "score": "luck"}', '{"threshold": Infinity}', '{"score": []}'):  # fmt: skip
+        with pytest.raises(InputError, match="file: its confidence is damaged"):
+            confidence_of(wrong, "file")
+
+
+def test_reliability_and_its_error_by_hand():
+    shares = np.array([0.95, 0.97, 1.0, 0.5, 0.52])
+    bins = confidence.reliability(shares, np.array([True, True, False, True, False]))
+    assert [row["samples"] for row in bins] == [2, 3]
+    assert [row["right"] for row in bins] == [0.5, pytest.approx(2 / 3)]
+    assert [row["probability"] for row in bins] == pytest.approx([0.51, 2.92 / 3])
+    assert confidence.calibration_error(bins) == pytest.approx((2 * 0.01 + (2.92 - 2)) / 5)
+
+
+@pytest.mark.parametrize("temperature", [0.6, 1.0, 2.5])
+def test_the_temperature_that_made_the_labels_is_found(temperature):
+    random = np.random.default_rng(0)
+    logits = random.normal(0, 3, (20_000, 12)).astype(np.float32)
+    draw = random.random((len(logits), 1)) < confidence.probabilities(logits, temperature).cumsum(axis=1)
+    labels = draw.argmax(axis=1)
+    found = calibrate_confidence.fitted_temperature(logits, labels)
+    assert found == pytest.approx(temperature, rel=0.04)
+    loss = [
+        -np.log(confidence.probabilities(logits, t)[np.arange(len(labels)), labels]).mean()
+        for t in (found, 0.98 * found, 1.02 * found)
+    ]
+    assert loss[0] == min(loss)
+
+
+def test_no_temperature_fits_a_model_that_is_always_right():
+    logits = np.eye(4, dtype=np.float32)[[0, 1, 2, 3] * 5]
+    with pytest.raises(InputError, match="no temperature fits"):
+        calibrate_confidence.fitted_temperature(logits, logits.argmax(axis=1))
+
+
+def test_area_under_the_curve_by_counting_pairs():
+    own, strange = np.array([3.0, 2.0, 2.0, 0.5]), np.array([2.0, 1.0, 0.0])
+    pairs = [1.0 if a > b else 0.5 if a == b else 0.0 for a in own for b in strange]
+    assert calibrate_confidence.area_under_curve(own, strange) == pytest.approx(sum(pairs) / len(pairs))
+
+
+def test_strangers_are_none_of_the_classes():
+    classes = "".join(etl9g_classes())
+    level_2 = strangers.level_2()
+    assert (len(level_2), level_2[0], level_2[-1]) == (3390, "弌", "熙")
+    assert not set(level_2) & set(classes)
+    assert set("アガン") <= set(strangers.characters_of("katakana", classes))
+    assert not set("ロカニヘ") & set(strangers.characters_of("katakana", classes))
+    assert set("ロカ") <= set(strangers.characters_of("katakana", "あ"))  # nothing there that has their shape
+    assert len(strangers.characters_of("Latin", classes)) == 62
+    assert "乂" not in strangers.characters_of("level 2", classes + "乂")
+
+
+@pytest.mark.parametrize("kind", strangers.KINDS)
+def test_strangers_are_drawn_in_the_input_contract(kind):
+    images, shown = strangers.strangers(kind, CLASSES, 12, seed=3)
+    assert (images.shape, images.dtype) == ((12, 1, 64, 64), np.float32)
+    assert 0 <= images.min() <= images.max() <= 1
+    inked = images.any(axis=(1, 2, 3))
+    assert inked.sum() <= 4 if kind == "blank" else inked.all()
+    assert all(shown) == (kind in strangers.KINDS[:3])
+    assert len({image.tobytes() for image in images[inked]}) == inked.sum()
+    again, _ = strangers.strangers(kind, CLASSES, 12, seed=3)
+    assert (again == images).all()
+
+
+def imperfect(tiny_dataset, folder: Path) -> tuple[Path, Path]:
+    """A dataset, and an ONNX model that is right on most of it: the likeness to the mean sample of each class."""
+    data = tiny_dataset(CLASSES, samples_per_set=40)
+    samples = evaluate.dataset_samples(data, "train", {})
+    images = samples.images(np.arange(len(samples.characters)))[:, 0]
+    means = np.stack([images[samples.characters == char].mean(axis=0) for char in CLASSES])
+    means -= means.mean(axis=0)
+    return data, linear_model(folder / "likeness.onnx", 0.005 * means, CLASSES)
+
+
+def run_script(*arguments: str | Path) -> subprocess.CompletedProcess:
+    command = [sys.executable, SCRIPT, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, encoding="utf-8")
+
+
+def test_the_script_fits_reports_and_writes_into_an_onnx_file(tiny_dataset, tmp_path):
+    data, model = imperfect(tiny_dataset, tmp_path)
+    before = model.read_bytes()
+    options = ("--model", model, "--data-dir", data, "--kept", "0.9", "--strangers", "20")
+    done = run_script(*options, "--dry-run")
+    assert done.returncode == 0, done.stderr
+    assert model.read_bytes() == before
+    again = run_script(*options)
+    assert again.returncode == 0, again.stderr
+    assert again.stdout == f"{done.stdout}\nwritten into {model}\n"
+    for word in ("lead †", "katakana", "scribbles", "probability", "200 samples of the validation split"):
+        assert word in done.stdout
+    found = Recognizer(model).confidence
+    content = json.loads(Recognizer(model).facts["confidence"])
+    assert (found.temperature, found.score) == (content["temperature"], "lead")
+    assert content["calibration_error"]["after"] < content["calibration_error"]["before"]
+    samples = evaluate.dataset_samples(data, "validation", {})
+    known = found.known(Recognizer(model).logits(samples.images(np.arange(len(samples.characters)))))
+    assert known.mean() == pytest.approx(0.9, abs=0.01)
+    assert set(content["strangers"]) >= {"katakana", "Latin", "level 2", "scribbles"}
+    assert Recognizer(model).classes == CLASSES  # what else it said, it still says
+    result = evaluate.evaluate_file(model, data)
+    assert result["calibration"]["temperature"] == found.temperature
+    assert result["calibration"]["error"] < result["calibration"]["error_without_temperature"]
+    assert 0 < result["calibration"]["rejected"] < 30
+
+
+FACTS = {"temperature": 0.5, "score": "logit", "threshold": 1.25, "kept": 0.97}
+
+
+@pytest.mark.parametrize("suffix", ["pth", "safetensors"])
+def test_exports_carry_it(tmp_path, suffix):
+    path = save_float("train_hiercode", tmp_path / "hiercode_model_best.pth")
+    if suffix == "safetensors":
+        convert_to_safetensors.convert(path, path.with_suffix(".safetensors"))
+        path = path.with_suffix(".safetensors")
+    weights = checkpoints.load_trained(path)[0].state_dict()
+    calibrate_confidence.store(path, FACTS)
+    network, facts = checkpoints.load_trained(path)
+    assert facts["confidence"] == FACTS
+    assert all(value.equal(weights[name]) for name, value in network.state_dict().items())
+    assert evaluate.load_model(path).confidence == Confidence(0.5, "logit", 1.25)
+    convert_to_onnx.convert(path, tmp_path / "out.onnx", None)
+    assert Recognizer(tmp_path / "out.onnx").confidence == Confidence(0.5, "logit", 1.25)
+    assert evaluate.load_model(tmp_path / "out.onnx").confidence == Confidence(0.5, "logit", 1.25)
+    convert_to_safetensors.convert(path, tmp_path / "out.safetensors")
+    assert checkpoints.load_safetensors(tmp_path / "out.safetensors")["confidence"] == FACTS
+
+
+def test_an_int8_file_has_a_confidence_of_its_own(tmp_path):
+    path = save_int8("train_hiercode", tmp_path / "quantized_hiercode_int8.pth")
+    assert evaluate.load_model(path).confidence == Confidence()
+    calibrate_confidence.store(path, FACTS)
+    assert evaluate.load_model(path).confidence == Confidence(0.5, "logit", 1.25)
+
+
+def test_a_file_for_any_image_divides_by_the_temperature(tmp_path, monkeypatch):
+    monkeypatch.setattr(any_image_model, "PICTURES", 60)
+    path = save_float("train_hiercode", tmp_path / "hiercode_model_best.pth")
+    convert_to_onnx.convert(path, tmp_path / "plain.onnx", None)
+    calibrate_confidence.store(tmp_path / "plain.onnx", FACTS)
+    output = tmp_path / "any_image.onnx"
+    convert_to_onnx.convert_any_image(tmp_path / "plain.onnx", output, None, 18, top=3)
+    assert Recognizer(output).confidence == Confidence(0.5, "logit", 1.25)
+    session = onnxruntime.InferenceSession(str(output))
+    picture = list(varied_pictures(CLASSES, 60))[-1]
+    shares, _, logits = session.run(None, {"image": picture[None]})
+    assert logits.any()
+    expected = (torch.from_numpy(logits) / 0.5).softmax(1).topk(3)[0].numpy()
+    np.testing.assert_allclose(shares, expected, atol=1e-6)
+    done = run_script("--model", output, "--data-dir", tmp_path)
+    assert done.returncode == 2
+    assert "calibrate the file it was made from" in done.stderr
+    calibrate_confidence.store(tmp_path / "plain.onnx", FACTS | {"temperature": 0.6})
+    with pytest.raises(any_image_model.AnyImageError, match="do not fit the logits"):
+        any_image_model.prove(output, tmp_path / "plain.onnx", 60)
+
+
+def test_a_damaged_confidence_ends_with_one_line(tmp_path):
+    model = linear_model(tmp_path / "a.onnx", np.zeros((5, 64, 64)), CLASSES, confidence="{")
+    done = run_script("--model", model, "--data-dir", tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"error: {model}: its confidence is damaged: run scripts/calibrate_confidence.py on it\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--kept", "1"], "--kept"),
+        (["--limit", "0"], "--limit"),
+        (["--score", "luck"], "--score"),
+        (["--data-dir", "nowhere"], "prepare_dataset.py"),
+    ],
+)
+def test_wrong_calls_end_with_one_line(tmp_path, arguments, message):
+    model = linear_model(tmp_path / "a.onnx", np.zeros((5, 64, 64)), CLASSES)
+    done = run_script("--model", model, *arguments)
+    assert done.returncode == 2
+    assert message in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
