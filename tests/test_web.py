@@ -21,6 +21,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
+import confusable
+from confidence import SCORES, confidence_of, probabilities
+from confusable import Confusable
 from kanjivg_strokes import model_files, read_model
 from normalization import CANVAS, CONTRACT, normalize
 from recognize import DEFAULT_MODELS, Recognizer, read_grey
@@ -49,8 +52,9 @@ return page.evaluate(async () => {
     for (const byte of bytes) letters += String.fromCharCode(byte);
     return btoa(letters);
   };
-  const { picture, logits, top } = await window.answer;
-  return { values: text(picture.values), shape: [picture.height, picture.width], logits: text(logits), top };
+  const { picture, logits, top, known, looksLike } = await window.answer;
+  const shape = [picture.height, picture.width];
+  return { values: text(picture.values), shape, logits: text(logits), top, known, looksLike };
 });
 """
 DRAW = """
@@ -85,7 +89,7 @@ def strokes_of(char: str) -> list[list[list[float]]]:
     return (read_model(model_files(char)[0]).strokes[:, ::4] * SIZE + 0.5).tolist()
 
 
-def write_model(path: Path, classes: str = CLASSES, sharpness: float = 40) -> Path:
+def write_model(path: Path, classes: str = CLASSES, sharpness: float = 40, **more: str) -> Path:
     """An ONNX model worked by hand: a blur, then the likeness to a blurred drawing of each class."""
     blur = np.full((1, 1, 5, 5), 1 / 25, np.float32)
     templates = np.stack([cv2.blur(normalize(np.float32(drawing(c, 300, 12)))[0], (5, 5)).ravel() for c in classes])
@@ -104,7 +108,7 @@ def write_model(path: Path, classes: str = CLASSES, sharpness: float = 40) -> Pa
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
     facts = {"classes": classes, "contract": CONTRACT, "source": "KanjiVG stand-in", "script": "made_by_hand"}
-    helper.set_model_props(model, facts | {"metrics": json.dumps({"validation_top1": 87.65})})
+    helper.set_model_props(model, facts | {"metrics": json.dumps({"validation_top1": 87.65})} | more)
     onnx.save(model, path)
     return path
 
@@ -318,6 +322,48 @@ def test_the_normalisation_is_pythons():
     assert worst.max() <= 1e-3, [(i, pictures[i].shape, worst[i]) for i in np.argsort(-worst)[:5]]
 
 
+JUDGE = """
+import { confidenceOf, isKnown, looksLike, probabilities } from "CONFIDENCE";
+const { rows, told, confusable, tops } = JSON.parse(process.argv[1]);
+const logits = rows.map((row) => Float32Array.from(row));
+const known = told.map((confidence) => logits.map((row) => isKnown(row, confidenceOf({ confidence }))));
+const shares = logits.map((row) => [...probabilities(row, 0.7)]);
+console.log(JSON.stringify({ known, shares, alike: tops.map((top) => looksLike(top, confusable)) }));
+"""
+
+
+def test_confidence_is_pythons():
+    require(shutil.which("node"), "node")
+    rows = np.random.default_rng(0).normal(0, 3, (40, 30)).astype(np.float32)
+    told = [{}] + [
+        {"temperature": 0.7, "score": name, "threshold": float(np.median(score(rows, 0.7))) + 1e-4}
+        for name, score in SCORES.items()
+    ]
+    table = Confusable({"で": {"ご": 0.45}, "大": {"犬": 0.1}}, {"口": "ロ"})
+    tops = [
+        [("ご", 0.8), ("で", 0.15), ("に", 0.05)],
+        [("犬", 0.8), ("に", 0.1), ("大", 0.05), ("太", 0.04)],
+        [("ご", 0.995), ("で", 0.005)],
+        [("口", 1.0)],
+        [],
+    ]
+    sent = {
+        "rows": rows.tolist(),
+        "told": [json.dumps(one) for one in told],
+        "confusable": {"mixed_up": table.mixed_up, "same_shape": table.same_shape},
+        "tops": [[{"character": c, "probability": p} for c, p in top] for top in tops],
+    }
+    code = JUDGE.replace("CONFIDENCE", (ROOT / "web" / "confidence.js").as_uri())
+    command = ["node", "--input-type=module", "-e", code, json.dumps(sent)]
+    done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["known"] == [confidence_of(one, "web").known(rows).tolist() for one in told]
+    assert [sum(row) for row in found["known"]] == [40, 20, 20, 20, 20]
+    np.testing.assert_allclose(found["shares"], probabilities(rows.astype(np.float64), 0.7), atol=1e-9)
+    assert found["alike"] == [table.looks_like(top) for top in tops] == [["で"], ["大"], [], ["ロ"], []]
+
+
 def test_strokes_give_pythons_logits_and_the_right_character(page, model):
     right = 0
     for char in CLASSES:
@@ -349,6 +395,29 @@ def test_it_tells_of_its_model(page, model):
     assert page.text("#model-accuracy") == "87.7 %"
     assert page.text("#model-size") == f"{model.stat().st_size / 1e6:.1f} MB"
     assert "CC BY-SA 3.0" in page.text("#licence")
+
+
+def test_it_says_what_is_none_of_its_characters_and_what_one_looks_like(browser, serve, build, tmp_path):
+    sharp = write_model(tmp_path / "sharp.onnx")
+    logits = pythons_logits(sharp, drawing("口", 300, 12).astype(np.float32))
+    threshold, second = 0.6 * float(SCORES["lead"](logits, 1)), CLASSES[np.argsort(-logits)[1]]
+    told = json.dumps({"temperature": 8, "score": "lead", "threshold": threshold})  # the second is a candidate too
+    model = write_model(tmp_path / "told.onnx", confidence=told)
+    confusable.save(tmp_path / "confusable.json", CLASSES, {second: {"口": 0.1}}, "a test")
+    one = browser(serve(build(model)))
+    answer = one.draw(strokes_of("口"))
+    check_against_python(answer, model)
+    assert (answer["known"], answer["looksLike"]) == (True, ["ロ", second])
+    assert one.text("#note") == f"Looks like: ロ {second}"
+    one.run("await page.keyboard.press('Escape')")
+    assert one.run("return page.locator('#note').isHidden()")
+    wave = [[[0.1 + 0.02 * i, 0.5 + 0.4 * (-1) ** i] for i in range(40)]]
+    answer = one.draw(wave)
+    assert answer["known"] is False
+    assert one.text("#note").startswith("Not one of these characters?")
+    assert len(one.results()) == 10  # the nearest are listed all the same
+    assert one.run("return page.locator('#status').textContent()").endswith(one.text("#note"))
+    assert one.run("return context.errors") == []
 
 
 def test_undo_and_clear_by_button_and_key(page):
