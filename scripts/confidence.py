@@ -15,6 +15,7 @@ import numpy as np
 from command_line import InputError
 
 BINS = 15  # of the reliability diagram
+EXTREME = 1000.0  # a temperature beyond this, or below its inverse, is an error
 
 
 def probabilities(logits: np.ndarray, temperature: float = 1) -> np.ndarray:
@@ -63,10 +64,10 @@ def confidence_of(told: dict | str | None, path: object) -> Confidence:
         if not isinstance(values, dict):
             raise ValueError
         found = Confidence(**{name: values[name] for name in ("temperature", "score", "threshold") if name in values})
-        numbers = [found.temperature, 0 if found.threshold is None else found.threshold]
-        if not all(math.isfinite(number) for number in numbers) or found.temperature <= 0 or found.score not in SCORES:
+        sound = found.threshold is None or math.isfinite(found.threshold)
+        if not sound or not 1 / EXTREME <= found.temperature <= EXTREME or found.score not in SCORES:
             raise ValueError
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError, RecursionError):
         raise InputError(f"{path}: its confidence is damaged: run scripts/calibrate_confidence.py on it") from None
     return found
 

@@ -73,7 +73,7 @@ def load(path: Path) -> Confusable:
         mixed_up, same_shape = content["mixed_up"], content["same_shape"]
         sound = all(isinstance(row, dict) for row in mixed_up.values())
         sound &= all(isinstance(twins, str) for twins in same_shape.values())
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         sound = False
     if not sound:
         raise InputError(f"{path} is damaged: write it anew with scripts/evaluate.py --confusable, or remove it")

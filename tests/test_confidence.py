@@ -57,10 +57,12 @@ def test_what_a_file_says_is_read_or_refused():
     assert confidence_of(None, "file") == confidence_of("", "file") == confidence_of({}, "file") == Confidence()
     told = {"temperature": 0.7, "score": "energy", "threshold": -1.5, "kept": 0.97}
     assert confidence_of(told, "file") == confidence_of(json.dumps(told), "file") == Confidence(0.7, "energy", -1.5)
-    for wrong in ("{", "[]", "3", '{"temperature": 0}', '{"temperature": "1"}', '{"temperature": NaN}',
-                  '{"temperature": 1, "score": "luck"}', '{"threshold": Infinity}', '{"score": []}'):  # fmt: skip
+    wrong = ["{", "[]", "3", "[" * 100_000, '{"threshold": 1' + "0" * 400 + "}", '{"threshold": Infinity}']
+    wrong += ['{"temperature": 0}', '{"temperature": 1e-9}', '{"temperature": "1"}', '{"temperature": NaN}']
+    wrong += ['{"temperature": 1, "score": "luck"}', '{"score": []}']
+    for text in wrong:
         with pytest.raises(InputError, match="file: its confidence is damaged"):
-            confidence_of(wrong, "file")
+            confidence_of(text, "file")
 
 
 def test_reliability_and_its_error_by_hand():

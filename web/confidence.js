@@ -25,7 +25,7 @@ const SCORES = {
 /** What a file's metadata says of its logits; throws RangeError where that makes no sense. */
 export function confidenceOf(metadata) {
   const { temperature = 1, score = "lead", threshold = null } = JSON.parse(metadata.confidence || "{}");
-  if (!(temperature > 0) || !Object.hasOwn(SCORES, score) || !(threshold === null || Number.isFinite(threshold))) {
+  if (!(temperature >= 1e-3 && temperature <= 1e3) || !Object.hasOwn(SCORES, score) || !(threshold === null || Number.isFinite(threshold))) {
     throw new RangeError("what it says of its confidence is damaged");
   }
   return { temperature, score, threshold };
