@@ -28,12 +28,17 @@ def atomic_write(path: Path) -> Iterator[Path]:
                 raise OSError(f"{path} cannot be written: its folder has vanished") from None
             error.filename = str(path)
         raise
-    if os.name == "posix":  # the rename itself must outlive a power cut too
-        folder = os.open(path.parent, os.O_RDONLY)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes new names in a folder outlive a power cut too."""
+    if os.name == "posix":
+        number = os.open(folder, os.O_RDONLY)
         try:
-            os.fsync(folder)
+            os.fsync(number)
         finally:
-            os.close(folder)
+            os.close(number)
 
 
 @contextlib.contextmanager

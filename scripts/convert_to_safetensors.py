@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import save
 from torch import nn
 
-from atomic_file import atomic_write, scratch_folder, write_text
+from atomic_file import atomic_write, scratch_folder, sync_folder, write_text
 from checkpoints import architecture_of, build, load_safetensors, load_trained
 from command_line import InputError, run
 from convert_to_onnx import FILE_NAMES, ConversionError, probe_images, published_config
@@ -103,6 +103,7 @@ def convert_to_folder(model_path: Path, folder: Path) -> str:
         folder.mkdir(parents=True, exist_ok=True)
         for name in (WEIGHTS, SETTINGS, CARD):
             (making / name).replace(folder / name)
+        sync_folder(folder)
     return told_of(folder, folder / WEIGHTS, model, facts)
 
 

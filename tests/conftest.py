@@ -18,6 +18,8 @@ from etl9g_dataset import CHUNK_NAME, MAPPING_FILE, METADATA_FILE, split_sets
 from etl9g_format import SETS_PER_FILE, jis_code
 from normalization import CANVAS, CONTENT, CONTRACT, place
 
+pytest_plugins = ["script_runs"]
+
 
 def draw_sample(character: str, random: np.random.Generator) -> np.ndarray:
     """One noisy sample of a made-up shape that stands for a character: uint8 (64, 64), 255 = ink, in the contract."""

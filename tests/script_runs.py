@@ -2,23 +2,35 @@
 the processes are forked from one that has imported everything and done nothing."""
 
 import contextlib
+import dataclasses
+import functools
+import hashlib
+import json
 import multiprocessing
 import os
 import runpy
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from multiprocessing import forkserver
 from pathlib import Path
 
 import pytest
 
+import etl9g_format
 import training
+from tiny_models import TINY, save_float, save_int8
 
 SCRIPTS = Path(training.__file__).parent
+TRAININGS = sorted(path.stem for path in SCRIPTS.glob("train_*.py"))
+CONVERSIONS = ["convert_to_onnx", "any_image", "convert_to_safetensors", "hub_folder", "quantize_model", "int8_onnx"]
+CASES = ["synthesize_etl9g", "prepare_dataset", *TRAININGS, *CONVERSIONS]
 PRELOADED = ["onnx", "onnxruntime", "cv2", "torch.onnx", "torch._dynamo", "onnxscript", "pytest"]
 FILE_EVENTS = {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "shutil.rmtree"}
+TIMES = ("images_per_second", "seconds")  # of an epoch, in metrics.jsonl
+OUTPUT = "made"  # below the working folder of a case
 
 _server = multiprocessing.get_context("forkserver")
 
@@ -30,65 +42,29 @@ def _start_server() -> None:
         forkserver.ensure_running()
 
 
-class FileEvents:
-    """Counts what the script's own process does to files below a folder; at event number `at` it calls `action`."""
-
-    def __init__(self, folder: Path, at: int, action: Callable[[], None]):
-        self.count, self.at, self.action = 0, at, action
-        self.folder, self.process = folder.resolve(), os.getpid()
-        sys.addaudithook(self._note)
-
-    def _note(self, event: str, arguments: tuple) -> None:
-        if (
-            event not in FILE_EVENTS
-            or os.getpid() != self.process
-            or not isinstance(arguments[0], str | bytes | os.PathLike)
-        ):
-            return
-        if Path(os.fsdecode(arguments[0])).absolute().is_relative_to(self.folder):
-            self.count += 1
-            if self.count == self.at:
-                self.action()
-
-
-def kill() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def stop(mark: Path) -> None:
-    """Leaves a mark and waits, for SIGCONT or SIGKILL."""
-    mark.touch()
-    os.kill(os.getpid(), signal.SIGSTOP)
-
-
-def _become(script: str, flags: list[str], folder: Path, output: Path, before: Callable[[], None] | None) -> None:
+def _become(script: str, flags: list[str], folder: Path, output: Path, around: Callable) -> None:
     os.chdir(folder)
     for number, name in ((1, "out"), (2, "err")):
         file = os.open(output / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
         os.dup2(file, number)
         os.close(file)
     sys.argv = [str(SCRIPTS / f"{script}.py"), *flags]
-    events = before() if before else None
-    try:
+    with around():
         runpy.run_path(sys.argv[0], run_name="__main__")
-    finally:
-        if isinstance(events, FileEvents):
-            events.at = 0
-            (output / "events").write_text(str(events.count))
 
 
 class ScriptRun:
     """One script in its process, with `folder` as its working folder; its output and errors go to files elsewhere.
 
-    `before` is called in the process when all is ready for the script; it must be picklable.
+    `around` makes the context in the process in which the script is run; it must be picklable.
     """
 
-    def __init__(self, script: str, flags: list, folder: Path, before: Callable[[], None] | None = None):
-        self.output = folder.with_name(f"{folder.name}.output")
+    def __init__(self, script: str, flags: list, folder: Path, around: Callable[[], AbstractContextManager]):
+        self.output = output_of(folder)
         for place in (folder, self.output):
             place.mkdir(parents=True, exist_ok=True)
         _start_server()
-        arguments = (script, [str(flag) for flag in flags], folder, self.output, before)
+        arguments = (script, [str(flag) for flag in flags], folder, self.output, around)
         self.begin = time.monotonic()
         self.process = _server.Process(target=_become, args=arguments)
         self.process.start()
@@ -111,6 +87,182 @@ class ScriptRun:
             return (self.output / "err").read_text()
         return ""
 
-    @property
-    def events(self) -> int:
-        return int((self.output / "events").read_text())
+
+def output_of(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.output")
+
+
+@contextlib.contextmanager
+def file_events(folder: Path, at: int, action: Callable[[], None]) -> Iterator[None]:
+    """Counts what the process itself, not its workers, does to files below a folder; at number `at` calls `action`."""
+    folder, process, count = folder.resolve(), os.getpid(), 0
+
+    def note(event: str, arguments: tuple) -> None:
+        nonlocal count
+        if event not in FILE_EVENTS or os.getpid() != process or isinstance(arguments[0], int):
+            return
+        if Path(os.fsdecode(arguments[0])).absolute().is_relative_to(folder):
+            count += 1
+            if count == at:
+                action()
+
+    sys.addaudithook(note)
+    try:
+        yield
+    finally:
+        at = 0
+        (output_of(folder) / "events").write_text(str(count))
+
+
+@contextlib.contextmanager
+def disk_order(log: Path) -> Iterator[None]:
+    """Notes in which order files are flushed and renamed, by the process and its workers: a JSON line for each."""
+    fsync, replace = os.fsync, os.replace
+
+    def note(what: str, path: Path, status: os.stat_result, **more) -> None:
+        with log.open("a") as file:
+            facts = {"path": str(path), "file": [status.st_ino, status.st_size, status.st_mtime_ns]}
+            file.write(json.dumps({"what": what, "process": os.getpid()} | facts | more) + "\n")
+
+    def noted_fsync(number: int) -> None:
+        fsync(number)
+        note("fsync", Path(f"/proc/self/fd/{number}").readlink(), os.fstat(number))
+
+    def noted_replace(source: Path, target: Path) -> None:
+        replace(source, target)
+        note("rename", Path(target).absolute(), Path(target).stat())
+
+    os.fsync, os.replace = noted_fsync, noted_replace
+    yield
+    os.fsync, os.replace = fsync, replace
+
+
+@contextlib.contextmanager
+def prepared(*inner: Callable[[], AbstractContextManager]) -> Iterator[None]:
+    """Raw files are of one set of 60 characters, made and read by forked workers; then the given contexts."""
+    (characters, sheets, places), every = etl9g_format.set_layout(), etl9g_format.etl9g_classes()
+    etl9g_format.etl9g_classes = lambda: "".join(char for char in every if char in characters[:60])
+    etl9g_format.SETS_PER_FILE = 1
+    etl9g_format.set_layout = lambda: (characters[:60], sheets[:60], places[:60])
+    etl9g_format.records_per_set = lambda: 60
+    multiprocessing.set_start_method("fork", force=True)
+    with contextlib.ExitStack() as stack:
+        for context in inner:
+            stack.enter_context(context())
+        yield
+
+
+def kill() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def pause(mark: Path) -> None:
+    """Leaves a mark and waits, for SIGCONT or SIGKILL."""
+    mark.touch()
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def snapshot(folder: Path) -> dict[str, str]:
+    """Every file below a folder and the hash of what is in it, without how long an epoch took."""
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_dir():
+            continue
+        content = path.read_bytes()
+        if path.name == "metrics.jsonl":
+            rows = [json.loads(line) for line in content.splitlines()]
+            content = json.dumps([{k: v for k, v in row.items() if k not in TIMES} for row in rows]).encode()
+        found[str(path.relative_to(folder))] = hashlib.sha256(content).hexdigest()
+    return found
+
+
+@dataclasses.dataclass
+class Case:
+    """A command, and its run that nobody disturbed: files, bytes, seconds, how often it touched a file, disk order."""
+
+    script: str
+    flags: list
+    files: dict[str, str] = dataclasses.field(default_factory=dict)
+    bytes: int = 0
+    seconds: float = 0.0
+    events: int = 0
+    disk: list[dict] = dataclasses.field(default_factory=list)
+
+    def start(self, folder: Path, *inner: Callable[[], AbstractContextManager]) -> ScriptRun:
+        return ScriptRun(self.script, self.flags, folder, functools.partial(prepared, *inner))
+
+    def start_until(self, folder: Path, number: int, action: Callable[[], None]) -> ScriptRun:
+        """The command; as it is about to touch a file for the `number`th time, `action`."""
+        return self.start(folder, functools.partial(file_events, folder, number, action))
+
+    def ends_alike(self, folder: Path) -> None:
+        """The same command again ends well, with the same files and no others."""
+        again = self.start(folder)
+        assert again.finish() == 0, again.errors
+        assert snapshot(folder) == self.files
+
+
+def training_flags(script: str, data: Path, floats: Path) -> list:
+    few = ["--epochs", 2, "--batch-size", 8, "--hiragana-repeats", 1, "--keep-last-n", 2, "--device", "cpu"]
+    every_step = ["--checkpoint-minutes", 1e-9, "--resume-from", "auto"]
+    own = [word for name, value in TINY.get(script, {}).items() for word in (f"--{name}", value)]
+    if script == "train_qat":
+        own = ["--model-path", floats / "train_etl9g_model.pth", "--calibration-images", 20]
+    return ["--data-dir", data, "--model-dir", OUTPUT, *few, *every_step, *own]
+
+
+@pytest.fixture(scope="session")
+def commands(tiny_dataset, tmp_path_factory) -> dict[str, tuple[str, list]]:
+    """Of each case the script and its flags; what they write goes below OUTPUT in the working folder."""
+    data, models = tiny_dataset(), tmp_path_factory.mktemp("models")
+    raw = models / "ETL9G"
+    for script in TINY:
+        save_float(script, models / f"{script}.pth")
+    save_int8("train_etl9g_model", models / "int8.pth")
+    cnn = ["--model-path", models / "train_etl9g_model.pth"]
+    onnx = [*cnn, "--data-dir", data]
+    limits = ["--compare", 20, "--test-samples", 40, "--times-faster", 0, "--most-megabytes", 10, "--agreement", 90]
+    return {
+        "raw": ("synthesize_etl9g", ["--sets", 4, "--out", raw, "--seed", 5, "--processes", 1]),
+        "synthesize_etl9g": ("synthesize_etl9g", ["--sets", 3, "--out", OUTPUT, "--seed", 5, "--processes", 2]),
+        "prepare_dataset": ("prepare_dataset", ["--etl9g-dir", raw, "--output-dir", OUTPUT, "--processes", 2]),
+        **{script: (script, training_flags(script, data, models)) for script in TRAININGS},
+        "convert_to_onnx": ("convert_to_onnx", [*onnx, "--opset", 17, "--output", f"{OUTPUT}/model.onnx"]),
+        "any_image": ("convert_to_onnx", [*onnx, "--any-image", "--output", f"{OUTPUT}/any.onnx"]),
+        "convert_to_safetensors": ("convert_to_safetensors", [*cnn, "--output", f"{OUTPUT}/model.safetensors"]),
+        "hub_folder": ("convert_to_safetensors", [*cnn, "--folder", f"{OUTPUT}/hub"]),
+        "quantize_model": ("quantize_model", [*cnn, "--data-dir", data, "--output", f"{OUTPUT}/int8.pth"]),
+        "int8_onnx": (
+            "convert_int8_pytorch_to_quantized_onnx",
+            ["--model-path", models / "int8.pth", "--data-dir", data, "--output", f"{OUTPUT}/int8.onnx", *limits],
+        ),
+    }
+
+
+@pytest.fixture(scope="session")
+def undisturbed(commands, tmp_path_factory) -> Callable[[str], Case]:
+    """undisturbed(name): a case and what comes of it when nothing goes wrong."""
+
+    @functools.cache
+    def run(name: str) -> Case:
+        folder = tmp_path_factory.mktemp(name)
+        case = Case(*commands[name])
+        if name == "prepare_dataset":
+            raw = Case(*commands["raw"]).start(folder.with_name("raw"))
+            assert raw.finish() == 0, raw.errors
+        output = output_of(folder)
+        count = functools.partial(file_events, folder, 0, kill)
+        whole = case.start(folder, count, functools.partial(disk_order, output / "disk"))
+        assert whole.finish() == 0, whole.errors
+        files = snapshot(folder)
+        assert files
+        return dataclasses.replace(
+            case,
+            files=files,
+            bytes=sum((folder / name).stat().st_size for name in files),
+            seconds=whole.seconds,
+            events=int((output / "events").read_text()),
+            disk=[json.loads(line) for line in (output / "disk").read_text().splitlines()],
+        )
+
+    return run

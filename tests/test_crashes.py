@@ -3,135 +3,27 @@
 In CI each script is killed once at a random place; `python -m pytest tests/test_crashes.py -m long` kills 200 times.
 """
 
-import dataclasses
+import contextlib
 import functools
-import hashlib
-import json
-import multiprocessing
+import os
 import random
 import shutil
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-import etl9g_format
-import training
-from script_runs import FileEvents, ScriptRun, kill, stop
-from tiny_models import TINY, save_float, save_int8
+from script_runs import CASES, CONVERSIONS, OUTPUT, TRAININGS, Case, kill, pause, snapshot
 
-TRAININGS = sorted(path.stem for path in Path(training.__file__).parent.glob("train_*.py"))
-CONVERSIONS = ["convert_to_onnx", "any_image", "convert_to_safetensors", "hub_folder", "quantize_model", "int8_onnx"]
-CASES = ["synthesize_etl9g", "prepare_dataset", *TRAININGS, *CONVERSIONS]
 LONG = {"synthesize_etl9g": 18, "prepare_dataset": 18} | dict.fromkeys(TRAININGS, 20) | dict.fromkeys(CONVERSIONS, 11)
-TIMES = ("images_per_second", "seconds")  # of an epoch, in metrics.jsonl
-
-
-def training_flags(script: str, data: Path, floats: Path) -> list:
-    few = ["--epochs", 2, "--batch-size", 8, "--hiragana-repeats", 1, "--keep-last-n", 2, "--device", "cpu"]
-    every_step = ["--checkpoint-minutes", 1e-9, "--resume-from", "auto"]
-    own = [word for name, value in TINY.get(script, {}).items() for word in (f"--{name}", value)]
-    if script == "train_qat":
-        own = ["--model-path", floats / "train_etl9g_model.pth", "--calibration-images", 20]
-    return ["--data-dir", data, *few, *every_step, *own]
-
-
-@pytest.fixture(scope="module")
-def commands(tiny_dataset, tmp_path_factory) -> dict[str, tuple[str, list]]:
-    """Of each case the script and its flags; what they write goes below the working folder."""
-    data, made = tiny_dataset(), tmp_path_factory.mktemp("models")
-    raw = made / "ETL9G"
-    for script in TINY:
-        save_float(script, made / f"{script}.pth")
-    save_int8("train_etl9g_model", made / "int8.pth")
-    cnn = ["--model-path", made / "train_etl9g_model.pth"]
-    onnx = ["--data-dir", data]
-    limits = ["--compare", 20, "--test-samples", 40, "--times-faster", 0, "--most-megabytes", 10, "--agreement", 90]
-    return {
-        "raw": ("synthesize_etl9g", ["--sets", 4, "--out", raw, "--seed", 5, "--processes", 1]),
-        "synthesize_etl9g": ("synthesize_etl9g", ["--sets", 3, "--out", "standin", "--seed", 5, "--processes", 2]),
-        "prepare_dataset": ("prepare_dataset", ["--etl9g-dir", raw, "--output-dir", "dataset", "--processes", 2]),
-        **{script: (script, training_flags(script, data, made)) for script in TRAININGS},
-        "convert_to_onnx": ("convert_to_onnx", [*cnn, *onnx, "--opset", 17, "--output", "made/model.onnx"]),
-        "any_image": ("convert_to_onnx", [*cnn, *onnx, "--any-image", "--output", "made/any.onnx"]),
-        "convert_to_safetensors": ("convert_to_safetensors", [*cnn, "--output", "made/model.safetensors"]),
-        "hub_folder": ("convert_to_safetensors", [*cnn, "--folder", "made/hub"]),
-        "quantize_model": ("quantize_model", [*cnn, "--data-dir", data, "--output", "made/int8.pth"]),
-        "int8_onnx": (
-            "convert_int8_pytorch_to_quantized_onnx",
-            ["--model-path", made / "int8.pth", "--data-dir", data, "--output", "made/int8.onnx", *limits],
-        ),
-    }
-
-
-def snapshot(folder: Path) -> dict[str, str]:
-    """Every file below a folder and the hash of what is in it, without how long an epoch took."""
-    found = {}
-    for path in sorted(folder.rglob("*")):
-        if path.is_dir():
-            continue
-        content = path.read_bytes()
-        if path.name == "metrics.jsonl":
-            rows = [json.loads(line) for line in content.splitlines()]
-            content = json.dumps([{k: v for k, v in row.items() if k not in TIMES} for row in rows]).encode()
-        found[str(path.relative_to(folder))] = hashlib.sha256(content).hexdigest()
-    return found
-
-
-@dataclasses.dataclass
-class Case:
-    """A command, and its run that nobody disturbed: the files, how long it took, how often it touched one."""
-
-    script: str
-    flags: list
-    files: dict[str, str] = dataclasses.field(default_factory=dict)
-    seconds: float = 0.0
-    events: int = 0
-
-    def start(self, folder: Path, at: int = 0, action: Callable[[], None] = kill) -> ScriptRun:
-        """The command in this folder; at its file event number `at` it does `action`."""
-        return ScriptRun(self.script, self.flags, folder, functools.partial(prepare_process, folder, at, action))
-
-    def ends_alike(self, folder: Path) -> None:
-        again = self.start(folder)
-        assert again.finish() == 0, again.errors
-        assert snapshot(folder) == self.files
-
-
-def prepare_process(folder: Path, at: int, action: Callable[[], None]) -> FileEvents:
-    """Raw files of one set of 60 characters, made and read by forked workers; and the watch on a folder."""
-    characters, sheets, places = etl9g_format.set_layout()
-    etl9g_format.SETS_PER_FILE = 1
-    etl9g_format.set_layout = lambda: (characters[:60], sheets[:60], places[:60])
-    etl9g_format.records_per_set = lambda: 60
-    multiprocessing.set_start_method("fork", force=True)
-    return FileEvents(folder, at, action)
-
-
-@pytest.fixture(scope="module")
-def undisturbed(commands, tmp_path_factory) -> Callable[[str], Case]:
-    @functools.cache
-    def run(name: str) -> Case:
-        folder = tmp_path_factory.mktemp(name)
-        case = Case(*commands[name])
-        if name == "prepare_dataset":
-            made = Case(*commands["raw"]).start(folder.with_name("raw"))
-            assert made.finish() == 0, made.errors
-        whole = case.start(folder)
-        assert whole.finish() == 0, whole.errors
-        files = snapshot(folder)
-        assert files
-        return dataclasses.replace(case, files=files, seconds=whole.seconds, events=whole.events)
-
-    return run
 
 
 def killed_at_a_file(case: Case, folder: Path, dice: random.Random) -> str:
     """kill -9 as it is about to open, rename or remove its Nth file."""
     number = dice.randint(1, case.events)
-    run = case.start(folder, number)
+    run = case.start_until(folder, number, kill)
     assert run.finish() == -signal.SIGKILL, run.errors
     return f"file event {number} of {case.events}"
 
@@ -155,23 +47,6 @@ def test_killed_once(name, undisturbed, tmp_path):
     case.ends_alike(tmp_path / "killed")
 
 
-@pytest.mark.parametrize("name", ["synthesize_etl9g", "prepare_dataset", "train_etl9g_model", "train_qat"])
-def test_a_second_writer_is_refused(name, undisturbed, tmp_path):
-    """And disturbs nothing; one that comes after the first was killed is not refused."""
-    case, folder, paused = undisturbed(name), tmp_path / "shared", tmp_path / "paused"
-    first = case.start(folder, case.events // 2, functools.partial(stop, paused))
-    while not paused.exists():
-        assert first.process.is_alive(), first.errors
-        time.sleep(0.01)
-    second = case.start(folder)
-    assert second.finish() == 2
-    assert len(second.errors.splitlines()) == 1
-    assert "is being written by another process: wait for its end, or choose another folder" in second.errors
-    first.send(signal.SIGKILL)
-    assert first.finish() == -signal.SIGKILL
-    case.ends_alike(folder)
-
-
 @pytest.mark.long
 @pytest.mark.parametrize(("name", "seed"), [(name, seed) for name in CASES for seed in range(LONG[name])])
 def test_killed_200_times(name, seed, undisturbed, tmp_path):
@@ -186,3 +61,88 @@ def test_killed_200_times(name, seed, undisturbed, tmp_path):
             again.send(signal.SIGKILL)
         assert again.finish() in (0, -signal.SIGKILL), again.errors
     case.ends_alike(tmp_path / "killed")
+
+
+@pytest.mark.parametrize("name", ["synthesize_etl9g", "prepare_dataset", "train_etl9g_model", "train_qat"])
+def test_a_second_writer_is_refused(name, undisturbed, tmp_path):
+    """And disturbs nothing; one that comes after the first was killed is not refused."""
+    case, folder, paused = undisturbed(name), tmp_path / "shared", tmp_path / "paused"
+    first = case.start_until(folder, case.events // 2, functools.partial(pause, paused))
+    while not paused.exists():
+        assert first.process.is_alive(), first.errors
+        time.sleep(0.01)
+    second = case.start(folder)
+    assert second.finish() == 2
+    assert len(second.errors.splitlines()) == 1
+    assert "is being written by another process: wait for its end, or choose another folder" in second.errors
+    first.send(signal.SIGKILL)
+    assert first.finish() == -signal.SIGKILL
+    case.ends_alike(folder)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("name", ["synthesize_etl9g", "prepare_dataset", "train_qat", "convert_to_safetensors"])
+def test_asked_to_end(name, number, undisturbed, tmp_path):
+    """Ctrl-C, and SIGTERM as clusters send it: what was begun goes at once, and no traceback comes."""
+    case, folder = undisturbed(name), tmp_path / "asked"
+    run = case.start_until(folder, case.events // 2, functools.partial(signal.raise_signal, number))
+    assert run.finish() == 128 + number, run.errors
+    assert run.errors in ("", "\nstopping after this step …\n")
+    assert not [path for path in folder.rglob(".*") if path.is_file()]
+    case.ends_alike(folder)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_no_name_is_given_before_the_disk_has_the_file(name, undisturbed):
+    """So that a power cut leaves files that are whole: each is flushed as it is, then named, then its folder flushed.
+
+    What is named on the way, in a folder of its own, may be flushed before its first name.
+    """
+    case = undisturbed(name)
+    named, flushed = set(), []
+    for process in {row["process"] for row in case.disk}:
+        rows = [row for row in case.disk if row["process"] == process]
+        for row, following in zip(rows, [*rows[1:], {"what": "", "path": ""}], strict=True):
+            if row["what"] == "fsync":
+                flushed.append(row["file"])
+                continue
+            assert row["file"] in flushed, row  # the same inode, not written to since
+            named.add(Path(row["path"]))
+            while following["what"] == "rename":
+                following = rows[rows.index(following) + 1]
+            assert (following["what"], following["path"]) == ("fsync", str(Path(row["path"]).parent)), row
+    made = {tuple(path.parts[-2:]) for path in named}
+    assert {tuple((OUTPUT / Path(file)).parts[-2:]) for file in case.files} <= made
+
+
+@contextlib.contextmanager
+def jumping_clock(seed: int) -> Iterator[None]:
+    """A wall clock that jumps by weeks, back and forth, and a monotonic one that leaps forward as after a sleep."""
+    dice, wall, monotonic = random.Random(seed), time.time, time.monotonic
+    leaps = [0.0]
+
+    def leaping() -> float:
+        leaps[0] += dice.choice([0, 0, 0, 1e5])
+        return monotonic() + leaps[0]
+
+    time.time = lambda: wall() + dice.uniform(-4e6, 4e6)
+    time.time_ns = lambda: int(time.time() * 1e9)
+    time.monotonic = leaping
+    try:
+        yield
+    finally:
+        time.time, time.monotonic = wall, monotonic
+
+
+@pytest.mark.parametrize("name", ["prepare_dataset", "train_etl9g_model", "convert_to_safetensors"])
+def test_no_clock_matters(name, undisturbed, tmp_path):
+    """Neither the clock nor the times of files, which lie in the future, in the past, and in the wrong order."""
+    case, folder, dice = undisturbed(name), tmp_path / "folder", random.Random(0)
+    run = case.start_until(folder, case.events // 2, kill)
+    assert run.finish() == -signal.SIGKILL, run.errors
+    for path in folder.rglob("*"):
+        when = time.time() + dice.uniform(-1e8, 1e8)
+        os.utime(path, (when, when))
+    again = case.start(folder, functools.partial(jumping_clock, 1))
+    assert again.finish() == 0, again.errors
+    assert snapshot(folder) == case.files
