@@ -13,22 +13,24 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
     A system's error in writing it names `path`. What a killed process left of it is written over by the next one.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.parent.is_dir():
+        path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.part")
     try:
         yield temporary
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
+        sync_folder(path.parent)
     except BaseException as error:
         with contextlib.suppress(OSError):  # the first error is the one to tell
             temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.errno is not None and error.filename in (None, str(temporary)):
+        if isinstance(error, OSError) and error.errno is not None:
             if not path.parent.is_dir():
                 raise OSError(f"{path} cannot be written: its folder has vanished") from None
-            error.filename = str(path)
+            if error.filename in (None, str(temporary)):
+                error.filename = str(path)
         raise
-    sync_folder(path.parent)
 
 
 def sync_folder(folder: Path) -> None:

@@ -147,9 +147,9 @@ def existing(folder: Path) -> list[Path]:
 def prune(folder: Path, keep: int, last: Path | None = None) -> None:
     """Deletes all but the last `keep` checkpoints up to `last`; later ones are of epochs that are being done again."""
     found = existing(folder)
-    end = found.index(last) + 1 if last else len(found)
+    end = found.index(last) + 1 if last in found else len(found)
     for path in found[: max(0, end - keep)] + found[end:]:
-        path.unlink()
+        path.unlink(missing_ok=True)
 
 
 def clean(folder: Path, keep: int) -> None:

@@ -13,7 +13,10 @@ from collections.abc import Callable
 from concurrent.futures import BrokenExecutor
 
 # How torch, OpenCV and onnxruntime say, in errors of their own kinds, that memory has run out.
-NO_MEMORY = re.compile(r"can't allocate memory|Cannot allocate memory|bad_alloc|[Ii]nsufficient memory|out of memory")
+NO_MEMORY = re.compile(
+    r"can't allocate memory|Cannot allocate memory|bad_alloc|[Ii]nsufficient memory|out of memory|"
+    r"could not create a (primitive|memory)"
+)
 
 
 class InputError(ValueError):
@@ -48,7 +51,7 @@ def run(main: Callable[[], None]) -> None:
     except Exception as error:
         if not NO_MEMORY.search(str(error)):
             raise
-        sys.exit(_say(MemoryError(), 1))
+        sys.exit(_say(MemoryError(str(error).splitlines()[0]), 1))
     finally:
         signal.signal(signal.SIGTERM, before)
 

@@ -27,6 +27,8 @@ SCRIPTS = Path(training.__file__).parent
 TRAININGS = sorted(path.stem for path in SCRIPTS.glob("train_*.py"))
 CONVERSIONS = ["convert_to_onnx", "any_image", "convert_to_safetensors", "hub_folder", "quantize_model", "int8_onnx"]
 CASES = ["synthesize_etl9g", "prepare_dataset", *TRAININGS, *CONVERSIONS]
+SLOW = ("any_image", "int8_onnx")  # left out of short forms
+SOME_CASES = [pytest.param(name, marks=pytest.mark.long) if name in SLOW else name for name in CASES]
 PRELOADED = ["onnx", "onnxruntime", "cv2", "torch.onnx", "torch._dynamo", "onnxscript", "pytest"]
 FILE_EVENTS = {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "shutil.rmtree"}
 TIMES = ("images_per_second", "seconds")  # of an epoch, in metrics.jsonl

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from script_runs import CASES, CONVERSIONS, OUTPUT, TRAININGS, Case, kill, pause, snapshot
+from script_runs import CASES, CONVERSIONS, OUTPUT, SOME_CASES, TRAININGS, Case, kill, pause, snapshot
 
 LONG = {"synthesize_etl9g": 18, "prepare_dataset": 18} | dict.fromkeys(TRAININGS, 20) | dict.fromkeys(CONVERSIONS, 11)
 
@@ -40,7 +40,7 @@ def killed_at_a_time(case: Case, folder: Path, dice: random.Random) -> str:
     raise AssertionError("it ended before it could be killed, twenty times")
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", SOME_CASES)
 def test_killed_once(name, undisturbed, tmp_path):
     case = undisturbed(name)
     print(killed_at_a_file(case, tmp_path / "killed", random.Random()))
@@ -92,7 +92,7 @@ def test_asked_to_end(name, number, undisturbed, tmp_path):
     case.ends_alike(folder)
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", SOME_CASES)
 def test_no_name_is_given_before_the_disk_has_the_file(name, undisturbed):
     """So that a power cut leaves files that are whole: each is flushed as it is, then named, then its folder flushed.
 
