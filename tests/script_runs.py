@@ -37,11 +37,12 @@ OUTPUT = "made"  # below the working folder of a case
 _server = multiprocessing.get_context("forkserver")
 
 
-def _start_server() -> None:
+def _server_started() -> multiprocessing.context.ForkServerContext:
     _server.set_forkserver_preload([*PRELOADED, *sorted(path.stem for path in SCRIPTS.glob("*.py"))])
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join(p for p in sys.path if p))
         forkserver.ensure_running()
+    return _server
 
 
 def _become(script: str, flags: list[str], folder: Path, output: Path, around: Callable) -> None:
@@ -58,21 +59,24 @@ def _become(script: str, flags: list[str], folder: Path, output: Path, around: C
 class ScriptRun:
     """One script in its process, with `folder` as its working folder; its output and errors go to files elsewhere.
 
-    `around` makes the context in the process in which the script is run; it must be picklable.
+    `around` makes the context in the process in which the script is run; it must be picklable. A fresh process is one
+    of a new interpreter: the forked ones share what is drawn by lot at its start, as the order of a set is.
     """
 
-    def __init__(self, script: str, flags: list, folder: Path, around: Callable[[], AbstractContextManager]):
+    def __init__(self, script: str, flags: list, folder: Path, around: Callable, fresh: bool = False):
         self.output = output_of(folder)
         for place in (folder, self.output):
             place.mkdir(parents=True, exist_ok=True)
-        _start_server()
         arguments = (script, [str(flag) for flag in flags], folder, self.output, around)
         self.begin = time.monotonic()
-        self.process = _server.Process(target=_become, args=arguments)
+        context = multiprocessing.get_context("spawn") if fresh else _server_started()
+        self.process = context.Process(target=_become, args=arguments)
         self.process.start()
 
     def send(self, number: int) -> None:
-        os.kill(self.process.pid, number)
+        if self.process.exitcode is None:
+            with contextlib.suppress(ProcessLookupError):  # it ended a moment ago
+                os.kill(self.process.pid, number)
 
     def finish(self, seconds: float = 300) -> int:
         """Its exit code, below 0 for the signal that ended it."""
@@ -197,9 +201,9 @@ class Case:
         """The command; as it is about to touch a file for the `number`th time, `action`."""
         return self.start(folder, functools.partial(file_events, folder, number, action))
 
-    def ends_alike(self, folder: Path) -> None:
+    def ends_alike(self, folder: Path, fresh: bool = False) -> None:
         """The same command again ends well, with the same files and no others."""
-        again = self.start(folder)
+        again = ScriptRun(self.script, self.flags, folder, prepared, fresh)
         assert again.finish() == 0, again.errors
         assert snapshot(folder) == self.files
 

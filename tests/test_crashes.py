@@ -47,6 +47,13 @@ def test_killed_once(name, undisturbed, tmp_path):
     case.ends_alike(tmp_path / "killed")
 
 
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=() if n == "convert_to_safetensors" else pytest.mark.long) for n in CASES]
+)
+def test_another_interpreter_makes_the_same_files(name, undisturbed, tmp_path):
+    undisturbed(name).ends_alike(tmp_path / "fresh", fresh=True)
+
+
 @pytest.mark.long
 @pytest.mark.parametrize(("name", "seed"), [(name, seed) for name in CASES for seed in range(LONG[name])])
 def test_killed_200_times(name, seed, undisturbed, tmp_path):
