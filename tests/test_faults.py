@@ -133,7 +133,8 @@ def fails_in_its_midst(case: Case, fault: Callable[[], None], words: tuple[str, 
     folder, left = place / "folder", place / "left"
     when = functools.partial(file_events, folder, at, fault)
     run = case.start(folder, functools.partial(disk, 10 * case.bytes, None, left), when)
-    fails_plainly(run, *words)
+    if run.finish() or fault is not fill:  # old checkpoints that go may leave just the room that is needed
+        fails_plainly(run, *words)
     whole_files_only(left)
     (left / BALLAST).unlink(missing_ok=True)
     shutil.copytree(left, place / "well" / OUTPUT)
