@@ -19,6 +19,7 @@ import threading
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
+from unicodedata import name
 
 import numpy as np
 import onnxruntime
@@ -196,7 +197,8 @@ class Reading:
         told = "  ".join(f"{c} {100 * p:.1f} %" for c, p in self.top)
         if not self.known:
             return f"not one of these characters (nearest: {told})"
-        return told + (f"  (looks like: {' '.join(self.looks_like)})" if self.looks_like else "")
+        alike = ", ".join(f"katakana {c}" if name(c, "").startswith("KATAKANA") else c for c in self.looks_like)
+        return told + (f"  (looks like: {alike})" if alike else "")
 
     def as_json(self, path: Path) -> str:
         top = [{"character": c, "probability": round(p, 6)} for c, p in self.top]

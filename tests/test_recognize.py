@@ -140,7 +140,7 @@ def test_it_says_what_else_a_character_looks_like(model, tmp_path):
     table = {"mixed_up": {"丨": {"一": 0.2}}, "same_shape": {"一": "ー"}}
     assert "looks like" not in run_script(tmp_path, "a.png", "--model", own).stdout
     (own.parent / "confusable.json").write_text(json.dumps(table, ensure_ascii=False), encoding="utf-8")
-    assert run_script(tmp_path, "a.png", "--model", own).stdout.endswith("  (looks like: ー 丨)\n")
+    assert run_script(tmp_path, "a.png", "--model", own).stdout.endswith("  (looks like: katakana ー, 丨)\n")
     answer = run_script(tmp_path, "a.png", "--model", own, "--json", "--top", 1).stdout  # one asked for, two considered
     assert json.loads(answer)["looks_like"] == ["ー", "丨"]
     (own.parent / "confusable.json").write_text("{", encoding="utf-8")

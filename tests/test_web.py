@@ -408,7 +408,7 @@ def test_it_says_what_is_none_of_its_characters_and_what_one_looks_like(browser,
     answer = one.draw(strokes_of("口"))
     check_against_python(answer, model)
     assert (answer["known"], answer["looksLike"]) == (True, ["ロ", second])
-    assert one.text("#note") == f"Looks like: ロ {second}"
+    assert one.text("#note") == f"Looks like: katakana ロ, {second}"
     one.run("await page.keyboard.press('Escape')")
     assert one.run("return page.locator('#note').isHidden()")
     wave = [[[0.1 + 0.02 * i, 0.5 + 0.4 * (-1) ** i] for i in range(40)]]

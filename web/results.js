@@ -37,7 +37,8 @@ export function spoken(top) {
 /** What there is to say beside the list: that it may be in vain, or what the first may be instead. */
 export function noteOf(known, looksLike) {
   if (!known) return "Not one of these characters? The nearest are listed.";
-  return looksLike.length ? `Looks like: ${looksLike.join(" ")}` : "";
+  const alike = looksLike.map((character) => (/\p{scx=Katakana}/u.test(character) ? `katakana ${character}` : character));
+  return alike.length ? `Looks like: ${alike.join(", ")}` : "";
 }
 
 export const buttonOfKey = (list, key) => list.querySelectorAll("button")[[...KEYS].indexOf(key)];
