@@ -177,6 +177,14 @@ def test_the_confidence_that_the_file_names_is_used(spots, tmp_path):
     assert (sure["rejected"], sure["rejected_of_right"]) == (0, 0)
 
 
+def test_what_is_rejected_is_counted_of_all_and_of_those_read_rightly():
+    model = evaluate.Model(None, "あい", {}, evaluate.Confidence(threshold=1.0))
+    right, known = np.array([True, True, True, True, False]), np.array([True, True, True, False, False])
+    sure = evaluate.calibration(model, np.full((2, 5), 0.9), right, known)
+    assert (sure["rejected"], sure["rejected_of_right"]) == (40, 25)
+    assert evaluate.calibration(model, np.full((2, 5), 0.9), np.zeros(5, bool), known)["rejected_of_right"] is None
+
+
 def test_samples_of_a_dataset_follow_the_input_contract(spots):
     images = labelled_samples.dataset_samples(spots, "test", {}).images(np.array([0, 4]))
     assert (images.shape, images.dtype) == ((2, 1, 64, 64), np.float32)
