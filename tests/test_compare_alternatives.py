@@ -1,5 +1,6 @@
 """The comparison with other programs: pictures redrawn, texts of one character scored, turns taken, wrong calls."""
 
+import argparse
 import itertools
 import json
 import os
@@ -143,6 +144,16 @@ def test_rapidocr_reads_printed_characters():
     answers = reader.answers(reader.read([picture])[0])
     assert len(set(answers)) == 5
     assert "二" in answers
+
+
+def test_pictures_are_dark_on_white_whatever_they_were(tmp_path):
+    draw_bar(tmp_path / "あ" / "dark.png", True)
+    draw_bar(tmp_path / "い" / "light.png", False, ink=255, paper=0)
+    pictures, characters, told = compare_alternatives.pictures_of(argparse.Namespace(images=tmp_path, limit=9))
+    assert sorted(characters) == ["あ", "い"]
+    assert all(picture.dtype == np.uint8 and np.median(picture) == 255 and picture.min() == 0 for picture in pictures)
+    assert told.startswith("2 images of")
+    assert len(compare_alternatives.pictures_of(argparse.Namespace(images=tmp_path, limit=1))[0]) == 1
 
 
 def run_script(folder: Path, *arguments: str | Path) -> subprocess.CompletedProcess:
