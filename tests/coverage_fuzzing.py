@@ -46,7 +46,11 @@ def main() -> None:
         for number, whole in enumerate(reader.whole):
             (corpus / str(number)).write_bytes(b"\1" + whole)
         now = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-        limits = ["-timeout=10", f"-rss_limit_mb={now + MOST_MEGABYTES}", f"-max_len={max(map(len, reader.whole)) + 1000}"]
+        limits = [
+            "-timeout=10",
+            f"-rss_limit_mb={now + MOST_MEGABYTES}",
+            f"-max_len={max(map(len, reader.whole)) + 1000}",
+        ]
         atheris.Setup([sys.argv[0], *limits, *options, str(corpus)], lambda data: try_input(reader, data))
         atheris.Fuzz()
 

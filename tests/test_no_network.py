@@ -1,0 +1,155 @@
+"""No script reaches for the network: none imports what could, and all of them run where there is none.
+
+The second is shown in a network namespace without a route (`unshare -rn`), by one process that runs the scripts one
+after the other and listens for any try of Python's to connect or to look up a name.
+"""
+
+import ast
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from PIL import Image
+
+import checkpoints
+from readers import onnx_model
+from test_no_code_from_data import SOURCES
+from tiny_models import TINY, save_float, save_int8
+
+SCRIPTS = Path(checkpoints.__file__).parent
+NETWORK = {
+    "socket",
+    "socketserver",
+    "ssl",
+    "urllib",
+    "http",
+    "ftplib",
+    "smtplib",
+    "poplib",
+    "imaplib",
+    "telnetlib",
+    "nntplib",
+}
+NETWORK |= {
+    "xmlrpc",
+    "asyncio",
+    "webbrowser",
+    "requests",
+    "httpx",
+    "aiohttp",
+    "urllib3",
+    "websockets",
+    "paramiko",
+    "boto3",
+}
+NETWORK |= {"huggingface_hub", "torch.hub", "torch.utils.model_zoo", "torchvision.datasets", "pip"}
+# Needs a whole training of minutes; it does nothing but run the others.
+LEFT_OUT = {"quickstart"}
+
+DRIVER = """
+import contextlib, json, multiprocessing, runpy, socket, sys
+tries = []
+def listen(event, arguments):
+    to_a_file = event == "socket.connect" and isinstance(arguments[1], str | bytes)  # between processes
+    if event in {"socket.connect", "socket.getaddrinfo", "socket.gethostbyname", "socket.sendto"} and not to_a_file:
+        tries.append([event, str(arguments[1:])])
+sys.addaudithook(listen)
+with contextlib.suppress(OSError):
+    socket.create_connection(("192.0.2.1", 80), timeout=5)
+    sys.exit("there is a network here")
+assert tries, "a try to connect is not heard"
+sys.path.insert(0, sys.argv[1])
+import any_image_model, etl9g_dataset, etl9g_format
+any_image_model.PICTURES = 20
+characters, sheets, places = etl9g_format.set_layout()
+etl9g_format.SETS_PER_FILE = 1  # raw files of one set of 60 characters
+etl9g_format.set_layout = lambda: (characters[:60], sheets[:60], places[:60])
+etl9g_format.records_per_set = lambda: 60
+multiprocessing.set_start_method("fork", force=True)
+for name, *arguments in json.loads(sys.argv[2]):
+    tries.clear()
+    sys.argv = [name + ".py", *map(str, arguments)]
+    try:
+        runpy.run_path(f"{sys.path[0]}/{name}.py", run_name="__main__")
+        code = 0
+    except SystemExit as end:
+        code = end.code or 0
+    print("\\nENDED " + json.dumps([name, code, tries]), flush=True)
+"""
+
+
+def imported(tree: ast.AST) -> set[str]:
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found |= {node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found | {name.split(".")[0] for name in found}
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_no_script_imports_what_could_reach_the_network(name):
+    assert not imported(SOURCES[name]) & NETWORK
+    attributes = {ast.unparse(node) for node in ast.walk(SOURCES[name]) if isinstance(node, ast.Attribute)}
+    assert not attributes & NETWORK
+    assert not any(".from_pretrained" in a or ".load_state_dict_from_url" in a for a in attributes)
+
+
+def calls(folder: Path, data: Path) -> list[list]:
+    """Every script with tiny data; what is written goes into the working folder."""
+    models = {script: save_float(script, folder / f"{script}.pth") for script in TINY}
+    int8 = save_int8("train_etl9g_model", folder / "int8.pth")
+    cnn = ["--model-path", models["train_etl9g_model"]]
+    onnx.save(onnx_model(np.eye(64, 5, dtype=np.float32)), folder / "model.onnx")
+    Image.linear_gradient("L").save(folder / "picture.png")
+    short = ["--data-dir", data, "--epochs", 1, "--batch-size", 16, "--device", "cpu"]
+    limits = ["--compare", 20, "--test-samples", 20, "--times-faster", 0, "--most-megabytes", 10, "--agreement", 0]
+    return [
+        ["preflight_check", "--etl9g-dir", "raw", "--data-dir", data],
+        ["synthesize_etl9g", "--sets", 2, "--out", "raw", "--processes", 2],
+        ["prepare_dataset", "--etl9g-dir", "raw", "--output-dir", "prepared", "--processes", 2],
+        *(
+            [script, *short, "--model-dir", script, *(word for k, v in TINY[script].items() for word in (f"--{k}", v))]
+            for script in TINY
+        ),
+        ["train_qat", *short, *cnn, "--model-dir", "qat", "--calibration-images", 10, "--test-samples", 20],
+        ["quantize_model", *cnn, "--data-dir", data, "--calibration-images", 10, "--output", "int8.pth"],
+        ["convert_int8_pytorch_to_quantized_onnx", "--model-path", int8, "--data-dir", data, *limits],
+        ["convert_to_onnx", *cnn, "--data-dir", data, "--output", "model.onnx"],
+        ["convert_to_onnx", "--any-image", "--model-path", folder / "model.onnx", "--output", "any.onnx"],
+        ["convert_to_safetensors", *cnn, "--folder", "hub"],
+        ["convert_to_edge", "ort", "--model-path", folder / "model.onnx", "--output", "model.ort"],
+        ["evaluate", "--model", models["train_vit"], "--data-dir", data, "--output-dir", "evaluation"],
+        ["recognize", folder / "picture.png", "--model", folder / "model.onnx"],
+        ["character_structure", "語", "--count"],
+        ["zero_shot", "--model", models["train_hiercode"], "--data-dir", data],
+        ["compare_architectures", "--data-dir", data, "no_such_architecture"],
+        ["compare_alternatives", "--model", folder / "model.onnx", "--images", "raw"],
+        ["benchmark", "--help"],
+    ]
+
+
+def test_every_script_runs_where_there_is_no_network(tiny_dataset, tmp_path):
+    if not shutil.which("unshare") or subprocess.run(["unshare", "-rn", "true"], capture_output=True).returncode:
+        pytest.skip("network namespaces are not permitted here")
+    wanted = calls(tmp_path, tiny_dataset())
+    code = ["unshare", "-rn", sys.executable, "-c", DRIVER, SCRIPTS, json.dumps(wanted, default=str)]
+    work = tmp_path / "work"
+    work.mkdir()
+    done = subprocess.run(code, cwd=work, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    ended = [json.loads(line.removeprefix("ENDED ")) for line in done.stdout.splitlines() if line.startswith("ENDED ")]
+    assert done.returncode == 0, done.stderr
+    assert [name for name, _, _ in ended] == [name for name, *_ in wanted]
+    assert "Traceback" not in done.stderr, done.stderr
+    assert not [tried for tried in ended if tried[2]]
+    refused = {"zero_shot": 2, "compare_architectures": 2, "compare_alternatives": 2}
+    assert {name: code for name, code, _ in ended if code} == refused, done.stderr
+    mains = {name for name, tree in SOURCES.items() if "__main__" in ast.unparse(tree.body[-1])}
+    assert mains - LEFT_OUT == {name for name, *_ in wanted}
