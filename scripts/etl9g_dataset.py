@@ -168,8 +168,9 @@ class PreparedDataset:
             reason = f"{error} is missing" if isinstance(error, KeyError) else error
             raise InputError(f"{metadata_path} is damaged ({reason}): {AGAIN}") from None
         self._images, self.labels, self.sets = [], np.empty(0, np.int64), np.empty(0, np.int64)
-        for number, facts in zip(numbers, self.metadata["files"], strict=True):
-            self._add_chunk(folder / CHUNK_NAME.format(number), number, facts)
+        self.chunks = [folder / CHUNK_NAME.format(number) for number in numbers]
+        for path, number, facts in zip(self.chunks, numbers, self.metadata["files"], strict=True):
+            self._add_chunk(path, number, facts)
         self._starts = np.cumsum([0] + [len(images) for images in self._images])
         if len(self.labels) and not 0 <= self.labels.min() <= self.labels.max() < len(self.classes):
             raise InputError(f"{folder}: the labels and {MAPPING_FILE} disagree: {AGAIN}")
@@ -214,6 +215,11 @@ class PreparedDataset:
             )
         self._images.append(images)
         self.labels, self.sets = np.append(self.labels, labels), np.append(self.sets, sets)
+
+    def check_images(self) -> None:
+        """Compares the images with their checksums, for which all of them are read. Raises InputError."""
+        for path in self.chunks:
+            map_member(path, "images", "u")
 
     def images(self, positions: np.ndarray) -> torch.Tensor:
         """Images uint8 (n, 1, 64, 64), 255 = ink, at these positions of the whole dataset."""

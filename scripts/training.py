@@ -491,9 +491,17 @@ class Run:
     def log(self, metrics: dict) -> None:
         """metrics.jsonl holds one line for each epoch done; lines of epochs that are being done again are replaced."""
         path = self.log_dir / "metrics.jsonl"
-        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() and self.epoch > 1 else []
-        lines = [line for line in lines if json.loads(line)["epoch"] < self.epoch]
+        text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() and self.epoch > 1 else ""
+        lines = [line for line in text.splitlines() if epoch_of(line) < self.epoch]
         write_text(path, "\n".join([*lines, json.dumps(metrics)]) + "\n")
+
+
+def epoch_of(line: str) -> float:
+    """The epoch that a line of metrics.jsonl tells of; infinity for a line that is damaged."""
+    try:
+        return float(json.loads(line)["epoch"])
+    except (ValueError, LookupError, TypeError, RecursionError, OverflowError):
+        return math.inf
 
 
 def report(metrics: dict, epochs: int, best: float) -> str:

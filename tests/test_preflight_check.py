@@ -199,6 +199,12 @@ def test_dataset_whole_and_not(tiny_dataset, tmp_path):
         f"python scripts/prepare_dataset.py --etl9g-dir ETL9G --output-dir {folder}",
     )
     assert "without ETL9G_03, which came later" in later.found
+    chunk = folder / "etl9g_dataset_chunk_02.npz"
+    content = chunk.read_bytes()
+    chunk.write_bytes(content[:5000] + bytes([content[5000] ^ 1]) + content[5001:])
+    damaged = preflight_check.dataset(Path("ETL9G"), folder, [])
+    assert (damaged.status, "chunk_02.npz is damaged (images does not fit" in damaged.found) == ("MISSING", True)
+    chunk.write_bytes(content)
     metadata = json.loads((folder / "metadata.json").read_text(encoding="utf-8"))
     (folder / "metadata.json").write_text(json.dumps(metadata | {"samples": 121}), encoding="utf-8")
     assert "not whole: 120 samples" in preflight_check.dataset(Path("ETL9G"), folder, []).found

@@ -419,6 +419,12 @@ def test_what_a_resumed_run_may_not_change(tiny_dataset, tmp_path):
             training.fit(ARCHITECTURE, settings)
 
 
+def test_lines_of_the_metrics_that_are_damaged_count_as_later_ones():
+    assert training.epoch_of('{"epoch": 3}') == 3
+    for line in ("", "{", "[]", "null", '{"loss": 1}', '{"epoch": "x"}', '{"epoch": null}', "[" * 100_000):
+        assert training.epoch_of(line) == float("inf")
+
+
 def test_of_equal_scores_the_later_model_is_kept(tiny_dataset, tmp_path, capsys):
     """And the star in the epoch's line tells of each model that was kept."""
     scores = iter([50.0, 50.0, 40.0])
