@@ -122,7 +122,7 @@ def _checked(content: dict, path: Path) -> dict:
         raise InputError(f"{path} is damaged: its classes are not so many different characters")
     kinds = {"script": str, "config": dict, "source": str, "generator": str, "metrics": dict, "quantization": dict}
     kinds |= {"epoch": int, "step": int, "best": (int, float), "training_samples": int, "versions": dict}
-    kinds |= {"setbacks": int, "ema_count": int}
+    kinds |= {"setbacks": int, "ema_count": int, "confidence": dict}
     for name, kind in kinds.items():
         value = content.get(name)
         fits = isinstance(value, kind) and not (kind is int and value < 0)

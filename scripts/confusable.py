@@ -12,6 +12,7 @@ import numpy as np
 
 from atomic_file import write_text
 from command_line import InputError
+from plain_json import read_json
 
 FILE_NAME = "confusable.json"
 LEAST_COUNT, LEAST_RATE = 2, 0.02  # a mix-up that happened less often is chance
@@ -68,13 +69,10 @@ def load(path: Path) -> Confusable:
     """A file that `save` wrote; an empty table where there is none. Raises InputError for any other file."""
     if not path.is_file():
         return Confusable()
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        mixed_up, same_shape = content["mixed_up"], content["same_shape"]
-        sound = all(isinstance(row, dict) for row in mixed_up.values())
-        sound &= all(isinstance(twins, str) for twins in same_shape.values())
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        sound = False
-    if not sound:
-        raise InputError(f"{path} is damaged: write it anew with scripts/evaluate.py --confusable, or remove it")
-    return Confusable(mixed_up, same_shape)
+    remedy = "write it anew with scripts/evaluate.py --confusable, or remove it"
+    content = read_json(path, remedy)
+    tables = content.get("mixed_up"), content.get("same_shape")
+    for table, kind in zip(tables, (dict, str), strict=True):
+        if not isinstance(table, dict) or not all(isinstance(entry, kind) for entry in table.values()):
+            raise InputError(f"{path} is damaged: {remedy}")
+    return Confusable(*tables)

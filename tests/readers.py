@@ -15,12 +15,14 @@ from PIL import Image, ImageDraw
 
 import character_structure
 import checkpoints
+import confusable
 import convert_to_safetensors
 import evaluate
 import prepare_dataset
 import quantization
 import structure_codes
 from command_line import InputError
+from confidence import confidence_of
 from damage import (
     Edit,
     Recipe,
@@ -169,6 +171,7 @@ def tiny_file(path: Path, **facts) -> tuple[bytes, torch.nn.Module, dict]:
     config = CNNConfig(width=0.13, embedding=2)
     model = ARCHITECTURE.model(config, CLASSES).eval()
     told = {"script": "train_etl9g_model", "config": dataclasses.asdict(config), "classes": CLASSES, "source": "test"}
+    told |= {"confidence": {"temperature": 1.5, "score": "lead", "threshold": 0.1}}
     told |= {"generator": "test", "metrics": {"validation_top1": 50.0}, "epoch": 1, "best": 50.0} | facts
     checkpoints.save(path, told | {"model": model.state_dict()})
     return path.read_bytes(), model, told
@@ -178,6 +181,7 @@ def read_model(path: Path, load: Callable = checkpoints.load_trained) -> list:
     model, facts = load(path)
     assert len(set(facts["classes"])) == len(facts["classes"]) > 0
     assert model(torch.zeros(1, 1, CANVAS, CANVAS)).shape == (1, len(facts["classes"]))
+    confidence_of(facts.get("confidence"), path)
     tensors = [(name, value.numpy().tobytes()) for name, value in model.state_dict().items()]
     return [*tensors, json.dumps(facts, default=repr)]
 
@@ -244,7 +248,13 @@ def onnx_model(by: np.ndarray, classes: str = CLASSES) -> onnx.ModelProto:
         [numpy_helper.from_array(by, "by"), numpy_helper.from_array(np.array([1, 3]), "across")],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
-    helper.set_model_props(model, {"classes": classes, "config": json.dumps({"split": "writer", "seed": 0})})
+    confidence = {"temperature": 1.5, "score": "lead", "threshold": 0.1}
+    told = {
+        "classes": classes,
+        "config": json.dumps({"split": "writer", "seed": 0}),
+        "confidence": json.dumps(confidence),
+    }
+    helper.set_model_props(model, told)
     return model
 
 
@@ -257,7 +267,8 @@ def onnx_file(folder: Path) -> Reader:
         logits = model.logits(np.full((2, 1, CANVAS, CANVAS), 0.5, np.float32))
         assert logits.shape == (2, len(model.classes))
         assert np.isfinite(logits).all()
-        return model.classes, logits.tobytes()
+        assert np.allclose(model.confidence.probabilities(logits).sum(axis=1), 1)
+        return model.classes, logits.tobytes(), model.confidence
 
     return Reader(path, (whole.SerializeToString(),), (edit_bytes, edit_onnx), read)
 
@@ -344,9 +355,22 @@ def structure_cache(folder: Path) -> Reader:
     return Reader(path, (json.dumps(content).encode(),), (edit_bytes, edit_json), read, checked=True)
 
 
+def confusable_file(folder: Path) -> Reader:
+    path = folder / confusable.FILE_NAME
+    confusable.save(path, CLASSES, {"あ": {"い": 0.25}, "う": {"腕": 0.5}}, "test shapes")
+
+    def read():
+        found = confusable.load(path)
+        assert all(isinstance(char, str) for char in found.looks_like([("い", 0.5), ("あ", 0.4)]))
+        return found
+
+    return Reader(path, (path.read_bytes(),), (edit_bytes, edit_json), read)
+
+
 READERS: dict[str, Callable[[Path], Reader]] = {
     "held-out list": held_out_list,
     "structure cache": structure_cache,
+    "confusable": confusable_file,
     "mapping": dataset_file(MAPPING_FILE, edit_bytes, edit_json),
     "metadata": dataset_file(METADATA_FILE, edit_bytes, edit_json),
     "chunk": dataset_file(CHUNK_NAME.format(1), edit_bytes, edit_zip, edit_arrays, checked=True),

@@ -45,6 +45,7 @@ LOADING = {
     "convert_int8_pytorch_to_quantized_onnx": ["--model-path {} --data-dir []"],
     "quantize_model": ["--model-path {} --data-dir []"],
     "evaluate": ["--model {} --data-dir []"],
+    "calibrate_confidence": ["--model {} --data-dir []"],
     "zero_shot": ["--model {} --data-dir []"],
     "train_qat": ["--data-dir [] --model-path {}"],
     **{
