@@ -109,10 +109,8 @@ def _is_plain(value, depth: int = 3) -> bool:
 
 
 def _is_dense(tensor) -> bool:
-    """Whether a value is a tensor with memory for each of its numbers."""
-    if not isinstance(tensor, torch.Tensor) or tensor.layout != torch.strided or tensor.device.type == "meta":
-        return False
-    return tensor.numel() * tensor.itemsize <= tensor.untyped_storage().nbytes()
+    """Whether a value is a tensor that holds its numbers one after the other."""
+    return isinstance(tensor, torch.Tensor) and tensor.layout == torch.strided and tensor.device.type != "meta"
 
 
 def _checked(content: dict, path: Path) -> dict:

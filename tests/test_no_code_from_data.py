@@ -292,6 +292,16 @@ def test_json_bombs_in_metadata(text, tmp_path):
             checkpoints.load_trained(tmp_path / "model.safetensors")
 
 
+def test_a_header_of_ninety_megabytes(tmp_path):
+    """Its lists would take 2 GB."""
+    facts = {"script": '"train_vit"', "config": "{}", "classes": '"あ"'}
+    facts |= {str(number): "[" + "[]," * 4_900_000 + "[]]" for number in range(6)}
+    header = json.dumps({"__metadata__": facts}).encode()
+    (tmp_path / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
+    with within_memory(), within_time(), pytest.raises(InputError, match="is not a SafeTensors file"):
+        checkpoints.load_trained(tmp_path / "model.safetensors")
+
+
 def deflated_zeros(content: dict) -> bytes:
     """A checkpoint of 1 MB that unpacks to 1.2 GB."""
     written = io.BytesIO()
@@ -311,11 +321,11 @@ def calling(function, *arguments) -> Callable[[dict], bytes]:
     return lambda content: saved(content | {"config": {"a": Evil(function, *arguments)}})
 
 
-def nested(content: dict) -> bytes:
+def nested(content: dict, levels: int = 8, entries: int = 100) -> bytes:
     """A dict of a hundred times the same dict of a hundred times the same dict: written out, 10^16 entries."""
-    inner: dict = {}
-    for _ in range(8):
-        inner = {str(i): inner for i in range(100)}
+    inner: dict | int = 0
+    for _ in range(levels):
+        inner = {str(i): inner for i in range(entries)}
     return saved(content | {"config": inner})
 
 
@@ -323,18 +333,20 @@ BOMBS = {
     "deflated": deflated_zeros,
     "bytearray": calling(bytearray, 10**10),
     "nested": nested,
+    "nested wide": lambda content: nested(content, 3, 3000),
     "wide": lambda content: saved(content | {"config": content["config"] | {"width": 1e5}}),
     "wider": lambda content: saved(content | {"config": content["config"] | {"width": 1e300}}),
     "embedding": lambda content: saved(content | {"config": content["config"] | {"embedding": 2**40}}),
+    "embedding of 2 GB": lambda content: saved(content | {"config": content["config"] | {"embedding": 700_000}}),
     "classes": lambda content: saved(content | {"classes": "".join(map(chr, range(0x4E00, 0x9FFF)))}),
     "expanded": lambda content: saved(
         content | {"model": content["model"] | {"features.0.0.weight": torch.zeros(()).expand(10**6, 10**6)}}
     ),
     "deep": lambda content: saved(content | {"script": "train_vit", "config": {"depth": 10**9}}),
-    "LSTM": lambda content: saved(content | {"script": "train_radical_rnn", "config": {"hidden": 10**6}}),
-    "prototypes": lambda content: saved(content | {"script": "train_hiercode", "config": {"dimensions": 10**7}}),
+    "LSTM": lambda content: saved(content | {"script": "train_radical_rnn", "config": {"hidden": 8000}}),
+    "prototypes": lambda content: saved(content | {"script": "train_hiercode", "config": {"dimensions": 10**6}}),
     "wide INT8": lambda content: saved(
-        content | {"config": content["config"] | {"width": 3e3}, "quantization": {"how": "calibration"}}
+        content | {"config": content["config"] | {"width": 20.0}, "quantization": {"how": "calibration"}}
     ),
     "opcodes": lambda content: archive(
         content,
