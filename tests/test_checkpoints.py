@@ -194,3 +194,31 @@ def test_starting_from_the_same_classes_takes_everything(tmp_path):
     model = CNN(CNNConfig(width=0.25, embedding=16), CLASSES)
     assert checkpoints.start_from(model, CLASSES, tmp_path / "same.pth") == []
     torch.testing.assert_close(model.classify[1].weight, saved["model"]["classify.1.weight"])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda state: state[0].pop("exp_avg"),
+        lambda state: state[0].update(exp_avg=torch.zeros(3, 2)),
+        lambda state: state[0].update(exp_avg=None),
+        lambda state: state[0].update(more=torch.zeros(())),
+        lambda state: state.update(stranger=state[0]),
+        lambda state: state.update({0: 5}),
+    ],
+)
+def test_moments_that_are_not_the_optimizers_are_refused(change):
+    def optimizer() -> torch.optim.Optimizer:
+        weight = torch.ones(2, 3, requires_grad=True)
+        weight.grad = torch.ones(2, 3)
+        return torch.optim.AdamW([weight], lr=0.1)
+
+    first, second = optimizer(), optimizer()
+    first.step()
+    checkpoints.restore_optimizer(second, first.state_dict() | {"param_groups": "of the file, and not looked at"})
+    assert second.param_groups[0]["lr"] == 0.1
+    assert torch.equal(second.state_dict()["state"][0]["exp_avg"], first.state_dict()["state"][0]["exp_avg"])
+    state = first.state_dict()
+    change(state["state"])
+    with pytest.raises((ValueError, TypeError, AttributeError)):
+        checkpoints.restore_optimizer(optimizer(), state)
