@@ -5,6 +5,7 @@ tesseract-ocr-jpn).
 """
 
 import importlib.metadata
+import itertools
 import os
 import re
 import shutil
@@ -30,13 +31,14 @@ class Reader:
     """A program with its model files, `size` bytes.
 
     read(pictures), grey uint8 (H, W) each, dark ink on white paper, gives an output for each, in the time that is
-    measured; answers(output) the characters it stands for, likeliest first. `ranks`: whether there are several.
+    measured; answers(output, among) the characters it stands for, likeliest first: of these, or of all that it knows.
+    `ranks`: whether there are several, so that `among` can choose.
     """
 
     name: str
     size: int
     read: Callable[[list[np.ndarray]], list]
-    answers: Callable[[Any], list[str]]
+    answers: Callable[[Any, str | None], list[str]]
     ranks: bool = True
 
 
@@ -93,11 +95,15 @@ def own_reader(path: Path) -> Reader:
     def read(pictures: list[np.ndarray]) -> list[np.ndarray]:
         return [recognizer.picture_logits([picture.astype(np.float32)])[0] for picture in pictures]
 
-    return Reader(str(path), path.stat().st_size, read, lambda logits: highest(logits, recognizer.classes))
+    return Reader(
+        str(path), path.stat().st_size, read, lambda logits, among: highest(logits, recognizer.classes, among)
+    )
 
 
-def highest(scores: np.ndarray, symbols: Sequence[str]) -> list[str]:
-    return [symbols[i] for i in np.argsort(-scores, kind="stable")[:ANSWERS]]
+def highest(scores: np.ndarray, symbols: Sequence[str], among: str | None) -> list[str]:
+    order = np.argsort(-scores, kind="stable")
+    allowed = set(symbols if among is None else among)
+    return list(itertools.islice((symbols[i] for i in order if symbols[i] in allowed), ANSWERS))
 
 
 def one_character_scores(shares: np.ndarray) -> np.ndarray:
@@ -120,7 +126,7 @@ def rapidocr_reader(width: int = 320) -> Reader:
     """RapidOCR's recogniser alone, on the PP-OCRv6 small model of its wheel, one thread, one picture at a time.
 
     `width` is that of its input, 48 high; 320 is its own choice, less is quicker. Answers are the likeliest texts of
-    one character, restricted to no set of classes.
+    one character.
     """
     try:
         import rapidocr
@@ -150,7 +156,11 @@ def rapidocr_reader(width: int = 320) -> Reader:
         return outputs
 
     name = f"RapidOCR {importlib.metadata.version('rapidocr')}, PP-OCRv6 small, {width} wide"
-    return Reader(name, model.stat().st_size, read, lambda shares: highest(one_character_scores(shares), symbols))
+
+    def answers(shares: np.ndarray, among: str | None) -> list[str]:
+        return highest(one_character_scores(shares), symbols, among)
+
+    return Reader(name, model.stat().st_size, read, answers)
 
 
 def tesseract_reader() -> Reader:
@@ -194,4 +204,4 @@ def tesseract_reader() -> Reader:
             pages[int(line[1])] += line[11].strip() if len(line) > 11 else ""
         return list(pages.values())
 
-    return Reader(f"Tesseract {number}, jpn", data.stat().st_size, read, lambda text: list(text[:1]), ranks=False)
+    return Reader(f"Tesseract {number}, jpn", data.stat().st_size, read, lambda text, _: list(text[:1]), ranks=False)

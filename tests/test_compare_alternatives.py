@@ -70,25 +70,29 @@ def test_turns_places_and_the_best_row():
     calls = []
 
     def reader(name: str, answers: list[str], ranks: bool = True) -> Reader:
-        return Reader(name, 7, lambda pictures: calls.append(name) or [answers] * len(pictures), list, ranks)
+        def chosen(output: list[str], among: str | None) -> list[str]:
+            return [char for char in output if among is None or char in among]
 
-    one, other = reader("one", ["い", "あ"]), reader("other", ["あ"], ranks=False)
+        return Reader(name, 7, lambda pictures: calls.append(name) or [answers] * len(pictures), chosen, ranks)
+
+    one, other = reader("one", ["い", "漢", "あ"]), reader("other", ["あ"], ranks=False)
     subjects = [
-        compare_alternatives.Subject(one, Redrawing()),
-        compare_alternatives.Subject(one, Redrawing(0.2)),
-        compare_alternatives.Subject(other, Redrawing()),
+        compare_alternatives.Subject(one, Redrawing(), "あ漢"),
+        compare_alternatives.Subject(one, Redrawing(0.2), "漢"),
+        compare_alternatives.Subject(other, Redrawing(), "あ"),
     ]
-    characters = ["あ"] * 60 + ["い"] * 20
+    characters = ["漢"] * 40 + ["あ"] * 20 + ["い"] * 20
     rows = compare_alternatives.compare(subjects, [bar()] * 80, characters)
     assert calls == ["one", "one", "other"] * 2  # chunks of 50 and 30
-    assert [row["top1"] for row in rows] == [25, 25, 75]
+    assert [row["top1"] for row in rows] == [25, 25, 25]
+    assert [row["top1_among_classes"] for row in rows] == [50, 50, None]
     assert [row["top5"] for row in rows] == [100, 100, None]
     assert [row["best"] for row in rows] == [True, False, True]
     assert rows[0]["top1_standard_error"] == pytest.approx(4.841, abs=1e-3)  # 100 √(1/4 · 3/4 / 80)
     lines = compare_alternatives.table(rows).splitlines()
     assert len(lines) == 5
-    assert lines[2].startswith("| one | as drawn | **25.00 % ± 4.84** | 100.00 % |")
-    assert lines[4].startswith("| other | as drawn | **75.00 % ± 4.84** | – |")
+    assert lines[2].startswith("| one | as drawn | **25.00 % ± 4.84** | 50.00 % | 100.00 % |")
+    assert lines[4].startswith("| other | as drawn | **25.00 % ± 4.84** | – | – |")
 
 
 def test_processor_time_is_that_of_the_processes_started_too():
@@ -118,7 +122,7 @@ def test_pages_of_tesseract_become_answers(tmp_path, monkeypatch):
     fake_tesseract(tmp_path, monkeypatch, lines)
     reader = other_readers.tesseract_reader()
     assert (reader.name, reader.size, reader.ranks) == ("Tesseract 5.9, jpn", 9, False)
-    assert [reader.answers(text) for text in reader.read([bar()] * 3)] == [["永"], [], ["あ"]]
+    assert [reader.answers(text, None) for text in reader.read([bar()] * 3)] == [["永"], [], ["あ"]]
     with pytest.raises(OSError, match="3 of 2"):
         reader.read([bar()] * 2)
 
@@ -141,9 +145,11 @@ def test_rapidocr_reads_printed_characters():
     assert reader.size > 20_000_000
     picture = np.full((48, 48), 255, np.uint8)
     picture[10:14, 10:38], picture[34:38, 6:42] = 0, 0  # 二
-    answers = reader.answers(reader.read([picture])[0])
+    output = reader.read([picture])[0]
+    answers = reader.answers(output, None)
     assert len(set(answers)) == 5
     assert "二" in answers
+    assert reader.answers(output, "永二")[0] == "二"
 
 
 def test_pictures_are_dark_on_white_whatever_they_were(tmp_path):
