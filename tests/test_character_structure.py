@@ -170,3 +170,28 @@ def test_the_command(table, tmp_path):
     assert call("🈚")[0] == 2
     assert call("🈚")[2].splitlines() == ["error: KanjiVG has no decomposition of 🈚 (U+1F21A)"]
     assert call()[0] == 2
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda trees, shared: trees.pop("語"),
+        lambda trees, shared: trees.update(晴="⿰" * 6 + "日" * 7),  # deeper than a code has places
+        lambda trees, shared: trees.update(亜="⿰日"),
+        lambda trees, shared: trees.update(亜=["日"]),
+        lambda trees, shared: shared.update(日="8"),
+        lambda trees, shared: trees.update(鬱="鬱"),
+    ],
+)
+def test_a_cache_that_is_whole_but_says_what_cannot_be_is_not_believed(change, tmp_path):
+    table = character_structure.build_table("語晴亜")
+    trees, shared = {c: str(node) for c, node in table.trees.items()}, dict(table.shared_by)
+
+    def load():
+        content = {"trees": trees, "shared_by": shared, "sha256": character_structure._digest(trees, shared)}
+        (tmp_path / "cache.json").write_text(json.dumps(content), encoding="utf-8")
+        return character_structure._load(tmp_path / "cache.json", "語晴亜")
+
+    assert load() == table
+    change(trees, shared)
+    assert load() is None
