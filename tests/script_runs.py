@@ -78,7 +78,7 @@ class ScriptRun:
             with contextlib.suppress(ProcessLookupError):  # it ended a moment ago
                 os.kill(self.process.pid, number)
 
-    def finish(self, seconds: float = 300) -> int:
+    def finish(self, seconds: float = 1800) -> int:
         """Its exit code, below 0 for the signal that ended it."""
         self.process.join(seconds)
         if self.process.exitcode is None:

@@ -170,6 +170,27 @@ def test_only_the_last_checkpoints_are_kept(tmp_path):
     assert (tmp_path / "checkpoint_epoch_x.pt").exists()
 
 
+def test_what_a_killed_run_left_goes(tmp_path):
+    for epoch in (1, 2, 3):
+        (tmp_path / checkpoints.FILE_NAME.format(epoch)).touch()
+    (tmp_path / ".checkpoint_epoch_004.pt.part").touch()
+    checkpoints.clean(tmp_path, 2)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["checkpoint_epoch_002.pt", "checkpoint_epoch_003.pt"]
+
+
+def test_a_checkpoint_read_and_written_again_is_the_same_file(tmp_path):
+    """Though the texts in it are then other objects, some of which were one before and some not."""
+    saved = content() | {
+        "optimizers": [{"state": {0: {"step": torch.zeros(())}}}],
+        "step": 3,
+        "both": ["step", "st" + "ep"],
+    }
+    checkpoints.save(tmp_path / "model.pth", saved)
+    again = tmp_path / "again" / "model.pth"
+    checkpoints.save(again, checkpoints.load(tmp_path / "model.pth"))
+    assert again.read_bytes() == (tmp_path / "model.pth").read_bytes()
+
+
 def test_checkpoints_of_epochs_that_are_done_again_go(tmp_path):
     for epoch in (1, 2, 3, 9, 10):
         (tmp_path / checkpoints.FILE_NAME.format(epoch)).touch()

@@ -1,7 +1,9 @@
 """command_line.py and atomic_file.py: how scripts end, and files that are whole or not there."""
 
+import contextlib
 import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -98,6 +100,85 @@ command_line.run(main)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the script and its processes
     printed, error = process.communicate(timeout=30)
     assert (process.returncode, printed, error) == (130, "", "")
+
+
+def test_workers_end_with_a_script_that_was_killed():
+    lines = """
+from concurrent.futures import ProcessPoolExecutor
+import os, signal, time
+def main():
+    with ProcessPoolExecutor(2, initializer=command_line.end_quietly) as pool:
+        [job.result() for job in [pool.submit(time.sleep, 0.2) for _ in range(2)]]
+        [pool.submit(time.sleep, 1000) for _ in range(2)]
+        time.sleep(0.2)
+        os.kill(os.getpid(), signal.SIGKILL)
+command_line.run(main)
+"""
+    process = script(lines, stdout=subprocess.PIPE, start_new_session=True)
+    try:
+        assert process.communicate(timeout=60) == ("", "")  # which ends when nobody holds the other end any more
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL
+
+
+def test_output_that_finds_no_room_is_one_line():
+    """As in `python scripts/… > log` on a full disk."""
+    with open("/dev/full", "w") as full:
+        process = script("command_line.run(lambda: print('a line'))", stdout=full)
+        _, error = process.communicate(timeout=60)
+    assert (process.returncode, error) == (1, "error: No space left on device\n")
+
+
+def test_sigterm_ends_a_script_without_a_word(tmp_path):
+    lines = f"""
+import pathlib, signal
+from atomic_file import atomic_write
+def main():
+    with atomic_write(pathlib.Path({str(tmp_path / "file")!r})) as temporary:
+        temporary.write_text("half")
+        signal.raise_signal(signal.SIGTERM)
+command_line.run(main)
+"""
+    process = script(lines)
+    _, error = process.communicate(timeout=60)
+    assert (process.returncode, error) == (143, "")
+    assert not list(tmp_path.iterdir())
+
+
+def test_exhausted_memory_is_one_line_whoever_tells_of_it(capsys):
+    for error in (
+        RuntimeError("[enforce fail at alloc_cpu.cpp:1] DefaultCPUAllocator: can't allocate memory: 9 bytes\nmore"),
+        RuntimeError("could not create a primitive"),
+        RuntimeError("std::bad_alloc"),
+    ):
+        with pytest.raises(SystemExit) as ended:
+            ends(error)
+        assert ended.value.code == 1
+        said = capsys.readouterr().err
+        assert said.startswith("error: not enough memory (")
+        assert said.count("\n") == 1
+
+
+def test_a_folder_for_what_is_needed_on_the_way(tmp_path):
+    """It is empty at first, whatever a killed process left, and gone at the end."""
+    left = tmp_path / ".model.onnx.parts" / "left"
+    left.mkdir(parents=True)
+    with pytest.raises(ValueError), atomic_file.scratch_folder(tmp_path / "model.onnx") as folder:
+        assert not list(folder.iterdir())
+        (folder / "file").write_text("half")
+        raise ValueError
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_vanished_is_named(tmp_path):
+    folder = tmp_path / "folder"
+    with pytest.raises(OSError, match="cannot be written: its folder has vanished") as raised:
+        with atomic_file.atomic_write(folder / "file") as temporary:
+            temporary.write_text("half")
+            shutil.rmtree(folder)
+    assert not isinstance(raised.value, FileNotFoundError)
 
 
 def test_a_file_appears_whole_and_alone(tmp_path):

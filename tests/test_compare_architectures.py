@@ -1,6 +1,7 @@
 """The comparison and the sizes of heads, in tiny form: every figure is there and belongs to what was made."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,8 +11,10 @@ from PIL import Image
 
 import benchmark
 import compare_architectures
-from checkpoints import load_trained
+from checkpoints import load_trained, save
 from command_line import InputError
+from convert_to_onnx import convert
+from tiny_models import tiny_model
 
 SCRIPT = Path(compare_architectures.__file__)
 CLASSES = "語晴清あが一品"
@@ -48,6 +51,21 @@ def test_one_budget_one_table(tiny_dataset, tmp_path):
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*_best.pth")}
     assert call(tmp_path, CNN, HIERCODE, *flags)[0] == 0  # again: nothing is trained twice
     assert before == {path: path.stat().st_mtime_ns for path in before}
+
+
+def test_a_file_is_known_by_its_figures_not_by_its_time(tiny_dataset, tmp_path):
+    (entry,) = compare_architectures.read_entries(["cnn"], tmp_path)
+    entry.folder.mkdir()
+    assert not compare_architectures.is_exported(entry)
+    model, facts = tiny_model("train_etl9g_model")
+    told = facts | {"metrics": {"epoch": 1, "train_loss": 0.5}, "model": model.state_dict()}
+    save(entry.best, told)
+    convert(entry.best, entry.exported, None, 17)
+    os.utime(entry.best, (4e9, 4e9))
+    assert compare_architectures.is_exported(entry)
+    save(entry.best, told | {"metrics": {"epoch": 2, "train_loss": 0.4}})
+    os.utime(entry.best, (1, 1))
+    assert not compare_architectures.is_exported(entry)
 
 
 def test_wrong_calls(tiny_dataset, tmp_path):

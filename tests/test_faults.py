@@ -19,6 +19,7 @@ import pytest
 import torch
 
 import checkpoints
+import training
 from command_line import NO_MEMORY
 from script_runs import OUTPUT, SOME_CASES, Case, ScriptRun, file_events, snapshot
 
@@ -155,6 +156,32 @@ def test_a_disk_that_fails_in_the_midst_of_training(fault, words, undisturbed, t
     case = undisturbed("train_etl9g_model")
     fails_in_its_midst(case, fault, words, case.events // 2, tmp_path)
     assert checkpoints.existing(tmp_path / "left" / "checkpoints" / "cnn")
+
+
+@contextlib.contextmanager
+def unplugged_after_a_save() -> Iterator[None]:
+    save = training.Run.save
+
+    def save_and_unplug(self) -> Path:
+        path = save(self)
+        if self.step == 3:
+            unplug()
+        return path
+
+    training.Run.save = save_and_unplug
+    try:
+        yield
+    finally:
+        training.Run.save = save
+
+
+@needs_mounts
+def test_nothing_is_written_where_a_disk_was(undisturbed, tmp_path):
+    case, left, folder = undisturbed("train_etl9g_model"), tmp_path / "left", tmp_path / "folder"
+    run = case.start(folder, functools.partial(disk, 10 * case.bytes, None, left), unplugged_after_a_save)
+    fails_plainly(run, "has vanished: is its disk still there?")
+    assert not list((folder / OUTPUT).iterdir())
+    assert checkpoints.load(left / "checkpoints" / "cnn" / "checkpoint_epoch_001.pt")["step"] == 3
 
 
 @needs_mounts

@@ -86,6 +86,24 @@ def test_without_a_float_model_the_cnn_is_trained_first(tiny_dataset, tmp_path, 
     assert "the CNN is trained first" in capsys.readouterr().out  # its one epoch was not all that is asked for now
 
 
+def test_a_cnn_killed_before_its_first_checkpoint_is_not_taken_for_trained(monkeypatch, tiny_dataset, tmp_path, capsys):
+    """Its best model is there then, of its first epoch."""
+    settings = config(tiny_dataset(), tmp_path, cnn_epochs=2, epochs=1)
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(training.Run, "save", killed)
+        train_qat.train_quantized(settings)
+    assert (tmp_path / "best_kanji_model.pth").is_file()
+    capsys.readouterr()
+    train_qat.train_quantized(settings)
+    assert "the CNN is trained first" in capsys.readouterr().out
+    last = checkpoints.existing(tmp_path / "checkpoints" / "qat_cnn")[-1]
+    assert checkpoints.load(last)["epoch"] == 2
+
+
 def test_held_out_classes_stay_held_out(monkeypatch, tiny_dataset, tmp_path):
     """Neither shown nor, in the loss, taken for wrong."""
     monkeypatch.setattr(train_qat, "held_out_classes", lambda config, classes: "う")
