@@ -125,7 +125,7 @@ command_line.run(main)
 
 def test_output_that_finds_no_room_is_one_line():
     """As in `python scripts/… > log` on a full disk."""
-    with open("/dev/full", "w") as full:
+    with Path("/dev/full").open("w") as full:
         process = script("command_line.run(lambda: print('a line'))", stdout=full)
         _, error = process.communicate(timeout=60)
     assert (process.returncode, error) == (1, "error: No space left on device\n")
@@ -174,10 +174,10 @@ def test_a_folder_for_what_is_needed_on_the_way(tmp_path):
 
 def test_a_folder_that_vanished_is_named(tmp_path):
     folder = tmp_path / "folder"
-    with pytest.raises(OSError, match="cannot be written: its folder has vanished") as raised:
-        with atomic_file.atomic_write(folder / "file") as temporary:
-            temporary.write_text("half")
-            shutil.rmtree(folder)
+    vanished = pytest.raises(OSError, match="cannot be written: its folder has vanished")
+    with vanished as raised, atomic_file.atomic_write(folder / "file") as temporary:
+        temporary.write_text("half")
+        shutil.rmtree(folder)
     assert not isinstance(raised.value, FileNotFoundError)
 
 
