@@ -107,10 +107,10 @@ def fails_plainly(run: ScriptRun, *words: str) -> None:
     assert any(word in run.errors for word in words), run.errors
 
 
-def whole_files_only(left: Path) -> None:
+def whole_files_only(left: Path, nothing_unfinished: bool = True) -> None:
     """Nothing unfinished, and no checkpoint that is not whole and finite."""
     for path in left.rglob("*"):
-        assert not path.name.endswith((".part", ".parts")), path
+        assert not (nothing_unfinished and path.name.endswith((".part", ".parts"))), path
         if path.suffix in (".pt", ".pth"):
             content = checkpoints.load(path)
             assert all(v.isfinite().all() for v in content["model"].values() if v.is_floating_point())
@@ -136,7 +136,7 @@ def fails_in_its_midst(case: Case, fault: Callable[[], None], words: tuple[str, 
     run = case.start(folder, functools.partial(disk, 10 * case.bytes, None, left), when)
     if run.finish() or fault is not fill:  # old checkpoints that go may leave just the room that is needed
         fails_plainly(run, *words)
-    whole_files_only(left)
+    whole_files_only(left, fault is not unplug)  # from a disk that is gone nothing can be removed
     (left / BALLAST).unlink(missing_ok=True)
     shutil.copytree(left, place / "well" / OUTPUT)
     case.ends_alike(place / "well")
@@ -247,6 +247,8 @@ def memory_limit(megabytes: int) -> Iterator[None]:
     yield
 
 
+# Not in CI: where not even a thread can be started, Python's process pool may hang, and native code may end by a signal.
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["train_etl9g_model", "prepare_dataset"])
 @pytest.mark.parametrize("megabytes", [1, 8, 32])
 def test_too_little_memory(name, megabytes, begun, undisturbed, tmp_path):
