@@ -15,7 +15,7 @@ from concurrent.futures import BrokenExecutor
 # How torch, OpenCV and onnxruntime say, in errors of their own kinds, that memory has run out.
 NO_MEMORY = re.compile(
     r"can't allocate memory|Cannot allocate memory|bad_alloc|[Ii]nsufficient memory|out of memory|"
-    r"could not create a (primitive|memory)"
+    r"could not create a (primitive|memory)|start new thread"
 )
 
 

@@ -247,7 +247,7 @@ def memory_limit(megabytes: int) -> Iterator[None]:
     yield
 
 
-# Not in CI: where not even a thread can be started, Python's process pool may hang, and native code may end by a signal.
+# Not in CI: where not even a thread can start, Python's process pool may hang, and native code may end by a signal.
 @pytest.mark.long
 @pytest.mark.parametrize("name", ["train_etl9g_model", "prepare_dataset"])
 @pytest.mark.parametrize("megabytes", [1, 8, 32])
