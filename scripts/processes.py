@@ -1,0 +1,148 @@
+"""One training by many processes: who does what part, and what they agree on.
+
+    torchrun --nproc-per-node 4 scripts/train_vit.py --data-dir dataset
+
+torchrun starts the processes, on one host or on several, and PyTorch's own engine joins them: gloo, and NCCL between
+GPUs. --batch-size is that of all processes together; each takes every so-manieth sample of it, so that a run is the
+same however many share it. The first process (rank 0) writes all files. A training that torchrun did not start is a
+group of one, for which everything here does nothing.
+"""
+
+import hashlib
+import io
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from command_line import InputError
+from whole_batch import see_whole_batches
+
+
+@contextmanager
+def group() -> Iterator[None]:
+    """Joins the other processes that torchrun started, if it did. Raises ConnectionError if one of them is lost."""
+    if not dist.is_torchelastic_launched():
+        yield
+        return
+    try:
+        dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+        try:
+            yield
+        finally:
+            dist.destroy_process_group()
+    except RuntimeError as error:
+        if not isinstance(error, dist.DistError) and "gloo" not in str(error):
+            raise
+        raise ConnectionError(
+            "another process of this training ended or cannot be reached; go on with --resume-from auto "
+            f"({str(error).splitlines()[0]})"
+        ) from None
+
+
+def count() -> int:
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def rank() -> int:
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def first() -> bool:
+    """Whether this process is the one that writes and speaks."""
+    return rank() == 0
+
+
+def say(text: str) -> None:
+    """Prints a line, once for all processes."""
+    if first():
+        print(text, flush=True)
+
+
+def rows(samples: int) -> range:
+    """Which of so many samples are this process's; `range.stop` is the number of all."""
+    return range(rank(), samples, count())
+
+
+def total(tensor: torch.Tensor) -> torch.Tensor:
+    """The sum of the processes' tensors."""
+    if count() > 1:
+        dist.all_reduce(tensor := tensor.clone())
+    return tensor
+
+
+def greatest(*numbers: int) -> list[int]:
+    """The greatest of the processes' numbers, each; in the memory of the host, so that no GPU is waited for."""
+    if count() == 1:
+        return list(numbers)
+    dist.all_reduce(tensor := torch.tensor(numbers), dist.ReduceOp.MAX)
+    return tensor.tolist()
+
+
+def wait() -> None:
+    """Returns when all processes have come here."""
+    greatest(0)
+
+
+@contextmanager
+def together() -> Iterator[None]:
+    """What fails in one process fails in all: the first of those that failed says why, the others end without a word.
+
+    The processes must not wait for each other inside, except in `from_first`.
+    """
+    error = None
+    try:
+        yield
+    except (Exception, SystemExit) as caught:
+        error = caught
+    failed = isinstance(error, Exception)
+    speaker = count() - greatest(count() - rank() if failed else 0)[0]
+    if error and (speaker == rank() or not failed):
+        raise error
+    if speaker < count():
+        sys.exit(1)
+
+
+def from_first(make: Callable[[], object]):
+    """What `make` returns in the first process, tensors and plain values, in all of them."""
+    if count() == 1:
+        return make()
+    file, size = io.BytesIO(), torch.tensor(-1)
+    if first():
+        try:
+            torch.save(made := make(), file)
+            size.fill_(file.tell())
+        finally:
+            dist.broadcast(size, 0)  # -1: it failed
+    else:
+        dist.broadcast(size, 0)
+    if size < 0:
+        sys.exit(1)
+    content = (
+        torch.frombuffer(file.getbuffer(), dtype=torch.uint8) if first() else torch.empty(int(size), dtype=torch.uint8)
+    )
+    dist.broadcast(content, 0)
+    return made if first() else torch.load(io.BytesIO(content.numpy()), weights_only=True)
+
+
+def must_match(content: bytes, what: str) -> None:
+    """Raises InputError, in one process for all, where these bytes are not the same in all."""
+    number = int.from_bytes(hashlib.sha256(content).digest()[:7])
+    with together():
+        if greatest(number) != [-other for other in greatest(-number)]:
+            raise InputError(f"the processes of this training do not have the same {what}")
+
+
+def parallel(model: nn.Module, batch_size: int) -> nn.Module:
+    """A model to be called with a part of each batch, whose gradients are those of the whole batch."""
+    if count() == 1:
+        return model
+    must_match(b"".join(value.cpu().numpy().tobytes() for value in model.state_dict().values()), "weights")
+    see_whole_batches(model, rows(batch_size))
+    parallel = DistributedDataParallel(model, init_sync=False, gradient_as_bucket_view=True)
+    parallel.broadcast_buffers = False  # they are the same already: a whole batch's
+    return parallel
