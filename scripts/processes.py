@@ -11,6 +11,7 @@ group of one, for which everything here does nothing.
 import hashlib
 import io
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -143,6 +144,8 @@ def parallel(model: nn.Module, batch_size: int) -> nn.Module:
         return model
     must_match(b"".join(value.cpu().numpy().tobytes() for value in model.state_dict().values()), "weights")
     see_whole_batches(model, rows(batch_size))
+    # Gradients of quantised weights lie in another order than their weights; to copy them costs nothing here.
+    warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
     parallel = DistributedDataParallel(model, init_sync=False, gradient_as_bucket_view=True)
     parallel.broadcast_buffers = False  # they are the same already: a whole batch's
     return parallel
