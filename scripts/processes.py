@@ -1,16 +1,20 @@
 """One training by many processes: who does what part, and what they agree on.
 
     torchrun --nproc-per-node 4 scripts/train_vit.py --data-dir dataset
+    torchrun --nproc-per-node 4 --nnodes 2 --rdzv-endpoint FIRST_HOST:29500 --rdzv-backend c10d scripts/train_vit.py …
 
-torchrun starts the processes, on one host or on several, and PyTorch's own engine joins them: gloo, and NCCL between
-GPUs. --batch-size is that of all processes together; each takes every so-manieth sample of it, so that a run is the
-same however many share it. The first process (rank 0) writes all files. A training that torchrun did not start is a
-group of one, for which everything here does nothing.
+torchrun starts the processes, on one host or on several (the second command, on each of them; GLOO_SOCKET_IFNAME names
+the network to use, where there are more), and PyTorch's own engine joins them: gloo, and NCCL between GPUs.
+--batch-size is that of all processes together; each takes every so-manieth sample of it, so that a run is the same
+however many share it. The first process (rank 0) writes all files. A training that torchrun did not start is a group of
+one, for which everything here does nothing.
 """
 
 import hashlib
 import io
 import sys
+import time
+import uuid
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -31,7 +35,9 @@ def group() -> Iterator[None]:
         yield
         return
     try:
-        dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+        store, rank, count = next(dist.rendezvous("env://"))
+        backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+        dist.init_process_group(backend, store=_of_this_start(store, rank, count), rank=rank, world_size=count)
         try:
             yield
         finally:
@@ -40,9 +46,28 @@ def group() -> Iterator[None]:
         if not isinstance(error, dist.DistError) and "gloo" not in str(error):
             raise
         raise ConnectionError(
-            "another process of this training ended or cannot be reached; go on with --resume-from auto "
-            f"({str(error).splitlines()[0]})"
+            "another process of this training ended or cannot be reached; go on with --resume-from auto"
         ) from None
+
+
+def _of_this_start(store: dist.Store, rank: int, count: int) -> dist.Store:
+    """The part of torchrun's store in which the processes that were started together find each other.
+
+    torchrun keeps its store when it starts processes again, and they would look for their predecessors
+    (pytorch/pytorch issue 135712). So the first one answers each of the others, by a name that is new every time.
+    """
+    name = uuid.uuid4().hex
+    if rank:
+        store.set(f"wish {rank}", name)
+        name = store.get(f"answer {name}").decode()
+        store.set(f"{name} {rank}", "")
+    missing = [] if rank else range(1, count)
+    while missing := [other for other in missing if not store.check([f"{name} {other}"])]:
+        for other in missing:
+            if store.check([f"wish {other}"]):
+                store.set(f"answer {store.get(f'wish {other}').decode()}", name)
+        time.sleep(0.02)
+    return dist.PrefixStore(name, store)
 
 
 def count() -> int:
