@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -31,11 +31,12 @@ import processes
 from atomic_file import atomic_write, write_text
 from augmentation import augment
 from command_line import InputError, run
-from etl9g_dataset import PreparedDataset
+from etl9g_dataset import IMAGE_BYTES, PreparedDataset
 from optimization_config import OptimizationConfig, own_options, parse_config, recorded
 from output_folders import OutputFolders
 
 EVALUATION_BATCH = 512
+AHEAD = 4  # batches that are being read from the disk while one is worked on
 LOOK_EVERY = 100  # steps; to look at the loss is to wait for the device
 MOST_SETBACKS = 5
 
@@ -140,15 +141,26 @@ def average_weights(model: nn.Module, decay: float) -> AveragedModel:
 
 
 class Batches:
-    """Batches of one split on the device: from the memory-mapped chunks, or resident where the device is a GPU."""
+    """Batches of one split on the device: from the memory-mapped chunks, or resident where the device is a GPU that has
+    room for them."""
 
     def __init__(self, dataset: PreparedDataset, split: str, device: torch.device):
         self.dataset, self.split, self.device = dataset, dataset.splits[split], device
         self.labels = self.split.labels.to(device)
-        self.resident = dataset.images(self.split.positions).to(device) if device.type == "cuda" else None
+        room = torch.cuda.mem_get_info(device)[0] // 2 if device.type == "cuda" else -1
+        fits = len(self.split) * IMAGE_BYTES <= room
+        self.resident = dataset.images(self.split.positions).to(device) if fits else None
 
     def __len__(self) -> int:
         return len(self.split)
+
+    def in_turn(self, parts: Sequence[torch.Tensor], own: slice = slice(None)) -> Iterator[torch.Tensor]:
+        """Yields lists of rows; meanwhile those that come next, or `own` of each, are read from the disk."""
+        for number, rows in enumerate(parts):
+            if self.resident is None:
+                for coming in parts[number + AHEAD if number else 0 : number + AHEAD + 1]:
+                    self.dataset.expect(self.split.positions[coming[own].numpy()])
+            yield rows
 
     def get(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Images uint8 (n, 1, 64, 64) and labels (n,) of these rows of the split."""
@@ -165,7 +177,7 @@ def evaluate(model: nn.Module, batches: Batches, rows: torch.Tensor, config: Opt
     model.eval()
     totals = torch.zeros(3, dtype=torch.float64, device=batches.device)
     own = rows[processes.rank() :: processes.count()]
-    for part in own.split(EVALUATION_BATCH) if len(own) else ():
+    for part in batches.in_turn(own.split(EVALUATION_BATCH) if len(own) else ()):
         images, labels = batches.get(part)
         with autocast(config, batches.device):
             logits = model(to_input(images)).float()
@@ -442,7 +454,8 @@ class Run:
         bar = tqdm(
             total=self.steps_per_epoch, initial=self.step, leave=False, disable=quiet, desc=f"epoch {self.epoch + 1}"
         )
-        for rows in order[: self.steps_per_epoch * self.batch_size].split(self.batch_size)[self.step :]:
+        parts = order[: self.steps_per_epoch * self.batch_size].split(self.batch_size)[self.step :]
+        for rows in self.training.in_turn(parts, slice(processes.rank(), None, processes.count())):
             self.epoch_loss = self.epoch_loss + self.train_step(rows)
             self.step += 1
             self.epoch_seconds = before + time.monotonic() - begin
