@@ -40,10 +40,13 @@ def free_port() -> int:
         return listener.getsockname()[1]
 
 
-def become_one_of(count: int, rank: int, port: int) -> None:
+@contextlib.contextmanager
+def one_of(count: int, rank: int, port: int) -> Iterator[None]:
     """What torchrun tells the processes that it starts."""
     told = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    os.environ.update({name: str(value) for name, value in told.items()} | {"TORCHELASTIC_RUN_ID": "test"})
+    if count > 1:
+        os.environ.update({name: str(value) for name, value in told.items()} | {"TORCHELASTIC_RUN_ID": "test"})
+    yield
 
 
 def start(count: int, script: str, flags: list, folder: Path, *differing: list) -> list[ScriptRun]:
@@ -54,7 +57,7 @@ def start(count: int, script: str, flags: list, folder: Path, *differing: list) 
             script,
             [*flags, *(differing[rank] if differing else [])],
             folder.with_name(f"{folder.name}_{count}_{rank}"),
-            functools.partial(become_one_of, count, rank, port) if count > 1 else None,
+            functools.partial(one_of, count, rank, port),
         )
         for rank in range(count)
     ]
