@@ -1,11 +1,13 @@
 """The prepared dataset: uint8 images memory-mapped from its chunks, split by writer, fetched in whole batches."""
 
 import math
+import mmap
 import re
 import struct
 import tokenize
 import zipfile
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +24,7 @@ CHUNK_NAME = "etl9g_dataset_chunk_{:02d}.npz"
 MAPPING_FILE, METADATA_FILE = "character_mapping.json", "metadata.json"
 SPLITS = ("train", "validation", "test")
 AGAIN = "prepare it again"
+IMAGE_BYTES = CANVAS * CANVAS
 
 
 def split_sets(sets: list[int]) -> dict[str, list[int]]:
@@ -213,6 +216,10 @@ class PreparedDataset:
             raise InputError(
                 f"{path} holds data sets of another raw file: delete it and run scripts/prepare_dataset.py"
             )
+        if isinstance(images, np.memmap) and hasattr(
+            mmap, "MADV_RANDOM"
+        ):  # what lies around an image is not wanted next
+            images.base.madvise(mmap.MADV_RANDOM)
         self._images.append(images)
         self.labels, self.sets = np.append(self.labels, labels), np.append(self.sets, sets)
 
@@ -221,11 +228,27 @@ class PreparedDataset:
         for path in self.chunks:
             map_member(path, "images", "u")
 
-    def images(self, positions: np.ndarray) -> torch.Tensor:
-        """Images uint8 (n, 1, 64, 64), 255 = ink, at these positions of the whole dataset."""
-        batch = np.empty((len(positions), 1, CANVAS, CANVAS), np.uint8)
+    def _places(self, positions: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Of each chunk that has any of these positions: its images, which of the positions, and their places in it."""
         chunk_of = np.searchsorted(self._starts, positions, side="right") - 1
         for chunk in np.unique(chunk_of):
             rows = np.flatnonzero(chunk_of == chunk)
-            batch[rows, 0] = self._images[chunk][positions[rows] - self._starts[chunk]]
+            yield self._images[chunk], rows, positions[rows] - self._starts[chunk]
+
+    def expect(self, positions: np.ndarray) -> None:
+        """Has the system read these images, which will be wanted soon, meanwhile: a dataset may be larger than memory,
+        and a disk that is asked for many things at once is quicker than one that is asked for one after the other."""
+        if not hasattr(mmap, "MADV_WILLNEED"):
+            return
+        for images, _, places in self._places(positions):
+            begins = images.offset % mmap.ALLOCATIONGRANULARITY + places * IMAGE_BYTES
+            starts = begins - begins % mmap.PAGESIZE
+            for start, size in zip(starts.tolist(), (begins + IMAGE_BYTES - starts).tolist(), strict=True):
+                images.base.madvise(mmap.MADV_WILLNEED, start, size)
+
+    def images(self, positions: np.ndarray) -> torch.Tensor:
+        """Images uint8 (n, 1, 64, 64), 255 = ink, at these positions of the whole dataset."""
+        batch = np.empty((len(positions), 1, CANVAS, CANVAS), np.uint8)
+        for images, rows, places in self._places(positions):
+            batch[rows, 0] = images[places]
         return torch.from_numpy(batch)

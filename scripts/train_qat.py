@@ -10,6 +10,7 @@ It ends with quantized_NAME_int8.pth in --model-dir, measured against the float 
 convert_int8_pytorch_to_quantized_onnx.py makes an ONNX file of it.
 """
 
+import contextlib
 import json
 import sys
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ import torch
 from torch import fx, nn
 
 import checkpoints
+import processes
 import train_etl9g_model
 from command_line import InputError, run
 from etl9g_dataset import PreparedDataset
@@ -109,16 +111,22 @@ def float_model(config: QATConfig) -> Path:
     if config.model_path:
         return Path(config.model_path)
     cnn, folder = train_etl9g_model.ARCHITECTURE, Path(config.model_dir) / "checkpoints" / "qat_cnn"
-    best, found = Path(config.model_dir) / cnn.best_file, checkpoints.existing(folder)
-    if found:
-        unfinished = checkpoints.load(found[-1])["epoch"] < config.cnn_epochs
-    else:  # the best of its first epoch is written before the first checkpoint
-        unfinished = best.is_file() and checkpoints.load(best)["config"].get("checkpoint_dir") == str(folder)
-    if unfinished or not best.is_file():
-        print(f"{best} is not there yet: the CNN is trained first", flush=True)
+    best = Path(config.model_dir) / cnn.best_file
+
+    def to_be_trained() -> bool:
+        if not best.is_file():
+            return True
+        if found := checkpoints.existing(folder):
+            return checkpoints.load(found[-1])["epoch"] < config.cnn_epochs
+        # The best of its first epoch is written before the first checkpoint.
+        return checkpoints.load(best)["config"].get("checkpoint_dir") == str(folder)
+
+    if processes.from_first(to_be_trained):
+        processes.say(f"{best} is not there yet: the CNN is trained first")
         shared = {name: getattr(config, name) for name in SHARED_WITH_CNN}
         own = {"epochs": config.cnn_epochs, "checkpoint_dir": str(folder), "resume_from": "auto"}
         fit(cnn, train_etl9g_model.CNNConfig(**shared, **own))
+        processes.wait()  # for the first one, which writes it
     return best
 
 
@@ -164,21 +172,31 @@ def finish(config: QATConfig, model: nn.Module, facts: dict) -> str:
 def train_quantized(config: QATConfig) -> None:
     """From a float model to an INT8 file; what is already done of it is not done again with --resume-from."""
     folder = Path(config.checkpoint_dir or Path(config.model_dir) / "checkpoints" / ARCHITECTURE.name)
-    with OutputFolders(Path(config.model_dir) / ARCHITECTURE.name, folder):
+    with contextlib.ExitStack() as held:
+        with processes.together():
+            if processes.first():
+                held.enter_context(OutputFolders(Path(config.model_dir) / ARCHITECTURE.name, folder))
         path = float_model(config)
-        model, facts = describe_float(config, path)
+        with processes.together():
+            model, facts = describe_float(config, path)
         config.model_path = str(path)
-        resuming = config.resume_from and (config.resume_from != "auto" or checkpoints.existing(folder))
-        if not resuming and not config.init_from:
-            config.init_from = str(begin(config, model, facts, path))
+        with processes.together():
+            if not processes.from_first(lambda: resuming(config, folder)) and not config.init_from:
+                config.init_from = processes.from_first(lambda: str(begin(config, model, facts, path)))
         fit(ARCHITECTURE, config)
-        print(finish(config, model, facts))
+        if processes.first():
+            print(finish(config, model, facts))
+
+
+def resuming(config: QATConfig, folder: Path) -> bool:
+    return bool(config.resume_from and (config.resume_from != "auto" or checkpoints.existing(folder)))
 
 
 def main() -> None:
     config = parse_config(QATConfig, sys.modules["__main__"].__doc__ or "")
     try:
-        train_quantized(config)
+        with processes.group():
+            train_quantized(config)
     except torch.OutOfMemoryError:
         raise MemoryError(f"on the device for --batch-size {config.batch_size}: try a smaller one") from None
 

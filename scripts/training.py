@@ -2,10 +2,12 @@
 
 A run is a function of its config: the order of the samples comes from (seed, epoch), the randomness of a step from
 (seed, step). A run killed at any moment and resumed therefore ends with the weights of one that was never interrupted.
+Several processes may share it (processes.py): the first one writes, and speaks.
 """
 
 import contextlib
 import dataclasses
+import functools
 import importlib.util
 import json
 import math
@@ -15,7 +17,7 @@ import sys
 import tempfile
 import time
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -25,14 +27,16 @@ from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
 import checkpoints
+import processes
 from atomic_file import atomic_write, write_text
 from augmentation import augment
 from command_line import InputError, run
-from etl9g_dataset import PreparedDataset
+from etl9g_dataset import IMAGE_BYTES, PreparedDataset
 from optimization_config import OptimizationConfig, own_options, parse_config, recorded
 from output_folders import OutputFolders
 
 EVALUATION_BATCH = 512
+AHEAD = 4  # batches that are being read from the disk while one is worked on
 LOOK_EVERY = 100  # steps; to look at the loss is to wait for the device
 MOST_SETBACKS = 5
 
@@ -47,8 +51,8 @@ class Architecture:
     """All that the engine has to know of a model.
 
     model(config, classes) builds it; in training mode it may return more than logits, and loss(output, labels, config)
-    takes what it returns; in evaluation mode it returns logits (N, classes). on_epoch(model, epoch, config) runs before
-    each epoch. held_out(config, classes) names the classes of which no image is shown.
+    makes of it a mean over the samples; in evaluation mode it returns logits (N, classes). on_epoch(model, epoch,
+    config) runs before each epoch. held_out(config, classes) names the classes of which no image is shown.
     """
 
     name: str
@@ -67,6 +71,9 @@ class Architecture:
 def choose_device(name: str) -> torch.device:
     try:
         device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
+        if device.type == "cuda" and processes.count() > 1:
+            device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+            torch.cuda.set_device(device)
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
         raise InputError(f"--device {name} cannot be used here: {str(error).splitlines()[0]}") from None
@@ -134,15 +141,26 @@ def average_weights(model: nn.Module, decay: float) -> AveragedModel:
 
 
 class Batches:
-    """Batches of one split on the device: from the memory-mapped chunks, or resident where the device is a GPU."""
+    """Batches of one split on the device: from the memory-mapped chunks, or resident where the device is a GPU that has
+    room for them."""
 
     def __init__(self, dataset: PreparedDataset, split: str, device: torch.device):
         self.dataset, self.split, self.device = dataset, dataset.splits[split], device
         self.labels = self.split.labels.to(device)
-        self.resident = dataset.images(self.split.positions).to(device) if device.type == "cuda" else None
+        room = torch.cuda.mem_get_info(device)[0] // 2 if device.type == "cuda" else -1
+        fits = len(self.split) * IMAGE_BYTES <= room
+        self.resident = dataset.images(self.split.positions).to(device) if fits else None
 
     def __len__(self) -> int:
         return len(self.split)
+
+    def in_turn(self, parts: Sequence[torch.Tensor], own: slice = slice(None)) -> Iterator[torch.Tensor]:
+        """Yields lists of rows; meanwhile those that come next, or `own` of each, are read from the disk."""
+        for number, rows in enumerate(parts):
+            if self.resident is None:
+                for coming in parts[number + AHEAD if number else 0 : number + AHEAD + 1]:
+                    self.dataset.expect(self.split.positions[coming[own].numpy()])
+            yield rows
 
     def get(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Images uint8 (n, 1, 64, 64) and labels (n,) of these rows of the split."""
@@ -158,14 +176,15 @@ def evaluate(model: nn.Module, batches: Batches, rows: torch.Tensor, config: Opt
     was_training = model.training
     model.eval()
     totals = torch.zeros(3, dtype=torch.float64, device=batches.device)
-    for part in rows.split(EVALUATION_BATCH):
+    own = rows[processes.rank() :: processes.count()]
+    for part in batches.in_turn(own.split(EVALUATION_BATCH) if len(own) else ()):
         images, labels = batches.get(part)
         with autocast(config, batches.device):
             logits = model(to_input(images)).float()
         hits = logits.topk(min(5, logits.shape[1])).indices == labels[:, None]
         totals += torch.stack([F.cross_entropy(logits, labels, reduction="sum").double(), hits[:, 0].sum(), hits.sum()])
     model.train(was_training)
-    loss, top1, top5 = (totals / len(rows)).tolist()
+    loss, top1, top5 = (processes.total(totals) / len(rows)).tolist()
     return {"loss": loss, "top1": 100 * top1, "top5": 100 * top5}
 
 
@@ -195,7 +214,8 @@ class Stop:
         if self.signal:
             sys.exit(128 + number)
         self.signal = number
-        print("\nstopping after this step …", file=sys.stderr, flush=True)
+        if processes.first():
+            print("\nstopping after this step …", file=sys.stderr, flush=True)
 
 
 class Run:
@@ -214,7 +234,7 @@ class Run:
         model = architecture.model(config, dataset.classes)
         if config.init_from:
             fresh = checkpoints.start_from(model, dataset.classes, Path(config.init_from))
-            print(f"weights of {config.init_from}; new: {', '.join(fresh) or 'nothing'}")
+            processes.say(f"weights of {config.init_from}; new: {', '.join(fresh) or 'nothing'}")
         self.model = model.to(self.device, memory_format=torch.channels_last)
         self.training, self.validation = (Batches(dataset, name, self.device) for name in ("train", "validation"))
         if not len(self.training):
@@ -229,6 +249,8 @@ class Run:
         self.images = len(rows)
         self.rows = torch.cat([rows, again.repeat(config.hiragana_repeats - 1)])
         self.batch_size = min(config.batch_size, len(self.rows))
+        if self.batch_size < processes.count():
+            raise InputError(f"--batch-size {self.batch_size} is too small for {processes.count()} processes")
         self.steps_per_epoch = len(self.rows) // self.batch_size
         self.steps = self.steps_per_epoch * config.epochs
         self.optimizers = make_optimizers(self.model, config)
@@ -237,12 +259,17 @@ class Run:
             for o in self.optimizers
         ]
         self.averaged = average_weights(self.model, config.ema_decay) if config.ema_decay else None
-        use_compile = config.compile if config.compile is not None else self.device.type == "cuda"
-        self.forward = torch.compile(self.model) if use_compile else self.model
         self.epoch, self.step = 0, 0  # epochs done, steps done of the epoch in hand
         self.setbacks, self.init_from = 0, config.init_from
         self.best, self.metrics = -1.0, {}
         self.epoch_loss, self.epoch_seconds = torch.zeros((), device=self.device), 0.0
+
+    @functools.cached_property
+    def forward(self) -> nn.Module:
+        """The model as it is called in training."""
+        use_compile = self.config.compile if self.config.compile is not None else self.device.type == "cuda"
+        model = processes.parallel(self.model, self.batch_size)
+        return torch.compile(model) if use_compile else model
 
     @property
     def evaluated(self) -> nn.Module:
@@ -258,6 +285,7 @@ class Run:
             "source": self.dataset.source,
             "generator": self.dataset.metadata.get("generator"),
             "versions": {"torch": str(torch.__version__), "python": sys.version.split()[0]},
+            "processes": processes.count(),
             "epoch": self.epoch,
             "best": self.best,
             "metrics": self.metrics,
@@ -271,13 +299,16 @@ class Run:
         self.check_finite()
         self.folders.check()
         path = self.checkpoint_dir / checkpoints.FILE_NAME.format(self.epoch + (self.step > 0))
+        epoch_loss = processes.total(self.epoch_loss).cpu()
+        if not processes.first():
+            return path
         rng = {"torch": torch.get_rng_state()}
         if self.device.type == "cuda":
             rng["cuda"] = torch.cuda.get_rng_state(self.device)
         state = {
             "step": self.step,
             "setbacks": self.setbacks,
-            "position": {"epoch_loss": self.epoch_loss.cpu(), "epoch_seconds": self.epoch_seconds},
+            "position": {"epoch_loss": epoch_loss, "epoch_seconds": self.epoch_seconds},
             "training_samples": len(self.training),
             "model": self.model.state_dict(),
             "ema": self.averaged.module.state_dict() if self.averaged else None,
@@ -289,6 +320,22 @@ class Run:
         checkpoints.save(path, self.facts() | state)
         checkpoints.prune(self.checkpoint_dir, self.config.keep_last_n, path)
         return path
+
+    def check_processes(self) -> None:
+        """Raises InputError if the processes were not all told the same, or read other data."""
+        settings = {
+            k: v for k, v in dataclasses.asdict(self.config).items() if not k.endswith(("_dir", "_from", "_path"))
+        }
+        told = json.dumps([settings, self.dataset.metadata, self.dataset.classes])
+        processes.must_match(told.encode(), "settings and data")
+
+    def earlier(self) -> str:
+        """The checkpoint to go on from, or "": as --resume-from says, in a folder that may be used."""
+        self.check_folder(bool(self.config.resume_from))
+        if self.config.resume_from != "auto":
+            return self.config.resume_from or ""
+        found = checkpoints.existing(self.checkpoint_dir)
+        return str(found[-1]) if found else ""
 
     def check_folder(self, resuming: bool) -> None:
         """Refuses a folder with another architecture's checkpoints, or with an earlier run's that is neither resumed
@@ -316,7 +363,7 @@ class Run:
 
     def restore(self, path: Path, setbacks: int = 0) -> None:
         """Goes on from a checkpoint, after at least this many setbacks. Raises InputError if it is another run's."""
-        content = checkpoints.load(path)
+        content = processes.from_first(lambda: checkpoints.load(path))
         if content["script"] != self.script:
             raise InputError(f"{path} was made by {content['script']}.py, not by {self.script}.py")
         if "optimizers" not in content:
@@ -361,7 +408,8 @@ class Run:
                 torch.cuda.set_rng_state(content["rng"]["cuda"], self.device)
             self.epoch, self.step, self.best = content["epoch"], content["step"], content["best"]
             self.metrics, self.init_from = content["metrics"], saved.get("init_from")
-            self.epoch_loss = content["position"]["epoch_loss"].to(self.device).reshape(())
+            loss = content["position"]["epoch_loss"].to(self.device).reshape(())
+            self.epoch_loss = loss if processes.first() else torch.zeros_like(loss)
             self.epoch_seconds = float(content["position"]["epoch_seconds"])
         except (RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
@@ -374,14 +422,15 @@ class Run:
             scheduler.base_lrs = [highest] * len(scheduler.base_lrs)
 
     def train_step(self, rows: torch.Tensor) -> torch.Tensor:
-        """One update on these rows of the training split; returns the loss, not yet waited for."""
-        config = self.config
-        images, labels = self.training.get(rows)
+        """One update on these rows of the training split, of which this process takes its part; returns its part of
+        the mean loss, not yet waited for."""
+        config, own = self.config, processes.rows(len(rows))
+        images, labels = self.training.get(rows[own.start :: own.step])
         torch.manual_seed((config.seed << 32) + self.epoch * self.steps_per_epoch + self.step)
-        images = augment(to_input(images), config.augmentation)
+        images = augment(to_input(images), config.augmentation, own)
         with autocast(config, self.device):
-            loss = self.architecture.loss(self.forward(images), labels, config)
-        loss.backward()
+            loss = self.architecture.loss(self.forward(images), labels, config) * (len(own) / len(rows))
+        (loss * processes.count()).backward()  # of the processes' gradients the mean is taken
         nn.utils.clip_grad_norm_(self.model.parameters(), config.clip_norm)
         for optimizer, scheduler in zip(self.optimizers, self.schedulers, strict=True):
             optimizer.step()
@@ -391,8 +440,9 @@ class Run:
             self.averaged.update_parameters(self.model)
         return loss.detach()
 
-    def train_epoch(self, stop: Stop) -> None:
-        """Goes on with the epoch in hand to its end, or to where `stop` asks to leave it."""
+    def train_epoch(self, stop: Stop) -> int:
+        """Goes on with the epoch in hand to its end, or to where `stop` asks a process to leave it; returns the signal,
+        or 0."""
         if self.architecture.on_epoch:
             self.architecture.on_epoch(self.model, self.epoch, self.config)
         generator = torch.Generator().manual_seed((self.config.seed << 20) + self.epoch)
@@ -400,28 +450,32 @@ class Run:
         self.model.train()
         begin = last_save = time.monotonic()
         before = self.epoch_seconds
-        quiet = not (sys.stdout.isatty() and sys.stderr.isatty())
+        quiet = not (processes.first() and sys.stdout.isatty() and sys.stderr.isatty())
         bar = tqdm(
             total=self.steps_per_epoch, initial=self.step, leave=False, disable=quiet, desc=f"epoch {self.epoch + 1}"
         )
-        for rows in order[: self.steps_per_epoch * self.batch_size].split(self.batch_size)[self.step :]:
+        parts = order[: self.steps_per_epoch * self.batch_size].split(self.batch_size)[self.step :]
+        for rows in self.training.in_turn(parts, slice(processes.rank(), None, processes.count())):
             self.epoch_loss = self.epoch_loss + self.train_step(rows)
             self.step += 1
             self.epoch_seconds = before + time.monotonic() - begin
             bar.update()
             if self.step % LOOK_EVERY == 0:
                 self.check_loss()
-            if stop.signal:
+            due = time.monotonic() - last_save > 60 * self.config.checkpoint_minutes
+            asked, due = processes.greatest(stop.signal, due and processes.first())
+            if asked:
                 break
-            if time.monotonic() - last_save > 60 * self.config.checkpoint_minutes and self.step < self.steps_per_epoch:
+            if due and self.step < self.steps_per_epoch:
                 self.save()
                 last_save = time.monotonic()
         bar.close()
+        return asked
 
     def check_loss(self) -> None:
         """Raises FloatingPointError if a loss of this epoch was infinite or not a number."""
-        if not math.isfinite(self.epoch_loss):
-            raise FloatingPointError(self._told(f"the loss became {float(self.epoch_loss)}"))
+        if not math.isfinite(loss := float(processes.total(self.epoch_loss))):
+            raise FloatingPointError(self._told(f"the loss became {loss}"))
 
     def check_finite(self) -> None:
         """Raises FloatingPointError if the loss, or anything that a checkpoint holds, is infinite or not a number."""
@@ -451,10 +505,10 @@ class Run:
             raise error
         if self.setbacks == MOST_SETBACKS:
             raise FloatingPointError(f"{what}, after {self.setbacks} steps back: try a lower --learning-rate")
-        if not start.is_file():
+        if not processes.from_first(start.is_file):
             raise FloatingPointError(f"{what}, and {start}, to step back to, is not there")
         self.restore(start, self.setbacks + 1)
-        print(f"{what}: back to its start, learning rate × {0.5**self.setbacks:g}", flush=True)
+        processes.say(f"{what}: back to its start, learning rate × {0.5**self.setbacks:g}")
 
     def end_epoch(self) -> dict:
         """Validates, keeps the best model, writes the metrics and the checkpoint; returns the epoch's metrics."""
@@ -464,7 +518,7 @@ class Run:
             "images_per_second": self.steps_per_epoch * self.batch_size / max(self.epoch_seconds, 1e-9),
             "seconds": self.epoch_seconds,
         }
-        train_loss = float(self.epoch_loss) / self.steps_per_epoch
+        train_loss = float(processes.total(self.epoch_loss)) / self.steps_per_epoch
         rows = self.validation_rows
         scores = evaluate(self.evaluated, self.validation, rows, self.config) if len(rows) else {}
         if not math.isfinite(scores.get("loss", 0.0)):
@@ -481,10 +535,11 @@ class Run:
         score = scores.get("top1", float(self.epoch))
         if score >= self.best:
             self.best = score
-            checkpoints.save(
-                self.model_dir / self.architecture.best_file, self.facts() | {"model": self.evaluated.state_dict()}
-            )
-        self.log(self.metrics | speed)
+            if processes.first():
+                content = self.facts() | {"model": self.evaluated.state_dict()}
+                checkpoints.save(self.model_dir / self.architecture.best_file, content)
+        if processes.first():
+            self.log(self.metrics | speed)
         self.save()
         return self.metrics | speed
 
@@ -540,7 +595,7 @@ def plot(log: Path, picture: Path) -> None:
 
 
 def _writer(config: OptimizationConfig, folder: Path):
-    if not config.tensorboard:
+    if not config.tensorboard or not processes.first():
         return contextlib.nullcontext()
     try:
         from torch.utils.tensorboard import SummaryWriter  # optional
@@ -554,66 +609,73 @@ def fit(architecture: Architecture, config: OptimizationConfig) -> dict:
     if config.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
-    with Stop() as stop:
-        state = Run(architecture, config, PreparedDataset(Path(config.data_dir), config.split, config.seed))
-        with state.folders:
+    with Stop() as stop, contextlib.ExitStack() as held:
+        with processes.together():
+            state = Run(architecture, config, PreparedDataset(Path(config.data_dir), config.split, config.seed))
+            if processes.first():
+                held.enter_context(state.folders)
+        with processes.together():
             begin(state)
-            train_to_end(state, stop)
+        train_to_end(state, stop)
     return state.metrics
 
 
 def begin(state: Run) -> None:
     """Finds the run's place: where --resume-from says, or the start; then says what is trained."""
     architecture, config = state.architecture, state.config
-    state.check_folder(bool(config.resume_from))
-    if config.resume_from == "auto":
-        found = checkpoints.existing(state.checkpoint_dir)
-        resume = found[-1] if found else None
-    else:
-        resume = Path(config.resume_from) if config.resume_from else None
-    if resume:
-        state.restore(resume)
+    state.check_processes()
+    if resume := processes.from_first(state.earlier):
+        state.restore(Path(resume))
         where = f"epoch {state.epoch + 1}, step {state.step + 1}" if state.epoch < config.epochs else "its end"
-        print(f"resumed from {resume} at {where}")
-        checkpoints.clean(state.checkpoint_dir, config.keep_last_n)
-    state.check_outputs()
-    if config.on_nonfinite == "step-back" and not resume:
-        state.save()
+        processes.say(f"resumed from {resume} at {where}")
+    if processes.first():
+        if resume:
+            checkpoints.clean(state.checkpoint_dir, config.keep_last_n)
+        state.check_outputs()
     parameters = sum(p.numel() for p in state.model.parameters())
-    print(
+    shared = f", {processes.count()} processes" if processes.count() > 1 else ""
+    processes.say(
         f"{architecture.name}: {parameters:,} parameters; {state.images:,} training and "
         f"{len(state.validation_rows):,} validation samples of {len(state.dataset.classes):,} classes "
         f"({state.dataset.source}, split by {config.split}); "
-        f"{state.device}, {'bf16' if uses_bf16(config, state.device) else 'fp32'}",
-        flush=True,
+        f"{state.device}, {'bf16' if uses_bf16(config, state.device) else 'fp32'}{shared}"
     )
+
+
+def end_early(text: str, number: int) -> None:
+    """Ends as the signal of this number asked."""
+    processes.say(text)
+    processes.wait()  # for the first one, which wrote the checkpoint: the end of one is the end of all
+    sys.exit(128 + number)
 
 
 def train_to_end(state: Run, stop: Stop) -> None:
     """The epochs that are still to do, a line for each."""
     architecture, config = state.architecture, state.config
+    if config.on_nonfinite == "step-back" and not state.epoch and not state.step:
+        state.save()  # to step back to
     with _writer(config, state.log_dir) as events:
         while state.epoch < config.epochs:
             try:
-                state.train_epoch(stop)
+                asked = state.train_epoch(stop)
                 if state.step < state.steps_per_epoch:
                     path = state.save()
-                    print(f"stopped inside epoch {state.epoch + 1}; go on with --resume-from {path}", flush=True)
-                    sys.exit(128 + stop.signal)
+                    end_early(f"stopped inside epoch {state.epoch + 1}; go on with --resume-from {path}", asked)
                 metrics = state.end_epoch()
             except FloatingPointError as error:
-                state.step_back(error)
+                with processes.together():
+                    state.step_back(error)
                 continue
-            print(report(metrics, config.epochs, state.best), flush=True)
+            processes.say(report(metrics, config.epochs, state.best))
             if events:
                 for name, value in metrics.items():
                     events.add_scalar(name, value, metrics["epoch"])
-            if stop.signal and state.epoch < config.epochs:
-                print(f"stopped after epoch {state.epoch}; go on with --resume-from auto", flush=True)
-                sys.exit(128 + stop.signal)
-    if config.plot:
+            (asked,) = processes.greatest(stop.signal)
+            if asked and state.epoch < config.epochs:
+                end_early(f"stopped after epoch {state.epoch}; go on with --resume-from auto", asked)
+    if config.plot and processes.first():
         plot(state.log_dir / "metrics.jsonl", state.log_dir / "curves.png")
-    print(f"best validation top-1 {state.best:.2f} %: {state.model_dir / architecture.best_file}")
+    processes.say(f"best validation top-1 {state.best:.2f} %: {state.model_dir / architecture.best_file}")
 
 
 def train(architecture: Architecture) -> None:
@@ -622,7 +684,8 @@ def train(architecture: Architecture) -> None:
     def main() -> None:
         config = parse_config(architecture.config, sys.modules["__main__"].__doc__ or "")
         try:
-            fit(architecture, config)
+            with processes.group():
+                fit(architecture, config)
         except torch.OutOfMemoryError:
             raise MemoryError(f"on the device for --batch-size {config.batch_size}: try a smaller one") from None
 

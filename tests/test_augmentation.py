@@ -206,3 +206,14 @@ def test_softening_by_strength():
     images = cross(40)
     assert torch.equal(soften(images, 0.0), images)
     assert ((soften(images, 0.5) - images).abs().amax(dim=(1, 2, 3)) > 0).sum() == round(BLURRED * 0.5 * 40)
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_a_part_of_a_batch_is_varied_as_in_the_whole_batch(count):
+    torch.manual_seed(5)
+    whole = augment(cross(20), 1.0)
+    for first in range(count):
+        torch.manual_seed(5)
+        rows = range(first, 20, count)
+        part = augment(cross(20)[first::count], 1.0, rows)
+        torch.testing.assert_close(part, whole[first::count], atol=1e-6, rtol=0)
