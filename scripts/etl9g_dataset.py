@@ -216,10 +216,8 @@ class PreparedDataset:
             raise InputError(
                 f"{path} holds data sets of another raw file: delete it and run scripts/prepare_dataset.py"
             )
-        if isinstance(images, np.memmap) and hasattr(
-            mmap, "MADV_RANDOM"
-        ):  # what lies around an image is not wanted next
-            images.base.madvise(mmap.MADV_RANDOM)
+        if isinstance(images, np.memmap) and hasattr(mmap, "MADV_RANDOM"):
+            images.base.madvise(mmap.MADV_RANDOM)  # what lies around an image is not wanted next
         self._images.append(images)
         self.labels, self.sets = np.append(self.labels, labels), np.append(self.sets, sets)
 
