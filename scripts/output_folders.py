@@ -8,7 +8,7 @@ from filelock import FileLock, Timeout
 from command_line import InputError
 
 LOCK_FILE = ".lock"
-PATIENCE = 2.0  # seconds; the workers of a process that was killed hold its locks until they notice
+PATIENCE = 2.0  # seconds, for a process that is just ending
 
 
 class OutputFolders:
