@@ -18,7 +18,7 @@ from command_line import InputError
 from etl9g_format import DARKEST, IMAGE_HEIGHT, IMAGE_WIDTH
 from kanjivg_strokes import POINTS, StrokeModel
 
-GENERATOR_VERSION = 3
+GENERATOR_VERSION = 4
 OVERSAMPLING = 2  # strokes are drawn this much larger, then averaged down
 POINT_STEP_KANJI = 2  # kanji strokes are drawn through every second point
 
@@ -27,10 +27,10 @@ PART_SHIFT, PART_SCALE, PART_TURN = 0.022, 0.075, 0.030
 STROKE_SHIFT, STROKE_SCALE, STROKE_TURN = 0.013, 0.080, 0.055
 KANA_STROKE_SHIFT, KANA_STROKE_SCALE, KANA_STROKE_TURN = 0.022, 0.110, 0.075
 BOW, WANDER, KANA_WANDER = 0.030, 0.016, 0.022
-TURNING, OVERALL_TURNING = 0.30, 0.04  # how unevenly and how strongly kana curves are bent
+TURNING, OVERALL_TURNING = 0.30, 0.08  # how unevenly and how strongly kana curves are bent
 END_CUT, OVERSHOOT = 0.035, 0.020
 PAGE_WARP = 0.040
-MARK_SHIFT, MARK_SCALE, MARK_TURN = 0.035, 0.28, 0.22
+MARK_SHIFT, MARK_SCALE, MARK_TURN, MARK_GAP = 0.035, 0.28, 0.22, 0.02
 
 # Strokes (counted from 0) that many people write in one with the next.
 JOINED_FORMS = {
@@ -40,6 +40,14 @@ JOINED_FORMS = {
     **dict.fromkeys("ふぶぷ", (0, 1)),
 }
 COMMON_JOINS = frozenset("きぎさざふぶぷゆり")
+# The stroke whose closing curve many people write short or not at all, and the share of its length that may be missing.
+SHORT_TAILS = {
+    "も": (0, 0.35),
+    **dict.fromkeys("しじ", (0, 0.12)),
+    **dict.fromkeys("てでそぞん", (0, 0.12)),
+    **dict.fromkeys("とどえれ", (1, 0.12)),
+    "を": (2, 0.12),
+}
 # One-stroke kana that many people start with a separate dot: where the dot ends and where the rest begins.
 SEPARATE_FORMS = {"そ": (0.07, 0.16), "ぞ": (0.07, 0.16)}
 
@@ -76,6 +84,7 @@ class Writer:
     plainness: float  # 1 draws straight lines for curves, below 0 exaggerates the curves
     hooks: float  # how much of a flick is written
     haste: float  # how readily a stroke joins the next
+    high_marks: float  # how often a voicing mark is set at the upper right corner instead of beside the strokes
     joined_forms: float  # how often kana are joined that people write either way
     written_forms: float  # how often a kanji is written in its -Kaisho form
     bow: float
@@ -100,6 +109,7 @@ def new_writer(rng: np.random.Generator) -> Writer:
         plainness=1.15 * uniform() - 0.25,
         hooks=uniform(),
         haste=0.30 * uniform() ** 3,
+        high_marks=uniform(),
         joined_forms=uniform(),
         written_forms=0.35 + 0.6 * uniform(),
         bow=0.02 * normal(),
@@ -133,9 +143,9 @@ def _choose(models: list[StrokeModel], writer: Writer, rng: np.random.Generator)
     return pool[0] if len(pool) == 1 or rng.random() < 0.6 else pool[rng.integers(1, len(pool))]
 
 
-def _vary_strokes(model: StrokeModel, writer: Writer, kana: bool, rng: np.random.Generator) -> np.ndarray:
+def _vary_strokes(char: str, model: StrokeModel, writer: Writer, rng: np.random.Generator) -> np.ndarray:
     """The strokes (S, POINTS, 2) of one writing, each varied by itself and then with its parts."""
-    count = len(model.strokes)
+    count, kana = len(model.strokes), char < "\u3100"
     loose = writer.looseness * np.exp(0.25 * rng.standard_normal())
     n = rng.standard_normal((count, 16)).astype(np.float32)
     u = rng.random((count, 4)).astype(np.float32)
@@ -152,6 +162,9 @@ def _vary_strokes(model: StrokeModel, writer: Writer, kana: bool, rng: np.random
     end = np.where(cut_flick, model.hooks + (1 - model.hooks) * 0.4 * u[:, 2], 1)
     begin = np.maximum(0, END_CUT * loose * n[:, 4])
     end = end - np.maximum(0, END_CUT * loose * n[:, 5])
+    if char in SHORT_TAILS:
+        stroke, share = SHORT_TAILS[char]
+        end[stroke] -= share * u[stroke, 3]
     at = (begin[:, None] + (end - begin)[:, None] * _T) * (POINTS - 1)
     low = np.minimum(at.astype(np.int64), POINTS - 2)
     share = (at - low)[..., None].astype(np.float32)
@@ -173,6 +186,8 @@ def _vary_strokes(model: StrokeModel, writer: Writer, kana: bool, rng: np.random
 
     # Strokes, voicing mark and parts, each shifted, scaled and turned about its middle; what lies in several adds up.
     marks = np.arange(count) >= count - model.marks
+    if model.marks and rng.random() < writer.high_marks:
+        points[marks] += (0.75 + 0.4 * rng.random()) * _to_corner(points[~marks], points[marks])
     units = np.concatenate([np.eye(count, dtype=bool), marks[None], model.groups]).astype(np.float32)  # (U, S)
     stroke = (
         (KANA_STROKE_SHIFT, KANA_STROKE_SCALE, KANA_STROKE_TURN) if kana else (STROKE_SHIFT, STROKE_SCALE, STROKE_TURN)
@@ -189,6 +204,12 @@ def _vary_strokes(model: StrokeModel, writer: Writer, kana: bool, rng: np.random
     offset = spread[0] * g[3:] - np.einsum("iju,uj->iu", change, middle)
     matrix = (change @ units).transpose(2, 1, 0)  # (S, 2, 2)
     return points + points @ matrix + (offset @ units).T[:, None]
+
+
+def _to_corner(body: np.ndarray, marks: np.ndarray) -> np.ndarray:
+    """The way (2,) of voicing marks (S, P, 2) to their place right of the strokes' upper right corner."""
+    corner = np.array([body[..., 0].max() + MARK_GAP, body[..., 1].min()])
+    return corner - marks.min(axis=(0, 1))
 
 
 def _page(points: np.ndarray, writer: Writer, kana: bool, rng: np.random.Generator) -> np.ndarray:
@@ -307,7 +328,7 @@ def write_character(char: str, models: list[StrokeModel], writer: Writer, rng: n
     """One character by one writer as a frame uint8 (127, 128), 0 = paper, 15 = darkest."""
     kana = char < "\u3100"
     model = _choose(models, writer, rng)
-    points = _page(_vary_strokes(model, writer, kana, rng), writer, kana, rng)
+    points = _page(_vary_strokes(char, model, writer, rng), writer, kana, rng)
     strokes, traces = _split_or_join(char, points, model.marks, writer, rng)
     return to_frame(_draw(strokes, traces, writer, 1 if kana else POINT_STEP_KANJI, rng), writer, rng)
 

@@ -7,7 +7,7 @@ import pytest
 
 import handwriting
 from etl9g_format import etl9g_classes
-from handwriting import JOINED_FORMS, SEPARATE_FORMS, new_writer, write_character
+from handwriting import JOINED_FORMS, SEPARATE_FORMS, SHORT_TAILS, new_writer, write_character
 from kanjivg_strokes import POINTS, model_files, stroke_models
 
 CHARACTERS = "漢字永国書東"
@@ -120,6 +120,41 @@ def test_separate_forms_part_the_first_stroke_now_and_then(char, clean_page, mon
         ink.append(np.sort([(written(char, seed, models=models) > 2).sum() for seed in range(80)]))
     assert np.median(ink[1][:20]) < 0.7 * np.median(ink[0][:20])  # of the quarter with the least ink
     assert np.median(ink[1][-20:]) > 0.85 * np.median(ink[0][-20:])  # and of that with the most
+
+
+@pytest.mark.parametrize("char", SHORT_TAILS)
+def test_short_tails_leave_out_the_end_of_a_stroke_that_kanjivg_has(char, clean_page, monkeypatch):
+    models = stroke_models(char)
+    stroke, share = SHORT_TAILS[char]
+    assert all(stroke < len(model.strokes) - model.marks for model in models)
+    assert 0 < share < 0.4
+    ink = []
+    for forms in ({}, {char: (stroke, share)}):
+        monkeypatch.setattr(handwriting, "SHORT_TAILS", forms)
+        ink.append(np.mean([(written(char, seed, models=models) > 2).sum() for seed in range(20)]))
+    assert ink[1] < ink[0]
+
+
+@pytest.mark.parametrize("char", "でぐじぴ")
+def test_high_marks_stand_right_of_the_upper_right_corner(char):
+    """Of strokes drawn without any looseness."""
+    models = stroke_models(char)
+    writer = dataclasses.replace(WRITER, looseness=0.0, slant=0.0, rise=0.0, haste=0.0, bow=0.0)
+    places = []
+    for high_marks in (0.0, 1.0):
+        one = dataclasses.replace(writer, high_marks=high_marks)
+        moved = [handwriting._vary_strokes(char, models[0], one, np.random.default_rng(seed)) for seed in range(8)]
+        body = [points[: -models[0].marks] for points in moved]
+        marks = [points[-models[0].marks :] for points in moved]
+        places.append(
+            [
+                np.mean([m[..., 0].mean() - b[..., 0].max() for b, m in zip(body, marks, strict=True)]),
+                np.mean([m[..., 1].mean() - b[..., 1].min() for b, m in zip(body, marks, strict=True)]),
+            ]
+        )
+    assert char != "で" or places[0][0] < 0  # KanjiVG sets them below the bar
+    assert places[1][0] > 0.02
+    assert abs(places[1][1]) < 0.15  # and level with their top
 
 
 def test_hands_in_haste_join_strokes(clean_page):
