@@ -34,6 +34,7 @@ class OptimizationConfig:
     init_from: str | None = option(None, "start from the weights of this trained model")
 
     epochs: int = option(30, "passes over the training split")
+    epoch_samples: int = option(0, "so many instead, others each epoch; 0: all")
     hiragana_repeats: int = option(3, "times a hiragana is shown for each kanji")
     batch_size: int = option(128, "samples a step")
     optimizer: str = option("adamw", "muon: for weight matrices", ["adamw", "muon"])
@@ -71,7 +72,7 @@ class OptimizationConfig:
         for name in ("warmup", "label_smoothing", "ema_decay", "final_learning_rate"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"--{name.replace('_', '-')} must lie in [0, 1)")
-        for name in ("augmentation", "weight_decay", "seed"):
+        for name in ("augmentation", "weight_decay", "seed", "epoch_samples"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"--{name.replace('_', '-')} must not be negative")
         if self.batch_size < 2:
@@ -138,7 +139,7 @@ def parse_config(config_class: type[OptimizationConfig], description: str, argv:
     parser = argparse.ArgumentParser(
         usage="%(prog)s [option ...]",
         description=_filled(description),
-        formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, max_help_position=27),
+        formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, max_help_position=28),
     )
     hints = typing.get_type_hints(config_class)
     fields = dataclasses.fields(config_class)

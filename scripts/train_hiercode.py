@@ -1,4 +1,4 @@
-"""Train HierCode (arXiv:2403.13761): characters recognised by what they are built of.
+"""Train HierCode (arXiv:2403.13761): characters recognised by their parts.
 
     python scripts/train_hiercode.py --data-dir dataset
     python scripts/train_hiercode.py --data-dir dataset --hold-out-classes 500

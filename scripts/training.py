@@ -248,10 +248,11 @@ class Run:
         again = rows[hiragana[dataset.splits["train"].labels[rows]]]
         self.images = len(rows)
         self.rows = torch.cat([rows, again.repeat(config.hiragana_repeats - 1)])
-        self.batch_size = min(config.batch_size, len(self.rows))
+        epoch_samples = min(config.epoch_samples or len(self.rows), len(self.rows))
+        self.batch_size = min(config.batch_size, epoch_samples)
         if self.batch_size < processes.count():
             raise InputError(f"--batch-size {self.batch_size} is too small for {processes.count()} processes")
-        self.steps_per_epoch = len(self.rows) // self.batch_size
+        self.steps_per_epoch = epoch_samples // self.batch_size
         self.steps = self.steps_per_epoch * config.epochs
         self.optimizers = make_optimizers(self.model, config)
         self.schedulers = [
@@ -375,10 +376,12 @@ class Run:
                 f"{path} was trained on {content['training_samples']:,} samples, {self.config.data_dir} has "
                 f"{len(self.training):,} for training: begin from its weights with --init-from"
             )
-        saved, now = content["config"], dataclasses.asdict(self.config)
+        # A setting that an older checkpoint does not know had what is now its default.
+        saved, now = dataclasses.asdict(type(self.config)()) | content["config"], dataclasses.asdict(self.config)
         must_match = [
             *own_options(self.config),
             "batch_size",
+            "epoch_samples",
             "hiragana_repeats",
             "optimizer",
             "weight_decay",

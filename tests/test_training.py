@@ -135,6 +135,35 @@ def test_hiragana_are_shown_more_often(tiny_dataset, tmp_path):
     assert shown.tolist() == [3 * shown[3], 3 * shown[3], 3 * shown[3], shown[3], shown[3]]
 
 
+def test_an_epoch_of_few_samples_shows_others_each_time(tiny_dataset, tmp_path, monkeypatch):
+    data, seen = tiny_dataset(), []
+    train_step = training.Run.train_step
+
+    def noting(self, rows):
+        seen.append((self.epoch, rows.tolist()))
+        return train_step(self, rows)
+
+    monkeypatch.setattr(training.Run, "train_step", noting)
+    settings = config(data, tmp_path, epochs=2, epoch_samples=9, batch_size=4)
+    metrics = training.fit(ARCHITECTURE, settings)
+    assert metrics["samples"] == 16  # two whole batches an epoch
+    assert [epoch for epoch, _ in seen] == [0, 0, 1, 1]
+    first, second = ({row for e, rows in seen if e == epoch for row in rows} for epoch in (0, 1))
+    assert first != second
+
+    path = tmp_path / "checkpoints" / ARCHITECTURE.name / "checkpoint_epoch_002.pt"
+    old = checkpoints.load(path)
+    del old["config"]["epoch_samples"]  # as written before there was this setting
+    checkpoints.save(path, old)
+    more = config(data, tmp_path, epochs=3, batch_size=4, resume_from=str(path))
+    with pytest.raises(InputError, match="does not fit this run"):  # by its place: it was no run of whole epochs
+        training.fit(ARCHITECTURE, more)
+    with pytest.raises(InputError, match=r"--epoch-samples 0 \(now 9\)"):
+        training.fit(
+            ARCHITECTURE, config(data, tmp_path, epochs=3, epoch_samples=9, batch_size=4, resume_from=str(path))
+        )
+
+
 @pytest.fixture(scope="module")
 def uninterrupted(tiny_dataset, tmp_path_factory) -> tuple[list[object], dict[str, torch.Tensor]]:
     """The flags of a run of four epochs with all that is random in training, and the weights it ends with."""
