@@ -79,8 +79,9 @@ def strange_logits(model: Model, count: int) -> dict[str, np.ndarray]:
     found = {}
     for kind in KINDS:
         images, _ = strangers(kind, model.classes, count)
-        found[kind] = all_logits(model, images[images.any(axis=(1, 2, 3))])
-    return {kind: logits for kind, logits in found.items() if len(logits)}
+        if len(images := images[images.any(axis=(1, 2, 3))]):
+            found[kind] = all_logits(model, images)
+    return found
 
 
 def figures_of_scores(

@@ -8,7 +8,6 @@ by how busy it was; CO2 is the energy times the country's average. --output keep
 """
 
 import argparse
-import contextlib
 import dataclasses
 import importlib.util
 import json
@@ -70,6 +69,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("script", help="a script of this folder, such as train_vit.py")
     parser.add_argument("words", nargs=argparse.REMAINDER, metavar="...", help="what that script is told")
     arguments = parser.parse_args()
+    arguments.country = arguments.country.upper()
     if len(arguments.country) != 3 or not arguments.country.isalpha():
         parser.error("--country takes the three letters of ISO 3166, such as JPN")
     if not arguments.every > 0:
@@ -84,16 +84,19 @@ def main() -> None:
         raise InputError(f"{arguments.script} is no script of {SCRIPTS} that could be measured")
     if not importlib.util.find_spec("codecarbon"):
         raise InputError("measure_energy.py needs the package codecarbon: pip install codecarbon")
-    found, ended = measured(script, arguments.words, arguments.country.upper(), arguments.every)
+    import pycountry  # comes with codecarbon
+
+    if not pycountry.countries.get(alpha_3=arguments.country):
+        raise InputError(f"{arguments.country} is no country: --country takes the three letters of ISO 3166")
+    found, ended = measured(script, arguments.words, arguments.country, arguments.every)
     found = {"script": script.name, "words": arguments.words, "exit_code": ended or 0, **found}
     print(
         f"energy: {1000 * found['energy_consumed']:.2f} Wh in {found['duration']:,.0f} s, "
         f"{1000 * found['emissions']:.2f} g CO2 ({found['country_name']}'s electricity)"
     )
     if arguments.output:
+        arguments.output.parent.mkdir(parents=True, exist_ok=True)
         lines = arguments.output.read_text(encoding="utf-8") if arguments.output.is_file() else ""
-        with contextlib.suppress(FileExistsError):
-            arguments.output.parent.mkdir(parents=True)
         write_text(arguments.output, lines + json.dumps(found, ensure_ascii=False) + "\n")
     sys.exit(ended)
 

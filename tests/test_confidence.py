@@ -121,7 +121,8 @@ def test_strangers_are_drawn_in_the_input_contract(kind):
     inked = images.any(axis=(1, 2, 3))
     assert inked.sum() <= 4 if kind == "blank" else inked.all()
     assert all(shown) == (kind in strangers.KINDS[:3])
-    assert len({image.tobytes() for image in images[inked]}) == inked.sum()
+    if kind != "blank":  # two specks may be the same rectangle
+        assert len({image.tobytes() for image in images}) == len(images)
     again, _ = strangers.strangers(kind, CLASSES, 12, seed=3)
     assert (again == images).all()
 

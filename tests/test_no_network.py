@@ -130,6 +130,7 @@ def calls(folder: Path, data: Path) -> list[list]:
         ["evaluate", "--model", models["train_vit"], "--data-dir", data, "--output-dir", "evaluation"],
         ["recognize", folder / "picture.png", "--model", folder / "model.onnx"],
         ["character_structure", "語", "--count"],
+        ["measure_energy", "--country", "JPN", "character_structure.py", "語"],
         ["zero_shot", "--model", models["train_hiercode"], "--data-dir", data],
         ["compare_architectures", "--data-dir", data, "no_such_architecture"],
         ["compare_alternatives", "--model", folder / "model.onnx", "--images", "raw"],
