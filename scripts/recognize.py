@@ -1,6 +1,7 @@
 """Recognise handwritten characters in images: any size, colour or polarity, one character each; folders too.
 
-    python scripts/recognize.py photo.png drawings/ --model models/kanji_model.onnx --top 5
+    python scripts/recognize.py photo.png drawings/
+    python scripts/recognize.py photo.png --model models/kanji_model.onnx --top 5
 
 Needs onnxruntime, numpy and Pillow alone. With --json one line an image:
 {"image": path, "top": [{"character": "漢", "probability": 0.98}, …], "known": true, "looks_like": []}
@@ -33,7 +34,8 @@ from confusable import Confusable
 from confusable import load as load_confusable
 from normalization import CANVAS, normalize
 
-DEFAULT_MODELS = (Path("models/kanji_model.onnx"), Path("models/quickstart/kanji_model.onnx"))
+RELEASED = Path(__file__).resolve().parent.parent / "models" / "cnn_int8_quantized_quantized_int8_onnx_opset14.onnx"
+DEFAULT_MODELS = (Path("models/kanji_model.onnx"), RELEASED)  # one's own first
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".pgm", ".ppm"}
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")  # of Pillow's others, some start programs
 MOST_PIXELS = 50_000_000
@@ -252,7 +254,7 @@ def default_model() -> Path:
             return path
     raise FileNotFoundError(
         f"{DEFAULT_MODELS[0]} is missing: name a model with --model, export one with scripts/convert_to_onnx.py, "
-        "or make one with scripts/quickstart.py"
+        f"or fetch the released one, {RELEASED}"
     )
 
 
@@ -260,7 +262,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="image files or folders of them")
     parser.add_argument(
-        "--model", type=Path, help=f"an exported model (default {DEFAULT_MODELS[0]}, or the quickstart's)"
+        "--model", type=Path, help=f"an exported model (default {DEFAULT_MODELS[0]}, or the released one)"
     )
     parser.add_argument("--top", type=int, default=5, help="how many characters to name (default 5)")
     parser.add_argument("--json", action="store_true", help="one JSON line an image")

@@ -232,16 +232,17 @@ def test_torch_is_not_imported():
     assert subprocess.run([sys.executable, "-c", code, SCRIPTS]).returncode == 0
 
 
-def test_without_a_model_it_says_how_to_get_one(tmp_path):
-    stroke(True).save(tmp_path / "a.png")
-    result = run_script(tmp_path, "a.png")
-    assert result.returncode == 2
-    assert len(result.stderr.splitlines()) == 1
-    assert "quickstart.py" in result.stderr
+def test_without_a_model_it_says_how_to_get_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(recognize, "DEFAULT_MODELS", (Path("models/kanji_model.onnx"), tmp_path / "released.onnx"))
+    with pytest.raises(FileNotFoundError, match=r"models/kanji_model\.onnx is missing: .*convert_to_onnx\.py"):
+        recognize.default_model()
 
 
-def test_the_model_of_the_quickstart_is_found(model, tmp_path):
+def test_ones_own_model_is_taken_before_the_released_one(model, tmp_path, monkeypatch):
     stroke(True).save(tmp_path / "a.png")
-    (tmp_path / "models" / "quickstart").mkdir(parents=True)
-    (tmp_path / "models" / "quickstart" / "kanji_model.onnx").write_bytes(model.read_bytes())
+    monkeypatch.chdir(tmp_path)
+    assert recognize.default_model() == recognize.RELEASED
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "kanji_model.onnx").write_bytes(model.read_bytes())
     assert run_script(tmp_path, "a.png").stdout.startswith("a.png: 一")

@@ -26,7 +26,7 @@ from confidence import SCORES, confidence_of, probabilities
 from confusable import Confusable
 from kanjivg_strokes import model_files, read_model
 from normalization import CANVAS, CONTRACT, normalize
-from recognize import DEFAULT_MODELS, Recognizer, read_grey
+from recognize import DEFAULT_MODELS, RELEASED, Recognizer, read_grey
 
 ROOT = Path(__file__).resolve().parent.parent
 CHROMIUM = "/usr/bin/chromium"
@@ -600,11 +600,11 @@ def test_a_build_without_a_model_ends_with_one_line(web, tmp_path, model):
 
 
 def test_start_serves_the_models_of_the_repository_in_order(web, model):
-    quickstart = web.parent / "models" / "quickstart" / "kanji_model.onnx"
-    quickstart.parent.mkdir(parents=True)
-    shutil.copy(model, quickstart)
-    assert "models/quickstart/kanji_model.onnx: 21 characters" in run_npm(web, "run", "build").stdout
-    write_model(quickstart.parents[1] / "kanji_model.onnx", "一二十")
+    released = web.parent / "models" / RELEASED.name
+    released.parent.mkdir()
+    shutil.copy(model, released)
+    assert f"models/{released.name}: 21 characters" in run_npm(web, "run", "build").stdout
+    write_model(released.with_name("kanji_model.onnx"), "一二十")
     settings = {name: value for name, value in os.environ.items() if name != "MODEL"} | {"PORT": "0"}
     process = subprocess.Popen(
         ["node", "build.js", "--serve"], cwd=web, env=settings, stdout=subprocess.PIPE, text=True

@@ -1,7 +1,7 @@
 // node build.js          writes the page into dist/, static files for any host
 // node build.js --serve  serves it on this machine and builds anew at every load; HOST and PORT choose where
 //
-// MODEL names the model; without it the first of ../models/kanji_model.onnx and ../models/quickstart/kanji_model.onnx.
+// MODEL names the model; without it ../models/kanji_model.onnx, one's own, or else the released one.
 
 import { copyFileSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join, relative, resolve } from "node:path";
@@ -13,7 +13,7 @@ import { describeModel } from "./model_file.js";
 
 const HERE = dirname(fileURLToPath(import.meta.url));
 const OUTPUT = join(HERE, "dist");
-const MODELS = ["../models/kanji_model.onnx", "../models/quickstart/kanji_model.onnx"];
+const MODELS = ["../models/kanji_model.onnx", "../models/cnn_int8_quantized_quantized_int8_onnx_opset14.onnx"];
 const WASM = "onnxruntime-web/ort-wasm-simd-threaded.wasm";
 
 function stop(message) {

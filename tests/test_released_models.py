@@ -1,0 +1,95 @@
+"""The models in models/ are those that its README tells of, and read what unseen writers of the stand-in wrote."""
+
+import hashlib
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+
+import checkpoints
+from etl9g_format import etl9g_classes
+from evaluate import load_model
+from standin_sample import SAMPLES, load
+
+ROOT = Path(__file__).resolve().parent.parent
+MODELS = ROOT / "models"
+TOLD = (MODELS / "README.md").read_text(encoding="utf-8")
+RELEASED = re.findall(r"^\| `([\w.]+)` \| ([\d,]+) \| `([0-9a-f]{64})` \|", TOLD, re.M)
+NAMES = [name for name, _, _ in RELEASED]
+SNIPPET = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.S).group(1)
+LEAST_RIGHT = 0.88  # of the sample's 400; the models' own figures are above 0.92, two standard errors are 0.027
+MOST_BYTES = {"hiercode_int8_quantized_quantized_int8_onnx_opset14.onnx": 1.0e6}
+MOST_BYTES["cnn_int8_quantized_quantized_int8_onnx_opset14.onnx"] = 1.67e6
+
+
+def right(name: str) -> np.ndarray:
+    """Which of the sample's characters (SAMPLES,) a released file reads right."""
+    images, characters = load()
+    if "any_image" in name:
+        session = onnxruntime.InferenceSession(str(MODELS / name), providers=["CPUExecutionProvider"])
+        (asked,) = session.get_inputs()
+        pictures = np.round(255 * (1 - images[:, 0]))[..., None].astype(np.uint8)  # dark on white, (N, 64, 64, 1)
+        found = [session.run(["classes"], {asked.name: picture[None]})[0] for picture in pictures]
+        classes = np.array(list(session.get_modelmeta().custom_metadata_map["classes"]))
+        return np.array([classes[best[0, 0]] for best in found]) == characters
+    model = load_model(MODELS / name)
+    logits = np.concatenate([model.logits(part) for part in np.array_split(images, 8)])
+    return np.array(list(model.classes))[logits.argmax(axis=1)] == characters
+
+
+def test_the_readme_tells_of_every_file_and_of_no_other():
+    kept = {path.name for path in MODELS.iterdir() if path.suffix in {".onnx", ".safetensors"}}
+    tracked = re.findall(r"^!models/([\w.]+)$", (ROOT / ".gitignore").read_text(encoding="utf-8"), re.M)
+    assert {name for name in tracked if name.endswith((".onnx", ".safetensors"))} == set(NAMES)
+    assert set(NAMES) <= kept
+
+
+@pytest.mark.parametrize(("name", "size", "digest"), RELEASED, ids=NAMES)
+def test_a_file_is_the_one_that_is_told_of(name, size, digest):
+    content = (MODELS / name).read_bytes()
+    assert f"{len(content):,}" == size
+    assert hashlib.sha256(content).hexdigest() == digest
+    assert len(content) <= MOST_BYTES.get(name, 16e6)
+    assert b"/home/" not in content
+    assert b"/work/" not in content
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_file_reads_unseen_writers(name):
+    assert len(load()[1]) == SAMPLES
+    assert right(name).mean() >= LEAST_RIGHT
+
+
+def test_int8_reads_as_its_float_model_does():
+    for int8, weights in [
+        ("hiercode_int8_quantized_quantized_int8_onnx_opset14.onnx", "hiercode_model_best.safetensors"),
+        ("cnn_int8_quantized_quantized_int8_onnx_opset14.onnx", "kanji_model.safetensors"),
+    ]:
+        if int8 in NAMES:
+            assert (right(int8) != right(weights)).mean() <= 0.02
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_file_has_the_classes_and_says_where_it_is_from(name):
+    if name.endswith(".safetensors"):
+        model, facts = checkpoints.load_trained(MODELS / name)
+        assert not model.training
+        assert torch.isfinite(model(torch.zeros(1, 1, 64, 64))).all()
+    else:
+        facts = onnxruntime.InferenceSession(MODELS / name).get_modelmeta().custom_metadata_map
+    assert facts["classes"] == "".join(etl9g_classes())
+    assert "KanjiVG" in json.dumps(dict(facts), default=str)
+
+
+def test_the_readmes_lines_of_python_run_as_they_stand(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    images, characters = load()
+    scope = {"image": images[:1]}
+    exec(SNIPPET, scope)
+    assert scope["logits"].shape == (1, 3036)
+    assert scope["logits"].dtype == np.float32
+    assert etl9g_classes()[int(scope["logits"][0].argmax())] == characters[0]
