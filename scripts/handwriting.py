@@ -18,7 +18,7 @@ from command_line import InputError
 from etl9g_format import DARKEST, IMAGE_HEIGHT, IMAGE_WIDTH
 from kanjivg_strokes import POINTS, StrokeModel
 
-GENERATOR_VERSION = 4
+GENERATOR_VERSION = 5
 OVERSAMPLING = 2  # strokes are drawn this much larger, then averaged down
 POINT_STEP_KANJI = 2  # kanji strokes are drawn through every second point
 
@@ -41,13 +41,7 @@ JOINED_FORMS = {
 }
 COMMON_JOINS = frozenset("きぎさざふぶぷゆり")
 # The stroke whose closing curve many people write short or not at all, and the share of its length that may be missing.
-SHORT_TAILS = {
-    "も": (0, 0.35),
-    **dict.fromkeys("しじ", (0, 0.12)),
-    **dict.fromkeys("てでそぞん", (0, 0.12)),
-    **dict.fromkeys("とどえれ", (1, 0.12)),
-    "を": (2, 0.12),
-}
+SHORT_TAILS = {"も": (0, 0.35), "て": (0, 0.12), "で": (0, 0.12)}
 # One-stroke kana that many people start with a separate dot: where the dot ends and where the rest begins.
 SEPARATE_FORMS = {"そ": (0.07, 0.16), "ぞ": (0.07, 0.16)}
 
