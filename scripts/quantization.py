@@ -1,7 +1,7 @@
 """INT8 for any architecture: fake-quantised to be trained or calibrated, then converted to integers.
 
 The scheme is that of integer-only inference (Jacob et al. 2018, arXiv:1712.05877; Krishnamoorthi 2018,
-arXiv:1806.08342): weights int8 in -127 … 127 with a scale for each row, activations uint8 with a scale and a zero point
+arXiv:1806.08342): weights int8 in -64 … 64 with a scale for each row, activations uint8 with a scale and a zero point
 for each tensor, biases int32, batch norm with frozen statistics folded into the layer before it. The range of an
 activation is the one with the least squared error over the calibration images. Logits are never quantised.
 
@@ -28,7 +28,9 @@ from optimization_config import OptimizationConfig, restored
 from train_hiercode import Prototypes
 from training import Architecture
 
-LARGEST_WEIGHT = 127
+# Processors without VNNI add two products of a weight and an activation in 16 bits; beyond 2^15 they saturate, silently.
+# Two times 64 times 255 is below it.
+LARGEST_WEIGHT = 64
 LARGEST_ACTIVATION = 255
 LARGEST_BIAS = 2**30
 SMALLEST_SCALE = 1e-9
@@ -41,7 +43,7 @@ SAME_VALUES_METHODS = {"flatten", "float", "reshape", "view", "transpose", "perm
 
 
 def row_scales(weight: torch.Tensor) -> torch.Tensor:
-    """The scale (rows,) of each row of a weight (rows, …): its largest value becomes 127."""
+    """The scale (rows,) of each row of a weight (rows, …): its largest value becomes 64."""
     return (weight.detach().flatten(1).abs().amax(dim=1) / LARGEST_WEIGHT).clamp(min=SMALLEST_SCALE)
 
 

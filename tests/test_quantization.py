@@ -19,12 +19,12 @@ from tiny_models import CLASSES, TINY, save_float, save_int8, some_images, tiny_
 
 
 def test_rows_are_rounded_by_hand():
-    weight = torch.tensor([[2.54, -1.0, 0.011], [0.0, 0.0, 0.0], [-0.127, 0.0635, 0.0]])
+    weight = torch.tensor([[1.28, -1.0, 0.011], [0.0, 0.0, 0.0], [-0.064, 0.0318, 0.0]])
     scale = quantization.row_scales(weight)
     assert scale.tolist() == pytest.approx([0.02, 1e-9, 0.001])
-    assert quantization.to_integers(weight, scale).tolist() == [[127, -50, 1], [0, 0, 0], [-127, 64, 0]]
+    assert quantization.to_integers(weight, scale).tolist() == [[64, -50, 1], [0, 0, 0], [-64, 32, 0]]
     found = quantization.from_integers(quantization.to_integers(weight, scale), scale)
-    torch.testing.assert_close(found[0], torch.tensor([2.54, -1.0, 0.02]))
+    torch.testing.assert_close(found[0], torch.tensor([1.28, -1.0, 0.02]))
     torch.testing.assert_close(quantization.fake_quantize_rows(weight)[0], found[0])
 
 
@@ -109,8 +109,13 @@ def test_integers_compute_what_floats_did(script):
     kinds = {v.dtype for k, v in integer.state_dict().items() if k.endswith(".integers")}
     assert kinds == {torch.int8, torch.int32}
     eight = [v for v in integer.state_dict().values() if v.dtype == torch.int8 and v.ndim > 1]
-    assert max(int(v.abs().max()) for v in eight[1:]) == 127
-    assert min(int(v.min()) for v in eight) >= -127
+    assert max(int(v.abs().max()) for v in eight[1:]) == quantization.LARGEST_WEIGHT
+    assert min(int(v.min()) for v in eight) >= -quantization.LARGEST_WEIGHT
+
+
+def test_two_products_fit_into_16_bits():
+    """What processors without VNNI add them in; with weights up to 127 one answer in 26 was another there."""
+    assert 2 * quantization.LARGEST_WEIGHT * quantization.LARGEST_ACTIVATION < 2**15
 
 
 @pytest.mark.parametrize("script", TINY)
