@@ -28,8 +28,8 @@ from optimization_config import OptimizationConfig, restored
 from train_hiercode import Prototypes
 from training import Architecture
 
-# Processors without VNNI add two products of a weight and an activation in 16 bits; beyond 2^15 they saturate, silently.
-# Two times 64 times 255 is below it.
+# Processors without VNNI add two products of a weight and an activation in 16 bits and saturate, silently: two times 64
+# times 255 is below 2^15.
 LARGEST_WEIGHT = 64
 LARGEST_ACTIVATION = 255
 LARGEST_BIAS = 2**30
