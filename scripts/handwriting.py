@@ -18,7 +18,7 @@ from command_line import InputError
 from etl9g_format import DARKEST, IMAGE_HEIGHT, IMAGE_WIDTH
 from kanjivg_strokes import POINTS, StrokeModel
 
-GENERATOR_VERSION = 5
+GENERATOR_VERSION = 6
 OVERSAMPLING = 2  # strokes are drawn this much larger, then averaged down
 POINT_STEP_KANJI = 2  # kanji strokes are drawn through every second point
 
@@ -30,7 +30,7 @@ BOW, WANDER, KANA_WANDER = 0.030, 0.016, 0.022
 TURNING, OVERALL_TURNING = 0.30, 0.08  # how unevenly and how strongly kana curves are bent
 END_CUT, OVERSHOOT = 0.035, 0.020
 PAGE_WARP = 0.040
-MARK_SHIFT, MARK_SCALE, MARK_TURN, MARK_GAP = 0.035, 0.28, 0.22, 0.02
+MARK_SHIFT, MARK_SCALE, MARK_TURN, MARK_GAP = 0.035, 0.28, 0.22, 0.05
 
 # Strokes (counted from 0) that many people write in one with the next.
 JOINED_FORMS = {
@@ -201,9 +201,14 @@ def _vary_strokes(char: str, model: StrokeModel, writer: Writer, rng: np.random.
 
 
 def _to_corner(body: np.ndarray, marks: np.ndarray) -> np.ndarray:
-    """The way (2,) of voicing marks (S, P, 2) to their place right of the strokes' upper right corner."""
-    corner = np.array([body[..., 0].max() + MARK_GAP, body[..., 1].min()])
-    return corner - marks.min(axis=(0, 1))
+    """The way (2,) of voicing marks (S, P, 2) to the top of their strokes, right of what those have at that height.
+
+    Right of all of them the marks of じ would look like the second stroke of い.
+    """
+    low, high = marks.min(axis=(0, 1)), marks.max(axis=(0, 1))
+    top = body[..., 1].min()
+    beside = body[..., 0][body[..., 1] <= top + high[1] - low[1]]
+    return np.array([beside.max() + MARK_GAP, top]) - low
 
 
 def _page(points: np.ndarray, writer: Writer, kana: bool, rng: np.random.Generator) -> np.ndarray:
