@@ -4,6 +4,8 @@ prepare_dataset.py, evaluate.py, recognize.py and the exports all go through her
 (box sums, projections, products with resampling matrices), so that the same steps can be written into an ONNX graph.
 """
 
+from functools import lru_cache
+
 import numpy as np
 
 CANVAS = 64  # side of the model's input
@@ -17,6 +19,7 @@ SOLID = 0.8  # the mean darkness that ink is stretched to, weighted by itself
 REST = 2 / 3  # the share of the ink that has to stay when fragments along the edges are dropped
 NOISE = 3.5  # differences from the paper below this many times those between neighbouring pixels are noise
 BLOCK = 16  # frames normalised at once, few enough for the processor's cache
+BAND = 16  # pixels, on the coarser side, that are resampled at once: each reads only few of the others
 
 
 def resampling_matrix(start: np.ndarray, scale: np.ndarray, size_in: int, size_out: int) -> np.ndarray:
@@ -29,16 +32,35 @@ def resampling_matrix(start: np.ndarray, scale: np.ndarray, size_in: int, size_o
     centre = start[:, None] + (np.arange(size_out) + 0.5) / scale[:, None]
     pixel = (np.arange(size_in) + 0.5) / radius
     weights = pixel.astype(np.float32)[:, None] - (centre / radius).astype(np.float32)[:, :, None]
-    weights = np.maximum(1 - np.abs(weights, out=weights), 0, out=weights)
+    np.subtract(1, np.abs(weights, out=weights), out=weights)
+    np.maximum(weights, 0, out=weights)
     weights /= np.maximum(weights.sum(axis=2), 0.5 * radius).astype(np.float32)[:, :, None]
     return weights
 
 
+@lru_cache(maxsize=32)
+def _bands(size_in: int, size_out: int) -> list[tuple[slice, slice, np.ndarray]]:
+    """The matrix that resamples a whole axis without most of its zeros: outputs, the inputs they read, the weights."""
+    weights = resampling_matrix(np.zeros(1), np.array([size_out / size_in]), size_in, size_out)[0]
+    step, ratio = BAND * max(1, size_out // size_in), size_in / size_out
+    bands = []
+    for start in range(0, size_out, step):
+        first, last = start * ratio - max(1, ratio), (start + step) * ratio + max(1, ratio)
+        outputs, inputs = slice(start, start + step), slice(max(0, int(first)), int(last) + 1)
+        bands.append((outputs, inputs, weights[outputs, inputs].copy()))
+    return bands
+
+
+def _resampled_rows(image: np.ndarray, height: int) -> np.ndarray:
+    resampled = np.empty((height, image.shape[1]), np.float32)
+    for outputs, inputs, weights in _bands(len(image), height):
+        np.matmul(weights, image[inputs], out=resampled[outputs])
+    return resampled
+
+
 def shrink(image: np.ndarray, height: int, width: int) -> np.ndarray:
     """A picture (H, W) resampled to (height, width)."""
-    rows = resampling_matrix(np.zeros(1), np.array([height / image.shape[0]]), image.shape[0], height)[0]
-    columns = resampling_matrix(np.zeros(1), np.array([width / image.shape[1]]), image.shape[1], width)[0]
-    return rows @ image @ columns.T
+    return _resampled_rows(_resampled_rows(image.T, width).T, height)
 
 
 def solid_level(ink: np.ndarray) -> np.ndarray:
@@ -53,14 +75,32 @@ def _count(mask: np.ndarray) -> np.ndarray:
     return np.array([np.count_nonzero(picture) for picture in mask])
 
 
+def _row_windows(values: np.ndarray, length: int, combine: np.ufunc) -> np.ndarray:
+    """Each `length` neighbouring rows of values (…, H, W) combined, (…, H - length + 1, W); halves first."""
+    if length == 1:
+        return values
+    half = length // 2
+    halves = _row_windows(values, half, combine)
+    both = combine(halves[..., :-half, :], halves[..., half:, :])
+    return combine(both[..., :-1, :], values[..., length - 1 :, :]) if length % 2 else both
+
+
+def _windows(values: np.ndarray, reach: int, combine: np.ufunc) -> np.ndarray:
+    """Sum, maximum or minimum of 2 reach + 1 values each way, (…, H, W); the result is smaller by as much."""
+    for _ in range(2):
+        values = _row_windows(values, 2 * reach + 1, combine).swapaxes(-1, -2)
+    return values
+
+
 def _box_sum(mask: np.ndarray, reach: int) -> np.ndarray:
     """Sums over windows of 2 reach + 1 pixels each way, (n, H, W) bool to unsigned integers just large enough."""
     n, height, width = mask.shape
     window = 2 * reach + 1
-    padded = np.zeros((n, height + 2 * reach, width + 2 * reach), np.min_scalar_type(window**2))
-    padded[:, reach:-reach, reach:-reach] = mask
-    rows = sum(padded[:, i : i + height] for i in range(window))
-    return sum(rows[:, :, i : i + width] for i in range(window))
+    padded = np.zeros((n, height + window, width + 2 * reach), np.min_scalar_type(window**2))
+    padded[:, reach : reach + height, reach : reach + width] = mask
+    rows = _row_windows(padded, window, np.add)
+    sums = _row_windows(rows.reshape(n, -1, 1), window, np.add)  # all rows as one: only in the margins do they mix
+    return sums[:, : height * rows.shape[2]].reshape(n, height, -1)[:, :, :width]
 
 
 def _without_specks(mask: np.ndarray) -> np.ndarray:
@@ -144,7 +184,7 @@ def place(ink: np.ndarray) -> np.ndarray:
     ink = ink[:, height, width] * (1 / (1 - FLOOR) / level)
     ink -= FLOOR / (1 - FLOOR)
     np.clip(ink, 0, 1, out=ink)
-    ink *= ~(dark ^ mask)[:, height, width]
+    ink *= dark[:, height, width] == mask[:, height, width]
     placed = rows @ ink @ columns.transpose(0, 2, 1)
     return np.minimum(placed / solid_level(placed), 1)
 
@@ -163,23 +203,43 @@ def normalize_frames(frames: np.ndarray) -> np.ndarray:
     return result
 
 
-def _sliding(values: np.ndarray, reach: int, reduce) -> np.ndarray:
-    """A running maximum, minimum or mean over 2 reach + 1 cells each way; the result is smaller by as much."""
-    for axis in (0, 1):
-        values = reduce(np.lib.stride_tricks.sliding_window_view(values, 2 * reach + 1, axis=axis), axis=-1)
-    return values
+@lru_cache(maxsize=32)
+def _extension_matrix(length: int, reach: int) -> np.ndarray:
+    """The matrix that makes an axis longer by `reach` at both ends, where values go on rising or falling as within."""
+    return np.pad(np.eye(length, dtype=np.float32), ((reach, reach), (0, 0)), mode="reflect", reflect_type="odd")
 
 
 def _paper(cells: np.ndarray) -> np.ndarray:
-    """The grey closing of cells (h, w): what is dark and narrower than a quarter of the picture goes.
-
-    Beyond the border the light goes on rising or falling as it does within.
-    """
+    """The grey closing of cells (h, w): what is dark and narrower than a quarter of the picture goes."""
     reach, closed = PAPER_GRID // 8, cells
-    for reduce in (np.max, np.min):
-        extended = np.pad(closed, reach, mode="reflect", reflect_type="odd")
-        closed = _sliding(extended.clip(cells.min(), cells.max()), reach, reduce)
+    rows, columns = (_extension_matrix(length, reach) for length in cells.shape)
+    for combine in (np.maximum, np.minimum):
+        extended = (rows @ closed @ columns.T).clip(cells.min(), cells.max())
+        closed = _windows(extended, reach, combine)
     return closed
+
+
+@lru_cache(maxsize=32)
+def _mean_matrix(length: int, reach: int) -> np.ndarray:
+    """The matrix of running means over 2 reach + 1 values; beyond its ends an axis is as it is there."""
+    extended = np.pad(np.eye(length, dtype=np.float32), ((reach, reach), (0, 0)), mode="edge")
+    return _row_windows(extended, 2 * reach + 1, np.add) / (2 * reach + 1)
+
+
+def _is_light_on_dark(cells: np.ndarray) -> bool:
+    """Whether the ink is lighter than the paper: it is rarer, and so lies farther from the mean around it."""
+    rows, columns = (_mean_matrix(length, PAPER_GRID // 4) for length in cells.shape)
+    difference = cells - rows @ cells @ columns.T
+    return (difference * difference * difference).sum() > 0
+
+
+def _noise(grey: np.ndarray) -> float:
+    """The median difference between neighbours in a row; the first pixel of a row counts as 0."""
+    half = grey.size // 2
+    if len(grey) + np.count_nonzero(grey[:, 1:] == grey[:, :-1]) > half:
+        return 0  # as in most drawings; numpy is slow to part so many equal values
+    steps = np.partition(np.abs(np.diff(grey, axis=1, prepend=grey[:, :1])), half, axis=None)
+    return steps[half] if grey.size % 2 else (steps[:half].max() + steps[half]) / 2
 
 
 def ink_of(grey: np.ndarray) -> np.ndarray:
@@ -187,19 +247,21 @@ def ink_of(grey: np.ndarray) -> np.ndarray:
 
     The paper is what a large grey closing leaves (shadows stay, strokes go). A picture without contrast gives zeros.
     """
-    grey = grey.astype(np.float32)
+    grey = grey.astype(np.float32, copy=False)
     shape, longer = np.array(grey.shape), max(grey.shape)
     if longer > WORKING_SIDE:
         grey = shrink(grey, *np.maximum(1, np.round(shape * WORKING_SIDE / longer).astype(int)))
     cells = shrink(grey, *np.maximum(1, np.round(shape * PAPER_GRID / longer).astype(int)))
-    around = _sliding(np.pad(cells, PAPER_GRID // 4, mode="edge"), PAPER_GRID // 4, np.mean)
-    if ((cells - around) ** 3).sum() > 0:  # ink is rarer than paper and so lies farther from the mean: light ink
+    if _is_light_on_dark(cells):
         grey, cells = 255 - grey, 255 - cells
     paper = shrink(_paper(cells), *grey.shape)
     ink = np.maximum(paper - grey, 0)
-    noise = np.median(np.abs(np.diff(grey, axis=1, prepend=grey[:, :1])))
-    ink[ink < min(NOISE * noise, 0.35 * ink.max())] = 0
-    return ink / np.maximum(paper, 1) if ink.max() >= 12 else np.zeros_like(ink)
+    darkest = ink.max()
+    if darkest < 12:
+        return np.zeros_like(ink)
+    ink *= ink >= min(NOISE * _noise(grey), 0.35 * darkest)
+    ink /= np.maximum(paper, 1, out=paper)
+    return ink
 
 
 def normalize(grey: np.ndarray) -> np.ndarray:

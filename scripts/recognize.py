@@ -72,9 +72,9 @@ def read_grey(path: Path) -> np.ndarray:
             if clear and not deep:
                 picture = over_paper(picture).convert("L")
             values = np.asarray(picture, np.float32)
-            if not np.isfinite(values).all():
-                raise InputError(f"{path} is a damaged image (some of its values are no numbers)")
             if deep:
+                if not np.isfinite(values).all():
+                    raise InputError(f"{path} is a damaged image (some of its values are no numbers)")
                 low, high = float(values.min()), float(values.max())
                 values = np.floor((values - low) * (255 / max(high - low, 1e-6)))
             return values
@@ -208,18 +208,25 @@ class Reading:
         return json.dumps(told, ensure_ascii=False)
 
 
+def _best(shares: np.ndarray, count: int) -> np.ndarray:
+    """Where the `count` highest of shares (classes,) are, highest first, of equal ones the first."""
+    count = min(count, len(shares))
+    some = np.flatnonzero(shares >= np.partition(shares, -count)[-count])
+    return some[np.argsort(-shares[some], kind="stable")[:count]]
+
+
 def read(recognizer: Recognizer, grey: list[np.ndarray], top: int, confusable: Confusable) -> list[Reading]:
     """What each picture (H, W) shows, the `top` likeliest characters of it."""
     readings: list[Reading] = []
     for begin in range(0, len(grey), BATCH):
         logits = recognizer.picture_logits(grey[begin : begin + BATCH])
         shares, known = recognizer.confidence.probabilities(logits), recognizer.confidence.known(logits)
-        best = np.argsort(-shares, axis=1, kind="stable")
         for row in range(len(logits)):
             if not logits[row].any():
                 readings.append(Reading([], False))
                 continue
-            likeliest = [(recognizer.classes[i], float(shares[row, i])) for i in best[row, : max(top, CONSIDERED)]]
+            best = _best(shares[row], max(top, CONSIDERED))
+            likeliest = [(recognizer.classes[i], float(shares[row, i])) for i in best]
             looks_like = confusable.looks_like(likeliest[:CONSIDERED])
             readings.append(Reading(likeliest[:top], bool(known[row]), looks_like))
     return readings

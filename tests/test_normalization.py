@@ -266,3 +266,54 @@ def test_resampling_keeps_a_constant_and_a_place():
     np.testing.assert_allclose(weights.sum(axis=1), 1, atol=1e-5)
     centres = weights @ (np.arange(80) + 0.5)
     np.testing.assert_allclose(centres[2:-2], (np.arange(20)[2:-2] + 0.5) * 4, atol=1e-3)
+
+
+@pytest.mark.parametrize("size_in", [1, 2, 7, 63, 64, 65, 128, 300, 1024])
+@pytest.mark.parametrize("size_out", [1, 5, 64, 250, 256])
+def test_shrinking_band_by_band_is_the_product_with_the_whole_matrices(size_in, size_out):
+    image = np.random.default_rng(0).uniform(0, 255, (size_in, 40)).astype(np.float32)
+    rows, columns = (
+        normalization.resampling_matrix(np.zeros(1), np.array([new / old]), old, new)[0]
+        for old, new in ((size_in, size_out), (40, 30))
+    )
+    expected = rows.astype(np.float64) @ image @ columns.T
+    np.testing.assert_allclose(normalization.shrink(image, size_out, 30), expected, atol=1e-3)
+
+
+@pytest.mark.parametrize("reach", [1, 2, 4, 8, 9, 16])
+def test_windows_are_those_of_numpy(reach):
+    values = np.random.default_rng(reach).integers(0, 256, (50, 60)).astype(np.float32)
+    windows = np.lib.stride_tricks.sliding_window_view(values, (2 * reach + 1, 2 * reach + 1))
+    for combine in (np.maximum, np.minimum, np.add):
+        expected = combine.reduce(windows.reshape(*windows.shape[:2], -1), axis=2)
+        np.testing.assert_array_equal(normalization._windows(values, reach, combine), expected)
+
+
+@pytest.mark.parametrize("reach", [2, 4, 7, 8, 9])
+@pytest.mark.parametrize("share", [0.3, 1.0])
+def test_box_sums_count_what_is_within_reach(reach, share):
+    mask = np.random.default_rng(reach).random((3, 30, 40)) < share
+    padded = np.pad(mask.astype(int), ((0, 0), (reach, reach), (reach, reach)))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (2 * reach + 1, 2 * reach + 1), axis=(1, 2))
+    np.testing.assert_array_equal(normalization._box_sum(mask, reach), windows.sum(axis=(3, 4)))
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 2), (3, 5), (4, 6), (40, 51)])
+@pytest.mark.parametrize("equal", [0, 0.4, 0.7, 1])
+def test_noise_is_the_median_step(shape, equal):
+    random = np.random.default_rng(0)
+    grey = (random.integers(0, 256, shape) * (random.random(shape) >= equal)).astype(np.float32)
+    steps = np.abs(np.diff(grey, axis=1, prepend=grey[:, :1]))
+    assert normalization._noise(grey) == np.median(steps)
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (64, 5), (1, 64)])
+def test_the_rarer_shade_is_the_ink(shape):
+    random = np.random.default_rng(0)
+    cells = np.where(random.random(shape) < 0.15, 200, 90).astype(np.float32)
+    around = np.pad(cells, 16, mode="edge").astype(np.float64)
+    means = np.lib.stride_tricks.sliding_window_view(around, (33, 33)).mean(axis=(2, 3))
+    product = normalization._mean_matrix(shape[0], 16) @ cells @ normalization._mean_matrix(shape[1], 16).T
+    np.testing.assert_allclose(product, means, atol=1e-3)
+    assert normalization._is_light_on_dark(cells)
+    assert not normalization._is_light_on_dark(255 - cells)

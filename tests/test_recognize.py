@@ -96,6 +96,14 @@ def test_probabilities_sum_to_one_and_fall(model, tmp_path):
     assert top[0][1] > top[1][1]
 
 
+@pytest.mark.parametrize("count", [1, 5, 30, 99])
+def test_the_likeliest_are_told_in_order_and_of_equals_the_first(count):
+    random = np.random.default_rng(0)
+    for shares in (random.random(40), random.integers(0, 4, 40), np.zeros(40), np.arange(3)):
+        expected = np.argsort(-shares, kind="stable")[:count]
+        np.testing.assert_array_equal(recognize._best(shares, count), expected)
+
+
 def test_a_blank_picture_is_nothing(model):
     assert recognize.recognize(recognize.Recognizer(model), [np.full((50, 50), 255, np.float32)], 5) == [[]]
 
