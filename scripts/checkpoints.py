@@ -207,7 +207,8 @@ def load_safetensors(path: Path) -> dict:
         with safe_open(path, framework="pt") as file:
             told = file.metadata() or {}
             facts = {k: parse_json(v, f"{path}: {k}", "", object) for k, v in told.items() if k != "format"}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+            names = file.keys()
+            tensors = {name: file.get_tensor(name) for name in names}
     except (SafetensorError, *_UNREADABLE):
         raise InputError(f"{path} is not a SafeTensors file of this toolkit, or is damaged") from None
     if not {"script", "config", "classes"} <= facts.keys():

@@ -78,7 +78,7 @@ class Writer:
     plainness: float  # 1 draws straight lines for curves, below 0 exaggerates the curves
     hooks: float  # how much of a flick is written
     haste: float  # how readily a stroke joins the next
-    high_marks: float  # how often a voicing mark is set at the upper right corner instead of beside the strokes
+    high_marks: float  # how often a voicing mark is set level with the top of the strokes instead of lower
     joined_forms: float  # how often kana are joined that people write either way
     written_forms: float  # how often a kanji is written in its -Kaisho form
     bow: float
@@ -157,8 +157,8 @@ def _vary_strokes(char: str, model: StrokeModel, writer: Writer, rng: np.random.
     begin = np.maximum(0, END_CUT * loose * n[:, 4])
     end = end - np.maximum(0, END_CUT * loose * n[:, 5])
     if char in SHORT_TAILS:
-        stroke, share = SHORT_TAILS[char]
-        end[stroke] -= share * u[stroke, 3]
+        curved, most = SHORT_TAILS[char]
+        end[curved] -= most * u[curved, 3]
     at = (begin[:, None] + (end - begin)[:, None] * _T) * (POINTS - 1)
     low = np.minimum(at.astype(np.int64), POINTS - 2)
     share = (at - low)[..., None].astype(np.float32)
@@ -181,7 +181,7 @@ def _vary_strokes(char: str, model: StrokeModel, writer: Writer, rng: np.random.
     # Strokes, voicing mark and parts, each shifted, scaled and turned about its middle; what lies in several adds up.
     marks = np.arange(count) >= count - model.marks
     if model.marks and rng.random() < writer.high_marks:
-        points[marks] += (0.75 + 0.4 * rng.random()) * _to_corner(points[~marks], points[marks])
+        points[marks] += (0.75 + 0.4 * rng.random()) * _to_top(points[~marks], points[marks])
     units = np.concatenate([np.eye(count, dtype=bool), marks[None], model.groups]).astype(np.float32)  # (U, S)
     stroke = (
         (KANA_STROKE_SHIFT, KANA_STROKE_SCALE, KANA_STROKE_TURN) if kana else (STROKE_SHIFT, STROKE_SCALE, STROKE_TURN)
@@ -200,7 +200,7 @@ def _vary_strokes(char: str, model: StrokeModel, writer: Writer, rng: np.random.
     return points + points @ matrix + (offset @ units).T[:, None]
 
 
-def _to_corner(body: np.ndarray, marks: np.ndarray) -> np.ndarray:
+def _to_top(body: np.ndarray, marks: np.ndarray) -> np.ndarray:
     """The way (2,) of voicing marks (S, P, 2) to the top of their strokes, right of what those have at that height.
 
     Right of all of them the marks of じ would look like the second stroke of い.

@@ -14,10 +14,10 @@ import sys
 import tempfile
 from pathlib import Path
 
+import atheris
+
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "scripts"), str(ROOT / "tests")]
-
-import atheris  # noqa: E402 - it has to see the toolkit's modules as they are imported
 
 SCRIPTS = [path.stem for path in (ROOT / "scripts").rglob("*.py")]
 MOST_MEGABYTES = 1024

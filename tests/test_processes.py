@@ -159,7 +159,7 @@ def test_asked_to_stop_all_stop_after_the_same_step_and_fewer_go_on(counts, flag
     seen = 0
     for count in counts[:-1]:
         runs = start(count, "train_etl9g_model", [*flags, "--checkpoint-minutes", 1e-9], tmp_path / "run")
-        wait_for(lambda: steps_done(tmp_path / "shared") > seen, runs)  # noqa: B023 - called before it changes
+        wait_for(lambda seen=seen: steps_done(tmp_path / "shared") > seen, runs)
         runs[-1].send(signal.SIGTERM)
         assert [run.finish() for run in runs] == [143] * count, [run.errors for run in runs]
         assert "go on with --resume-from" in (runs[0].output / "out").read_text()
