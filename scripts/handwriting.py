@@ -18,7 +18,7 @@ from command_line import InputError
 from etl9g_format import DARKEST, IMAGE_HEIGHT, IMAGE_WIDTH
 from kanjivg_strokes import POINTS, StrokeModel
 
-GENERATOR_VERSION = 6
+GENERATOR_VERSION = 7
 OVERSAMPLING = 2  # strokes are drawn this much larger, then averaged down
 POINT_STEP_KANJI = 2  # kanji strokes are drawn through every second point
 
@@ -30,6 +30,8 @@ BOW, WANDER, KANA_WANDER = 0.030, 0.016, 0.022
 TURNING, OVERALL_TURNING = 0.30, 0.08  # how unevenly and how strongly kana curves are bent
 END_CUT, OVERSHOOT = 0.035, 0.020
 PAGE_WARP = 0.040
+UPRIGHT, FOLD, CORNERS = 0.06, 0.09, (0.9, 2.1)  # how the second leg of a folded kanji stroke turns; what is a fold
+FEW_STROKES, FEW_STROKES_MOST = 8, 1.45  # kanji of fewer strokes leave each more room, up to so many times as much
 MARK_SHIFT, MARK_SCALE, MARK_TURN, MARK_GAP = 0.035, 0.28, 0.22, 0.05
 
 # Strokes (counted from 0) that many people write in one with the next.
@@ -40,8 +42,8 @@ JOINED_FORMS = {
     **dict.fromkeys("ふぶぷ", (0, 1)),
 }
 COMMON_JOINS = frozenset("きぎさざふぶぷゆり")
-# The stroke whose closing curve many people write short or not at all, and the share of its length that may be missing.
-SHORT_TAILS = {"も": (0, 0.35), "て": (0, 0.12), "で": (0, 0.12)}
+# The stroke that many people end early, and the share of its length that may be missing.
+SHORT_TAILS = {"も": (0, 0.35), "て": (0, 0.12), "で": (0, 0.12), "い": (1, 0.65)}
 # One-stroke kana that many people start with a separate dot: where the dot ends and where the rest begins.
 SEPARATE_FORMS = {"そ": (0.07, 0.16), "ぞ": (0.07, 0.16)}
 
@@ -82,6 +84,7 @@ class Writer:
     joined_forms: float  # how often kana are joined that people write either way
     written_forms: float  # how often a kanji is written in its -Kaisho form
     bow: float
+    folds: float  # how far the second legs of folded strokes stand off from the model, above 0 inwards
 
 
 def new_writer(rng: np.random.Generator) -> Writer:
@@ -107,6 +110,7 @@ def new_writer(rng: np.random.Generator) -> Writer:
         joined_forms=uniform(),
         written_forms=0.35 + 0.6 * uniform(),
         bow=0.02 * normal(),
+        folds=normal(),
     )
 
 
@@ -129,6 +133,22 @@ def _bend(points: np.ndarray, noise: np.ndarray, overall: np.ndarray) -> np.ndar
     return np.stack([bent.real, bent.imag], axis=-1).astype(np.float32)
 
 
+def _refold(points: np.ndarray, hooks: np.ndarray, turn: np.ndarray) -> np.ndarray:
+    """Strokes (S, P, 2) with one sharp corner before `hooks` (S,), turned from there on by `turn` (S,).
+
+    So the second legs of 力 and 方 stand upright or lean.
+    """
+    step = np.diff(points[..., 0] + 1j * points[..., 1])
+    before, after = step[:, :-2], step[:, 2:]
+    corner = np.abs(np.angle(after * before.conj()))  # over two steps, as a corner seldom lies on a point
+    sharp = (corner > CORNERS[0]) & (corner < CORNERS[1]) & (np.arange(2, POINTS - 1) / (POINTS - 1) < hooks[:, None])
+    ends = (sharp[:, 1:] < sharp[:, :-1]).sum(axis=1) + sharp[:, -1]
+    first = np.where(ends == 1, sharp.argmax(axis=1) + 1, POINTS)[:, None]
+    step *= np.where(np.arange(POINTS - 1) > first, np.exp(1j * turn)[:, None], 1)
+    z = np.concatenate([np.zeros((len(step), 1)), np.cumsum(step, axis=1)], axis=1)
+    return points[:, :1] + np.stack([z.real, z.imag], axis=-1).astype(np.float32)
+
+
 def _choose(models: list[StrokeModel], writer: Writer, rng: np.random.Generator) -> StrokeModel:
     written = [m for m in models if m.written]
     others = [m for m in models if not m.written]
@@ -147,7 +167,9 @@ def _vary_strokes(char: str, model: StrokeModel, writer: Writer, rng: np.random.
     # Curves drawn flatter, with corners instead of turns, or rounder than the model.
     plain = np.clip(writer.plainness + 0.25 * rng.standard_normal() + 0.15 * n[:, :1, None], -0.5, 1)
     points = model.strokes + plain * (model.plain - model.strokes)
-    if kana:
+    if not kana:
+        points = _refold(points, model.hooks - 0.05, FOLD * loose * (0.6 * writer.folds + 0.8 * n[:, 3]) - UPRIGHT)
+    else:
         points = _bend(points, TURNING * loose * (n[:, :3] @ _WAVES[1:, :-2]), OVERALL_TURNING * loose * n[:, 3:4])
     points = points + writer.roundness * u[:, :1, None] * (_SMOOTH @ points - points)
 
@@ -182,12 +204,13 @@ def _vary_strokes(char: str, model: StrokeModel, writer: Writer, rng: np.random.
     marks = np.arange(count) >= count - model.marks
     if model.marks and rng.random() < writer.high_marks:
         points[marks] += (0.75 + 0.4 * rng.random()) * _to_top(points[~marks], points[marks])
+    room = 1 if kana else float(np.clip((FEW_STROKES / count) ** 0.5, 1, FEW_STROKES_MOST))
     units = np.concatenate([np.eye(count, dtype=bool), marks[None], model.groups]).astype(np.float32)  # (U, S)
     stroke = (
         (KANA_STROKE_SHIFT, KANA_STROKE_SCALE, KANA_STROKE_TURN) if kana else (STROKE_SHIFT, STROKE_SCALE, STROKE_TURN)
     )
     spread = np.empty((3, len(units)), np.float32)
-    spread[:, :count] = loose * np.array(stroke)[:, None]
+    spread[:, :count] = room * loose * np.array(stroke)[:, None]
     spread[:, count] = MARK_SHIFT, MARK_SCALE, MARK_TURN
     spread[:, count + 1 :] = loose * np.array([PART_SHIFT, PART_SCALE, PART_TURN])[:, None]
     g = rng.standard_normal((5, len(units))).astype(np.float32)
@@ -222,7 +245,7 @@ def _page(points: np.ndarray, writer: Writer, kana: bool, rng: np.random.Generat
     x, y = x + bend_x, y + bend_y
     slant, rise = writer.slant + 0.04 * n[10], writer.rise + 0.03 * n[11]
     x, y = x - float(slant) * y, y - float(rise) * x
-    size = (writer.kana_size if kana else 1) * np.exp(0.05 * n[12:14])
+    size = (writer.kana_size if kana else 1) * np.exp((0.10 if kana else 0.05) * n[12:14])
     x = x * float(writer.width * size[0] * (1.12 if kana else 1))
     y = y * float(writer.height * size[1])
     box = np.array([(x.min() + x.max()) / 2, (y.min() + y.max()) / 2])

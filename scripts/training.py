@@ -23,7 +23,6 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
 import checkpoints
@@ -33,6 +32,7 @@ from augmentation import augment
 from command_line import InputError, run
 from etl9g_dataset import IMAGE_BYTES, PreparedDataset
 from optimization_config import OptimizationConfig, own_options, parse_config, recorded
+from optimizers import average_weights, learning_rate_factor, make_optimizers
 from output_folders import OutputFolders
 
 EVALUATION_BATCH = 512
@@ -95,49 +95,6 @@ def uses_bf16(config: OptimizationConfig, device: torch.device) -> bool:
 def autocast(config: OptimizationConfig, device: torch.device) -> torch.autocast:
     """Mixed precision as --precision says."""
     return torch.autocast(device.type, torch.bfloat16, enabled=uses_bf16(config, device))
-
-
-def make_optimizers(model: nn.Module, config: OptimizationConfig) -> list[torch.optim.Optimizer]:
-    """AdamW, or Muon for the hidden weight matrices and AdamW for the rest; no weight decay on vectors."""
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    matrices = [p for p in parameters if p.ndim == 2] if config.optimizer == "muon" else []
-    taken = {id(p) for p in matrices}
-    rest = [p for p in parameters if id(p) not in taken]
-    groups = [
-        {"params": [p for p in rest if p.ndim >= 2], "weight_decay": config.weight_decay},
-        {"params": [p for p in rest if p.ndim < 2], "weight_decay": 0.0},
-    ]
-    fused = parameters[0].device.type in {"cpu", "cuda"}
-    optimizers: list[torch.optim.Optimizer] = [torch.optim.AdamW(groups, lr=config.learning_rate, fused=fused)]
-    if matrices:
-        muon = torch.optim.Muon(
-            matrices, lr=config.learning_rate, weight_decay=config.weight_decay, adjust_lr_fn="match_rms_adamw"
-        )
-        optimizers.append(muon)
-    return optimizers
-
-
-def learning_rate_factor(step: int, steps: int, config: OptimizationConfig) -> float:
-    """Linear warm-up, then a cosine that ends with the last step."""
-    rise = max(1, round(config.warmup * steps))
-    if step < rise:
-        return (step + 1) / rise
-    done = (step - rise) / max(1, steps - rise)
-    return config.final_learning_rate + (1 - config.final_learning_rate) * 0.5 * (1 + math.cos(math.pi * min(1, done)))
-
-
-def average_weights(model: nn.Module, decay: float) -> AveragedModel:
-    """An exponential moving average of weights and buffers, quicker while the run is young."""
-
-    @torch.no_grad()
-    def update(averaged, current, count):
-        weight = 1 - min(decay, (1 + float(count)) / (10 + float(count)))
-        if averaged[0].is_floating_point():  # called once for each type of tensor
-            torch._foreach_lerp_(averaged, current, weight)
-        else:
-            torch._foreach_copy_(averaged, current)
-
-    return AveragedModel(model, multi_avg_fn=update, use_buffers=True)
 
 
 class Batches:
@@ -254,7 +211,7 @@ class Run:
             raise InputError(f"--batch-size {self.batch_size} is too small for {processes.count()} processes")
         self.steps_per_epoch = epoch_samples // self.batch_size
         self.steps = self.steps_per_epoch * config.epochs
-        self.optimizers = make_optimizers(self.model, config)
+        self.optimizers = make_optimizers(self.model, config, fast_bf16(self.device))
         self.schedulers = [
             torch.optim.lr_scheduler.LambdaLR(o, lambda step: learning_rate_factor(step, self.steps, config))
             for o in self.optimizers

@@ -127,7 +127,7 @@ def test_short_tails_leave_out_the_end_of_a_stroke_that_kanjivg_has(char, clean_
     models = stroke_models(char)
     stroke, share = SHORT_TAILS[char]
     assert all(stroke < len(model.strokes) - model.marks for model in models)
-    assert 0 < share < 0.4
+    assert 0 < share < 0.7
     ink = []
     for forms in ({}, {char: (stroke, share)}):
         monkeypatch.setattr(handwriting, "SHORT_TAILS", forms)
@@ -234,3 +234,45 @@ def test_writers_choose_between_written_and_printed_forms(clean_page):
     as_printed = dataclasses.replace(WRITER, written_forms=0.0)
     for seed in range(5):
         assert not np.array_equal(written("天", seed, by_hand, models), written("天", seed, as_printed, models))
+
+
+def _corner(stroke: np.ndarray) -> float:
+    """The angle in degrees between the first and the last third of a stroke (P, 2)."""
+    third = len(stroke) // 3
+    legs = stroke[third] - stroke[0], stroke[-1] - stroke[-third]
+    return float(np.degrees(np.arctan2(legs[0][0] * legs[1][1] - legs[0][1] * legs[1][0], legs[0] @ legs[1])))
+
+
+def test_a_fold_turns_its_second_leg_and_nothing_else():
+    """力's folded stroke and 口's; the level stroke and the one with two folds (弓's last) stay."""
+    for char, stroke in (("力", 0), ("口", 1)):
+        model = stroke_models(char)[0]
+        points = model.strokes
+        turned = handwriting._refold(points, model.hooks - 0.05, np.full(len(points), 0.2))
+        assert _corner(turned[stroke]) - _corner(points[stroke]) == pytest.approx(np.degrees(0.2), abs=3)
+        np.testing.assert_allclose(turned[stroke, :4], points[stroke, :4], atol=1e-6)
+        lengths = [np.hypot(*np.diff(p[stroke], axis=0).T) for p in (points, turned)]
+        np.testing.assert_allclose(*lengths, atol=1e-5)
+    for char, stroke in (("一", 0), ("弓", 2), ("口", 2)):
+        model = stroke_models(char)[0]
+        points = model.strokes
+        turned = handwriting._refold(points, model.hooks - 0.05, np.full(len(points), 0.2))
+        np.testing.assert_allclose(turned[stroke], points[stroke], atol=1e-5)
+
+
+def test_folds_stand_more_upright_than_the_model_on_average():
+    model = stroke_models("力")[0]
+    writer = dataclasses.replace(WRITER, looseness=0.0, slant=0.0, rise=0.0, haste=0.0, bow=0.0, roundness=0.0)
+    drawn = handwriting._vary_strokes("力", model, writer, np.random.default_rng(0))
+    assert _corner(drawn[0]) < _corner(model.strokes[0])
+
+
+def test_kanji_of_few_strokes_leave_each_more_room(monkeypatch):
+    def spread() -> float:
+        model = stroke_models("人")[0]
+        drawn = [handwriting._vary_strokes("人", model, WRITER, np.random.default_rng(seed)) for seed in range(80)]
+        return float(np.std([points[1].mean(axis=0) - points[0].mean(axis=0) for points in drawn], axis=0).sum())
+
+    roomy = spread()
+    monkeypatch.setattr(handwriting, "FEW_STROKES_MOST", 1.0)
+    assert roomy > 1.15 * spread()

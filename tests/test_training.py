@@ -10,7 +10,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -61,29 +60,6 @@ def signals_as_they_were():
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
-
-
-def test_the_learning_rate_rises_and_falls():
-    settings = CNNConfig(warmup=0.1, final_learning_rate=0.01)
-    factors = [training.learning_rate_factor(step, 100, settings) for step in range(100)]
-    assert factors[:10] == pytest.approx([0.1 * k for k in range(1, 11)])
-    middle = 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * 0.5))
-    assert factors[55] == pytest.approx(middle)
-    assert training.learning_rate_factor(100, 100, settings) == pytest.approx(0.01)
-    assert all(a >= b for a, b in pairwise(factors[9:]))
-
-
-def test_the_average_follows_by_hand():
-    model = torch.nn.Linear(1, 1, bias=False)
-    averaged = training.average_weights(model, 0.9)
-    expected = None
-    for k, value in enumerate((1.0, 3.0, -2.0, 5.0)):
-        with torch.no_grad():
-            model.weight.fill_(value)
-        averaged.update_parameters(model)
-        decay = min(0.9, (1 + k) / (10 + k))
-        expected = value if expected is None else decay * expected + (1 - decay) * value
-        assert averaged.module.weight.item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_every_parameter_gets_a_gradient():
