@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -29,6 +30,13 @@ def draw_sample(character: str, random: np.random.Generator) -> np.ndarray:
     cv2.polylines(canvas, [np.round(points).astype(np.int32)], False, 255, int(random.integers(2, 5)), cv2.LINE_AA)
     noisy = np.clip(canvas / 255 + random.normal(0, 0.05, canvas.shape), 0, 1).astype(np.float32)
     return (place(noisy[None])[0] * 255 + 0.5).astype(np.uint8)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def ctrl_c_is_heard() -> None:
+    """Also where the tests were started in the background, with Ctrl-C ignored: scripts would inherit that."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -10,7 +10,9 @@ import multiprocessing
 import os
 import runpy
 import signal
+import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -63,8 +65,10 @@ class ScriptRun:
     of a new interpreter: the forked ones share what is drawn by lot at its start, as the order of a set is.
     """
 
-    def __init__(self, script: str, flags: list, folder: Path, around: Callable, fresh: bool = False):
-        self.output = output_of(folder)
+    def __init__(
+        self, script: str, flags: list, folder: Path, around: Callable, fresh: bool = False, output: Path | None = None
+    ):
+        self.output = output or output_of(folder)
         for place in (folder, self.output):
             place.mkdir(parents=True, exist_ok=True)
         arguments = (script, [str(flag) for flag in flags], folder, self.output, around)
@@ -92,6 +96,24 @@ class ScriptRun:
         with contextlib.suppress(FileNotFoundError):
             return (self.output / "err").read_text()
         return ""
+
+
+@contextlib.contextmanager
+def environment(variables: dict[str, str]) -> Iterator[None]:
+    """The environment of the test, which the process that all are forked from does not share."""
+    os.environ.clear()
+    os.environ.update(variables)
+    yield
+
+
+def run_script(script: str | Path, *words: object, cwd: Path | None = None) -> subprocess.CompletedProcess:
+    """What `subprocess.run` gives of a script of this project, in text, without the wait for imports."""
+    with tempfile.TemporaryDirectory() as output:
+        around = functools.partial(environment, dict(os.environ))
+        run = ScriptRun(Path(script).stem, list(words), cwd or Path.cwd(), around, output=Path(output))
+        code = run.finish()
+        out, err = (Path(output, name).read_text(encoding="utf-8") for name in ("out", "err"))
+    return subprocess.CompletedProcess([str(script), *map(str, words)], code, out, err)
 
 
 def output_of(folder: Path) -> Path:

@@ -1,8 +1,6 @@
 """The decomposition trees: characters worked out by hand, properties of the whole table, the cache, the command."""
 
 import json
-import subprocess
-import sys
 import unicodedata
 from pathlib import Path
 
@@ -12,6 +10,7 @@ import character_structure
 from character_structure import ARRANGEMENTS, DEEPEST, Node, build_table, parse, structure_table
 from command_line import InputError
 from etl9g_format import etl9g_classes
+from script_runs import run_script
 
 SCRIPT = Path(character_structure.__file__)
 
@@ -155,7 +154,7 @@ def test_a_home_that_cannot_be_written_to_is_no_obstacle(tmp_path, monkeypatch):
 
 
 def call(*words: str) -> tuple[int, str, str]:
-    done = subprocess.run([sys.executable, SCRIPT, *words], capture_output=True, text=True, check=False)
+    done = run_script(SCRIPT, *words)
     return done.returncode, done.stdout, done.stderr
 
 

@@ -3,7 +3,6 @@
 import argparse
 import itertools
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +15,7 @@ import compare_alternatives
 import other_readers
 from command_line import InputError
 from other_readers import Reader, Redrawing, one_character_scores
+from script_runs import run_script
 from test_evaluate import bar_model, draw_bar
 
 SCRIPT = Path(compare_alternatives.__file__)
@@ -162,18 +162,13 @@ def test_pictures_are_dark_on_white_whatever_they_were(tmp_path):
     assert len(compare_alternatives.pictures_of(argparse.Namespace(images=tmp_path, limit=1))[0]) == 1
 
 
-def run_script(folder: Path, *arguments: str | Path) -> subprocess.CompletedProcess:
-    command = [sys.executable, SCRIPT, *map(str, arguments)]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, encoding="utf-8", env=os.environ)
-
-
 def test_the_script_on_a_folder(tmp_path, monkeypatch):
     pytest.importorskip("threadpoolctl", reason="pip install -r requirements-alternatives.txt")
     fake_tesseract(tmp_path, monkeypatch, r"level\n1\t1\t0\n5\t1\t1\t1\t1\t1\t0\t0\t9\t9\t90\tい\n1\t2\t0\n")
     model = bar_model(tmp_path / "bars.onnx")
     draw_bar(tmp_path / "in" / "あ" / "a.png", True)
     draw_bar(tmp_path / "in" / "い" / "b.png", False, ink=255, paper=0)
-    done = run_script(tmp_path, "--model", model, "--images", "in", "--against", "tesseract")
+    done = run_script(SCRIPT, "--model", model, "--images", "in", "--against", "tesseract", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     found = json.loads((tmp_path / "alternatives.json").read_text(encoding="utf-8"))
     assert found["told"].startswith("2 images of in, 2 classes")
@@ -200,7 +195,7 @@ def test_wrong_calls_end_with_one_line(tmp_path, monkeypatch, arguments, message
     (tmp_path / "empty").mkdir()
     (tmp_path / "in" / "あ").mkdir(parents=True)
     Image.fromarray(bar()).save(tmp_path / "in" / "あ" / "a.png")
-    done = run_script(tmp_path, "--against", "tesseract", *arguments)
+    done = run_script(SCRIPT, "--against", "tesseract", *arguments, cwd=tmp_path)
     assert done.returncode == 2
     assert message in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr

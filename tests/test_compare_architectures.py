@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +12,7 @@ import compare_architectures
 from checkpoints import load_trained, save
 from command_line import InputError
 from convert_to_onnx import convert
+from script_runs import run_script
 from tiny_models import tiny_model
 
 SCRIPT = Path(compare_architectures.__file__)
@@ -23,8 +22,7 @@ HIERCODE = "hiercode --width 0.25 --dimensions 8 --batch-size 16"
 
 
 def call(cwd: Path, *words: object) -> tuple[int, str, str]:
-    command = [sys.executable, SCRIPT, *map(str, words)]
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+    done = run_script(SCRIPT, *words, cwd=cwd)
     return done.returncode, done.stdout, done.stderr
 
 

@@ -1,8 +1,6 @@
 """Probabilities with a temperature, the threshold, the calibration error, and the script that fits them."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +20,7 @@ from command_line import InputError
 from confidence import Confidence, confidence_of
 from etl9g_format import etl9g_classes
 from recognize import Recognizer
+from script_runs import run_script
 from test_evaluate import CLASSES, linear_model
 from tiny_models import save_float, save_int8
 from varied_pictures import varied_pictures
@@ -137,19 +136,14 @@ def imperfect(tiny_dataset, folder: Path) -> tuple[Path, Path]:
     return data, linear_model(folder / "likeness.onnx", 0.005 * means, CLASSES)
 
 
-def run_script(*arguments: str | Path) -> subprocess.CompletedProcess:
-    command = [sys.executable, SCRIPT, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, encoding="utf-8")
-
-
 def test_the_script_fits_reports_and_writes_into_an_onnx_file(tiny_dataset, tmp_path):
     data, model = imperfect(tiny_dataset, tmp_path)
     before = model.read_bytes()
     options = ("--model", model, "--data-dir", data, "--kept", "0.9", "--strangers", "20")
-    done = run_script(*options, "--dry-run")
+    done = run_script(SCRIPT, *options, "--dry-run")
     assert done.returncode == 0, done.stderr
     assert model.read_bytes() == before
-    again = run_script(*options)
+    again = run_script(SCRIPT, *options)
     assert again.returncode == 0, again.stderr
     assert again.stdout == f"{done.stdout}\nwritten into {model}\n"
     for word in ("lead †", "katakana", "scribbles", "probability", "200 samples of the validation split"):
@@ -212,7 +206,7 @@ def test_a_file_for_any_image_divides_by_the_temperature(tmp_path, monkeypatch):
     assert logits.any()
     expected = (torch.from_numpy(logits) / 0.5).softmax(1).topk(3)[0].numpy()
     np.testing.assert_allclose(shares, expected, atol=1e-6)
-    done = run_script("--model", output, "--data-dir", tmp_path)
+    done = run_script(SCRIPT, "--model", output, "--data-dir", tmp_path)
     assert done.returncode == 2
     assert "calibrate the file it was made from" in done.stderr
     calibrate_confidence.store(tmp_path / "plain.onnx", FACTS | {"temperature": 0.6})
@@ -222,7 +216,7 @@ def test_a_file_for_any_image_divides_by_the_temperature(tmp_path, monkeypatch):
 
 def test_a_damaged_confidence_ends_with_one_line(tmp_path):
     model = linear_model(tmp_path / "a.onnx", np.zeros((5, 64, 64)), CLASSES, confidence="{")
-    done = run_script("--model", model, "--data-dir", tmp_path)
+    done = run_script(SCRIPT, "--model", model, "--data-dir", tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == f"error: {model}: its confidence is damaged: run scripts/calibrate_confidence.py on it\n"
 
@@ -238,7 +232,7 @@ def test_a_damaged_confidence_ends_with_one_line(tmp_path):
 )
 def test_wrong_calls_end_with_one_line(tmp_path, arguments, message):
     model = linear_model(tmp_path / "a.onnx", np.zeros((5, 64, 64)), CLASSES)
-    done = run_script("--model", model, *arguments)
+    done = run_script(SCRIPT, "--model", model, *arguments)
     assert done.returncode == 2
     assert message in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr

@@ -2,8 +2,6 @@
 
 import argparse
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +16,7 @@ import older_opset
 import qdq_graph
 import quantization
 from recognize import Recognizer
+from script_runs import run_script
 from tiny_models import CLASSES, TINY, save_int8, some_images, tiny_model
 
 SCRIPT = Path(conversion.__file__)
@@ -128,8 +127,7 @@ def test_the_script_ends_with_one_line_where_it_fails(int8, tiny_dataset, tmp_pa
         (["--model-path", int8["train_etl9g_model"], "--opset", 13], 2, "--opset"),
     ]
     for call, code, words in calls:
-        command = [sys.executable, SCRIPT, *map(str, call)]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+        done = run_script(SCRIPT, *call, cwd=tmp_path)
         assert done.returncode == code, done.stderr
         assert words in done.stderr.splitlines()[-1]
         assert "Traceback" not in done.stderr

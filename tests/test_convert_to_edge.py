@@ -1,7 +1,6 @@
 """Files for phones: each is run and compared where it can be run, and explains itself."""
 
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -18,14 +17,14 @@ from convert_to_onnx import convert as convert_to_onnx
 from convert_to_onnx import convert_any_image
 from quantization import load_quantized
 from recognize import Recognizer
+from script_runs import run_script
 from tiny_models import CLASSES, TINY, save_float, save_int8, some_images
 
 SCRIPT = Path(convert_to_edge.__file__)
 
 
 def call(*words: object) -> tuple[int, str, str]:
-    command = [sys.executable, SCRIPT, *map(str, words)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = run_script(SCRIPT, *words)
     return done.returncode, done.stdout, done.stderr
 
 

@@ -2,8 +2,6 @@
 
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +20,7 @@ import recognize
 from any_image_model import AnyImageError
 from command_line import InputError
 from normalization import normalize
+from script_runs import run_script
 from train_etl9g_model import CNN, CNNConfig
 from varied_pictures import borderline_pictures, grey_of, varied_pictures
 
@@ -123,8 +122,7 @@ def test_a_failed_comparison_leaves_no_file(model_path, tmp_path, monkeypatch):
 def test_wrong_calls_end_with_one_line(tmp_path, arguments, message):
     (tmp_path / "text.pth").write_text("no model")
     (tmp_path / "text.onnx").write_text("no model")
-    command = [sys.executable, SCRIPTS / "convert_to_onnx.py", *arguments]
-    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    result = run_script("convert_to_onnx", *arguments, cwd=tmp_path)
     assert result.returncode == 2
     assert message in result.stderr.splitlines()[-1]
     assert "Traceback" not in result.stderr
@@ -261,17 +259,7 @@ def test_recognize_takes_either_file(exported, any_image, tmp_path):
     with pytest.raises(InputError, match="takes pictures"):
         complete.logits(np.zeros((1, 1, 64, 64), np.float32))
     Image.fromarray(pictures[-1].astype(np.uint8)).save(tmp_path / "a.png")
-    command = [
-        sys.executable,
-        SCRIPTS / "recognize.py",
-        tmp_path / "a.png",
-        "--model",
-        any_image,
-        "--json",
-        "--top",
-        "1",
-    ]
-    line = json.loads(subprocess.run(command, capture_output=True, text=True, check=True, encoding="utf-8").stdout)
+    line = json.loads(run_script("recognize", tmp_path / "a.png", "--model", any_image, "--json", "--top", 1).stdout)
     assert line["top"][0]["character"] == found[-1][0][0]
 
 

@@ -5,8 +5,6 @@ import os
 import re
 import stat
 import struct
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,6 +17,7 @@ import checkpoints
 import convert_to_safetensors
 from command_line import InputError
 from convert_to_onnx import ConversionError
+from script_runs import run_script
 from train_etl9g_model import CNN, CNNConfig
 
 SCRIPTS = Path(convert_to_safetensors.__file__).parent
@@ -241,8 +240,7 @@ def test_the_card_of_a_model_of_real_handwriting(tmp_path):
 
 def test_the_script_writes_beside_the_model(tmp_path):
     saved(tmp_path / "best_kanji_model.pth")
-    command = [sys.executable, SCRIPTS / "convert_to_safetensors.py", "--model-path", "best_kanji_model.pth"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    done = run_script("convert_to_safetensors", "--model-path", "best_kanji_model.pth", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("kanji_model.safetensors: ")
     assert (tmp_path / "kanji_model.safetensors").is_file()
@@ -266,8 +264,7 @@ def test_wrong_calls_end_with_one_line(model_path, tmp_path, arguments, message)
     saved(tmp_path / "model.pth")
     saved(tmp_path / "another.pth", model={"weight": torch.ones(2)})
     before = sorted(tmp_path.iterdir())
-    command = [sys.executable, SCRIPTS / "convert_to_safetensors.py", *arguments]
-    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    result = run_script("convert_to_safetensors", *arguments, cwd=tmp_path)
     assert result.returncode == 2
     assert message in result.stderr.splitlines()[-1]
     assert "Traceback" not in result.stderr

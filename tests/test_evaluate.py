@@ -1,7 +1,6 @@
 """evaluate.py against figures worked by hand: models whose answers are known, on data made for them."""
 
 import json
-import subprocess
 import sys
 import unicodedata
 from pathlib import Path
@@ -23,6 +22,7 @@ import training
 from command_line import InputError
 from distortions import DISTORTIONS, rotate
 from etl9g_dataset import CHUNK_NAME, PreparedDataset
+from script_runs import run_script
 
 SCRIPT = Path(evaluate.__file__)
 CLASSES = "あいう亜腕"
@@ -368,8 +368,7 @@ def wrong_call(monkeypatch, capsys):
 def test_the_script_itself_answers_a_wrong_call_with_one_line(tmp_path):
     model = tmp_path / "text.pth"
     model.write_text("not a model")
-    command = [sys.executable, SCRIPT, "--model", model, "--images", tmp_path]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = run_script(SCRIPT, "--model", model, "--images", tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.count("\n") == 1
     assert "text.pth is not a checkpoint" in done.stderr

@@ -1,7 +1,6 @@
 """HierCode: prototypes by hand, classes never shown, classes added afterwards, codes that do not fit."""
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from etl9g_format import etl9g_classes
 from handwriting import new_writer, write_character
 from kanjivg_strokes import stroke_models
 from normalization import normalize_frames
+from script_runs import run_script
 from train_hiercode import HierCode, HierCodeConfig, add_classes, loss_of_shown
 
 CLASSES = "語晴清あが一品"
@@ -149,8 +149,7 @@ def test_zero_shot_figures_by_hand():
 
 
 def call(*words: object) -> tuple[int, str, str]:
-    command = [sys.executable, Path(zero_shot.__file__), *map(str, words)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = run_script("zero_shot", *words)
     return done.returncode, done.stdout, done.stderr
 
 

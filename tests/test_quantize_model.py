@@ -1,6 +1,5 @@
 """Calibration from the command line, and what is counted of its loss."""
 
-import subprocess
 import sys
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import quantize_model
 import training
 from labelled_samples import Samples
 from quantization import load_quantized
+from script_runs import run_script
 from tiny_models import CLASSES, TINY, save_float, save_int8
 from train_etl9g_model import ARCHITECTURE, CNNConfig
 
@@ -130,7 +130,7 @@ def test_the_script_runs_from_anywhere(models, tiny_dataset, tmp_path):
         "--limit",
         "9",
     ]
-    done = subprocess.run([sys.executable, SCRIPT, *flags], cwd=tmp_path, capture_output=True, text=True)
+    done = run_script(SCRIPT, *flags, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["small.pth"]
     assert "float" in done.stdout

@@ -42,17 +42,17 @@ def test_the_picture_marks_right_and_wrong():
 
 
 def test_the_whole_pipeline(standin, tmp_path):
-    """Four sets and four epochs: too little to read well, enough to see that every stage hands on to the next."""
+    """Four sets and two epochs: too little to read, enough to see that every stage hands on to the next."""
     raw, _ = standin
     folders = ["--raw-dir", raw, "--data-dir", "data", "--model-dir", "models"]
-    size = ["--sets", "4", "--epochs", "4", "--seed", "5"]
+    size = ["--sets", "4", "--epochs", "2", "--seed", "5"]
     done = subprocess.run([sys.executable, SCRIPT, *folders, *size], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     report = json.loads((tmp_path / "models" / "report.json").read_text(encoding="utf-8"))
     assert report["samples"] == 4 * 3036
     assert report["source"] == "KanjiVG stand-in"
     assert report["unseen_writers"]["samples"] == 3036
-    assert report["unseen_writers"]["top1"] > 1  # thirty times chance, after some two hundred steps
+    assert report["unseen_writers"]["top5"] > 0.5  # three times chance, after some hundred steps
     assert report["unseen_writers"]["top5"] >= report["unseen_writers"]["top1"]
     stages = {"synthesise", "prepare", "train", "export", "evaluate", "recognise", "all"}
     assert set(report["seconds"]) == stages

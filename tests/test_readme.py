@@ -3,8 +3,6 @@ card's figures are those of the files it is about."""
 
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +13,7 @@ import any_image_model
 import convert_to_onnx
 from checkpoints import load_trained
 from convert_to_safetensors import STANDIN_LICENCE
+from script_runs import run_script
 from tiny_models import CLASSES, save_float
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -39,9 +38,7 @@ RELEASED = re.findall(r"^!models/([\w.]+)$", (ROOT / ".gitignore").read_text(enc
 
 @pytest.mark.parametrize("script", sorted(CALLS))
 def test_commands_exist_and_take_their_flags(script):
-    done = subprocess.run(
-        [sys.executable, ROOT / "scripts" / script, "--help"], capture_output=True, text=True, check=False
-    )
+    done = run_script(script, "--help")
     assert done.returncode == 0, done.stderr
     known = set(re.findall(r"--[a-z0-9-]+", done.stdout))
     assert CALLS[script] <= known, f"{script} does not know {CALLS[script] - known}"
