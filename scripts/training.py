@@ -27,7 +27,7 @@ from tqdm import tqdm
 
 import checkpoints
 import processes
-from atomic_file import atomic_write, write_text
+import training_log
 from augmentation import augment
 from command_line import InputError, run
 from etl9g_dataset import IMAGE_BYTES, PreparedDataset
@@ -499,69 +499,9 @@ class Run:
                 content = self.facts() | {"model": self.evaluated.state_dict()}
                 checkpoints.save(self.model_dir / self.architecture.best_file, content)
         if processes.first():
-            self.log(self.metrics | speed)
+            training_log.add(self.log_dir / "metrics.jsonl", self.metrics | speed)
         self.save()
         return self.metrics | speed
-
-    def log(self, metrics: dict) -> None:
-        """metrics.jsonl holds one line for each epoch done; lines of epochs that are being done again are replaced."""
-        path = self.log_dir / "metrics.jsonl"
-        text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() and self.epoch > 1 else ""
-        lines = [line for line in text.splitlines() if epoch_of(line) < self.epoch]
-        write_text(path, "\n".join([*lines, json.dumps(metrics)]) + "\n")
-
-
-def epoch_of(line: str) -> float:
-    """The epoch that a line of metrics.jsonl tells of; infinity for a line that is damaged."""
-    try:
-        return float(json.loads(line)["epoch"])
-    except (ValueError, LookupError, TypeError, RecursionError, OverflowError):
-        return math.inf
-
-
-def report(metrics: dict, epochs: int, best: float) -> str:
-    """The epoch's one line."""
-    validation = (
-        f"validation loss {metrics['validation_loss']:6.3f}  top-1 {metrics['validation_top1']:6.2f} %  "
-        f"top-5 {metrics['validation_top5']:6.2f} %{' *' if metrics['validation_top1'] >= best else '  '}  "
-        if "validation_loss" in metrics
-        else ""
-    )
-    return (
-        f"epoch {metrics['epoch']:3d}/{epochs}  loss {metrics['train_loss']:6.3f}  {validation}"
-        f"{metrics['images_per_second']:6,.0f} images/s  {metrics['seconds']:5.0f} s"
-    )
-
-
-def plot(log: Path, picture: Path) -> None:
-    """Draws the curves of a metrics.jsonl as PNG."""
-    from matplotlib.figure import Figure  # optional
-
-    rows = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    epochs = [row["epoch"] for row in rows]
-    left.plot(epochs, [row["train_loss"] for row in rows], label="training loss")
-    if "validation_loss" in rows[0]:
-        left.plot(epochs, [row["validation_loss"] for row in rows], label="validation loss")
-        right.plot(epochs, [row["validation_top1"] for row in rows], label="validation top-1, %")
-        right.plot(epochs, [row["validation_top5"] for row in rows], label="validation top-5, %")
-    for axes in (left, right):
-        axes.set_xlabel("epoch")
-        axes.grid(alpha=0.3)
-        axes.legend()
-    with atomic_write(picture) as temporary:
-        figure.savefig(temporary, dpi=120, format="png")
-
-
-def _writer(config: OptimizationConfig, folder: Path):
-    if not config.tensorboard or not processes.first():
-        return contextlib.nullcontext()
-    try:
-        from torch.utils.tensorboard import SummaryWriter  # optional
-    except ImportError:
-        raise InputError("--tensorboard needs the package tensorboard: pip install tensorboard") from None
-    return SummaryWriter(str(folder))
 
 
 def fit(architecture: Architecture, config: OptimizationConfig) -> dict:
@@ -614,7 +554,8 @@ def train_to_end(state: Run, stop: Stop) -> None:
     architecture, config = state.architecture, state.config
     if config.on_nonfinite == "step-back" and not state.epoch and not state.step:
         state.save()  # to step back to
-    with _writer(config, state.log_dir) as events:
+    wanted = config.tensorboard and processes.first()
+    with training_log.events(state.log_dir) if wanted else contextlib.nullcontext() as events:
         while state.epoch < config.epochs:
             try:
                 asked = state.train_epoch(stop)
@@ -626,7 +567,7 @@ def train_to_end(state: Run, stop: Stop) -> None:
                 with processes.together():
                     state.step_back(error)
                 continue
-            processes.say(report(metrics, config.epochs, state.best))
+            processes.say(training_log.told(metrics, config.epochs, state.best))
             if events:
                 for name, value in metrics.items():
                     events.add_scalar(name, value, metrics["epoch"])
@@ -634,7 +575,7 @@ def train_to_end(state: Run, stop: Stop) -> None:
             if asked and state.epoch < config.epochs:
                 end_early(f"stopped after epoch {state.epoch}; go on with --resume-from auto", asked)
     if config.plot and processes.first():
-        plot(state.log_dir / "metrics.jsonl", state.log_dir / "curves.png")
+        training_log.plot(state.log_dir / "metrics.jsonl", state.log_dir / "curves.png")
     processes.say(f"best validation top-1 {state.best:.2f} %: {state.model_dir / architecture.best_file}")
 
 

@@ -19,6 +19,7 @@ from PIL import Image
 
 import checkpoints
 import training
+import training_log
 from command_line import InputError
 from train_etl9g_model import ARCHITECTURE, CNN, CNNConfig
 
@@ -425,9 +426,9 @@ def test_what_a_resumed_run_may_not_change(tiny_dataset, tmp_path):
 
 
 def test_lines_of_the_metrics_that_are_damaged_count_as_later_ones():
-    assert training.epoch_of('{"epoch": 3}') == 3
+    assert training_log.epoch_of('{"epoch": 3}') == 3
     for line in ("", "{", "[]", "null", '{"loss": 1}', '{"epoch": "x"}', '{"epoch": null}', "[" * 100_000):
-        assert training.epoch_of(line) == float("inf")
+        assert training_log.epoch_of(line) == float("inf")
 
 
 def test_of_equal_scores_the_later_model_is_kept(tiny_dataset, tmp_path, capsys):
