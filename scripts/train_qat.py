@@ -4,19 +4,22 @@
 
 MODEL_PATH is of any architecture. Weights and activations are rounded in the forward pass, and the gradient passes as
 if they were not; batch norm is folded with frozen statistics; the ranges of the activations are found on training
-images first and then stay. Where there is no float model yet, the CNN is trained first.
+images first and then stay. What it learns is the float model's answer to the same augmented image (distillation,
+arXiv:1503.02531), as there is nothing else to mend. Where there is no float model yet, the CNN is trained first.
 
 It ends with quantized_NAME_int8.pth in --model-dir, measured against the float model on the test split;
 convert_int8_pytorch_to_quantized_onnx.py makes an ONNX file of it.
 """
 
 import contextlib
+import dataclasses
 import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from torch import fx, nn
 
 import checkpoints
@@ -52,6 +55,7 @@ class QATConfig(OptimizationConfig):
     cnn_epochs: int = option(30, "for a CNN that has to be trained first")
     calibration_images: int = option(1024, "from which ranges are found")
     test_samples: int = option(30000, "to measure the result on")
+    distillation: float = option(1.0, "share of the loss that asks for the float model's answer")
     float_script: str = option("train_etl9g_model", "MODEL_PATH tells")
     float_settings: str = option("{}", "MODEL_PATH tells")
     epochs: int = default("epochs", 2)
@@ -63,17 +67,21 @@ class QATConfig(OptimizationConfig):
         for name in ("cnn_epochs", "calibration_images", "test_samples"):
             if getattr(self, name) < 1:
                 raise ValueError(f"--{name.replace('_', '-')} must be at least 1")
+        if not 0 <= self.distillation <= 1:
+            raise ValueError("--distillation must lie in [0, 1]")
 
 
 class FakeQuantized(nn.Module):
     """float32 (N, 1, 64, 64), ink 1 on paper 0, to logits (N, classes), rounded on the way.
 
-    In training mode the logits are those of the classes shown (N, shown), with the column of each class (classes,).
+    In training mode the logits are those of the classes shown (N, shown), with the column of each class (classes,)
+    and what `teacher` says of these classes, None where there is none.
     """
 
-    def __init__(self, network: fx.GraphModule, classes: str, held_out: str):
+    def __init__(self, network: fx.GraphModule, classes: str, held_out: str, teacher: nn.Module | None = None):
         super().__init__()
         self.network = network
+        self.teacher = () if teacher is None else (teacher.eval(),)  # no part of the model: neither trained nor saved
         shown = torch.tensor([char not in held_out for char in classes])
         self.register_buffer("shown", shown, persistent=False)
 
@@ -84,7 +92,22 @@ class FakeQuantized(nn.Module):
 
     def forward(self, images: torch.Tensor):
         logits = self.network(images)
-        return (logits[:, self.shown], self.shown.cumsum(0) - 1) if self.training else logits
+        if not self.training:
+            return logits
+        with torch.no_grad():
+            wanted = [teacher.to(images.device)(images)[:, self.shown] for teacher in self.teacher]
+        return logits[:, self.shown], self.shown.cumsum(0) - 1, *(wanted or [None])
+
+
+def class_and_teacher(output, labels: torch.Tensor, config: QATConfig) -> torch.Tensor:
+    """The cross entropy with the class that is right, and with the probabilities that the teacher gives."""
+    logits, column, wanted = output
+    if wanted is None or not config.distillation:
+        return loss_of_shown((logits, column), labels, config)
+    soft = F.cross_entropy(logits.float(), wanted.float().softmax(1))
+    if config.distillation == 1:
+        return soft
+    return config.distillation * soft + (1 - config.distillation) * loss_of_shown((logits, column), labels, config)
 
 
 def float_architecture(config: QATConfig) -> tuple[Architecture, OptimizationConfig]:
@@ -97,13 +120,13 @@ def held_out_classes(config: QATConfig, classes: str) -> str:
     return architecture.held_out(settings, classes)
 
 
-def fake_quantized(config: QATConfig, classes: str) -> FakeQuantized:
+def fake_quantized(config: QATConfig, classes: str, teacher: nn.Module | None = None) -> FakeQuantized:
     architecture, settings = float_architecture(config)
     network = prepare(architecture.model(settings, classes))
-    return FakeQuantized(network, classes, architecture.held_out(settings, classes))
+    return FakeQuantized(network, classes, architecture.held_out(settings, classes), teacher)
 
 
-ARCHITECTURE = Architecture("qat", QATConfig, fake_quantized, loss_of_shown, held_out=held_out_classes)
+ARCHITECTURE = Architecture("qat", QATConfig, fake_quantized, class_and_teacher, held_out=held_out_classes)
 
 
 def float_model(config: QATConfig) -> Path:
@@ -183,7 +206,7 @@ def train_quantized(config: QATConfig) -> None:
         with processes.together():
             if not processes.from_first(lambda: resuming(config, folder)) and not config.init_from:
                 config.init_from = processes.from_first(lambda: str(begin(config, model, facts, path)))
-        fit(ARCHITECTURE, config)
+        fit(dataclasses.replace(ARCHITECTURE, model=lambda *told: fake_quantized(*told, teacher=model)), config)
         if processes.first():
             print(finish(config, model, facts))
 
