@@ -72,6 +72,18 @@ def export(model: nn.Module, path: Path, opset: int) -> None:
     found = opset_of(onnx.load(path))
     if found != opset:
         raise ConversionError(f"the exporter gave opset {found} instead of {opset}")
+    onnx.save(without_notes(onnx.load(path)), path)
+
+
+def without_notes(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model without what the exporter notes for developers: lines of code, with the folders they lie in."""
+    graph = model.graph
+    del graph.value_info[:]
+    for part in (model, graph, *model.functions, *graph.node, *graph.initializer, *graph.input, *graph.output):
+        part.doc_string = ""
+        if part is not model:
+            del part.metadata_props[:]
+    return model
 
 
 def metadata(facts: dict) -> dict[str, str]:

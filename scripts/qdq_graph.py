@@ -125,15 +125,6 @@ def symbolic(network: fx.GraphModule) -> fx.GraphModule:
     return network
 
 
-def bare(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model without what the exporter notes for developers, a tenth of its bytes."""
-    del model.graph.value_info[:]
-    for part in (model.graph, *model.graph.node, *model.graph.initializer, *model.graph.input, *model.graph.output):
-        del part.metadata_props[:]
-        part.doc_string = ""
-    return short_names(model)
-
-
 def short_names(model: onnx.ModelProto) -> onnx.ModelProto:
     """The model with numbers for the names of its inner values."""
     kept = {value.name for value in (*model.graph.input, *model.graph.output)}
@@ -157,6 +148,6 @@ def write(network: fx.GraphModule, path: Path, opset: int) -> None:
     model = onnx.load(path)
     if opset < OLDEST_OF_NEW_EXPORTER:
         model = lowered(model, opset)
-    model = bare(model)
+    model = short_names(model)
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, path)

@@ -70,6 +70,7 @@ def test_name_opset_and_metadata(exported):
     assert json.loads(facts["metrics"])["validation_top1"] == 12.5
     assert json.loads(facts["config"]) == {"width": 0.25, "embedding": 16, "dropout": 0.0}  # no one's folders
     assert not list(exported.parent.glob(".*"))  # nothing half-written stays
+    assert str(SCRIPTS.parent).encode() not in exported.read_bytes()  # as in the exporter's notes on every node
 
 
 def test_any_batch_gives_the_logits_of_pytorch(model_path, exported):

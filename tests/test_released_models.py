@@ -23,7 +23,7 @@ TOLD = (MODELS / "README.md").read_text(encoding="utf-8")
 RELEASED = re.findall(r"^\| `([\w.]+)` \| ([\d,]+) \| `([0-9a-f]{64})` \|", TOLD, re.M)
 NAMES = [name for name, _, _ in RELEASED]
 SNIPPET = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.S).group(1)
-LEAST_RIGHT = 0.88  # of the sample's 400; the models' own figures are above 0.92, two standard errors are 0.027
+LEAST_RIGHT = 0.88  # of the sample's 400; the models' own figures are above 0.91, two standard errors are 0.027
 MOST_BYTES = {"hiercode_int8_quantized_quantized_int8_onnx_opset14.onnx": 1.0e6}
 MOST_BYTES["cnn_int8_quantized_quantized_int8_onnx_opset14.onnx"] = 1.67e6
 
@@ -80,12 +80,17 @@ def test_a_file_reads_unseen_writers(name):
     assert right(name).mean() >= LEAST_RIGHT
 
 
-def test_int8_reads_as_its_float_model_does():
-    for int8, weights in [
+def test_onnx_files_read_as_the_weights_do():
+    for exported, weights in [
         ("hiercode_int8_quantized_quantized_int8_onnx_opset14.onnx", "hiercode_model_best.safetensors"),
         ("cnn_int8_quantized_quantized_int8_onnx_opset14.onnx", "kanji_model.safetensors"),
+        ("radical_rnn_int8_quantized_quantized_int8_onnx_opset14.onnx", "radical_rnn_model_best.safetensors"),
+        ("vit_int8_quantized_quantized_int8_onnx_opset14.onnx", "vit_model_best.safetensors"),
+        ("cnn_float.onnx", "kanji_model.safetensors"),
+        ("hiercode_model_best.onnx", "hiercode_model_best.safetensors"),
+        ("vit_model_best.onnx", "vit_model_best.safetensors"),
     ]:
-        assert (right(int8) != right(weights)).mean() <= 0.02
+        assert (right(exported) != right(weights)).mean() <= 0.02
 
 
 @pytest.mark.parametrize("name", NAMES)
