@@ -2,10 +2,9 @@
 
     python scripts/train_qat.py --data-dir dataset
 
-MODEL_PATH is of any architecture. Weights and activations are rounded in the forward pass, and the gradient passes as
-if they were not; batch norm is folded with frozen statistics; the ranges of the activations are found on training
-images first and then stay. What it learns is the float model's answer to the same augmented image (distillation,
-arXiv:1503.02531), as there is nothing else to mend. Where there is no float model yet, the CNN is trained first.
+MODEL_PATH is of any architecture; the CNN is trained first where there is none. Weights and activations are rounded in
+the forward pass, and the gradient passes as if they were not. Batch norm and the ranges, found on training images,
+stay. It learns the float model's answers to the same augmented images (distillation, arXiv:1503.02531).
 
 It ends with quantized_NAME_int8.pth in --model-dir, measured against the float model on the test split;
 convert_int8_pytorch_to_quantized_onnx.py makes an ONNX file of it.
