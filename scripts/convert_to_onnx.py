@@ -69,10 +69,11 @@ def export(model: nn.Module, path: Path, opset: int) -> None:
             torch.onnx.export(
                 model, (example,), str(path), dynamo=False, opset_version=opset, dynamic_axes=axes, **names
             )
-    found = opset_of(onnx.load(path))
+    written = onnx.load(path)
+    found = opset_of(written)
     if found != opset:
         raise ConversionError(f"the exporter gave opset {found} instead of {opset}")
-    onnx.save(without_notes(onnx.load(path)), path)
+    onnx.save(without_notes(written), path)
 
 
 def without_notes(model: onnx.ModelProto) -> onnx.ModelProto:
