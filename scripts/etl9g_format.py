@@ -56,6 +56,12 @@ def jis_code(char: str) -> int:
     return (high & 0x7F) << 8 | low & 0x7F
 
 
+@lru_cache
+def jis_codes(characters: str) -> np.ndarray:
+    """The JIS X 0208 codes of these characters, uint16 (n,); raises as jis_code does."""
+    return np.array([jis_code(char) for char in characters], np.uint16)
+
+
 def _row_of_jis(row: int) -> str:
     cells = bytes(range(0xA1, 0xFF))
     return "".join(bytes([row | 0x80, cell]).decode("euc_jp", "ignore") for cell in cells)
@@ -101,7 +107,7 @@ def new_records(images: np.ndarray, set_number: int, places_in_set: np.ndarray, 
     characters, sheets, places = set_layout()
     records = np.zeros(len(images), RECORD)
     records["sheet"] = sheets[places_in_set]
-    records["jis"] = [jis_code(characters[i]) for i in places_in_set]
+    records["jis"] = jis_codes(characters)[places_in_set]
     records["reading"] = [b"HIRAGANA" if characters[i] < "\u3100" else b"KANJI" for i in places_in_set]
     records["serial"] = set_number * records_per_set() + places_in_set + 1
     records["x"] = places[places_in_set] % COLUMNS
@@ -170,12 +176,8 @@ def read_records(path: Path) -> tuple[np.ndarray, str | None]:
 
 def find_damage(records: np.ndarray, images: np.ndarray) -> dict[int, str]:
     """What is wrong with single records: {position: reason} for codes outside ETL9G and images without ink."""
-    known = np.zeros(65536, bool)
-    known[[jis_code(c) for c in etl9g_classes()]] = True
-    damage = {
-        int(i): f"JIS code 0x{records['jis'][i]:04X} is not a class of ETL9G"
-        for i in np.flatnonzero(~known[records["jis"]])
-    }
+    unknown = np.isin(records["jis"], jis_codes(etl9g_classes()), invert=True)
+    damage = {int(i): f"JIS code 0x{records['jis'][i]:04X} is not a class of ETL9G" for i in np.flatnonzero(unknown)}
     for i in np.flatnonzero(images.reshape(len(images), -1).max(axis=1, initial=0) == PAPER):
         damage.setdefault(int(i), "the image has no ink")
     return damage

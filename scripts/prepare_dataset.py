@@ -28,6 +28,7 @@ from etl9g_format import (
     file_number,
     find_damage,
     jis_code,
+    jis_codes,
     looks_shifted,
     raw_files,
     read_records,
@@ -77,7 +78,7 @@ def make_chunk(path: Path, chunk: Path, skip_damaged: bool) -> dict:
     images = np.empty((len(records), CANVAS, CANVAS), np.uint8)
     damage: dict[int, str] = {}
     order, _, _ = set_layout()
-    expected = np.array([jis_code(c) for c in order], np.uint16)
+    expected = jis_codes(order)
     for begin in range(0, len(records), BLOCK):
         block = records[begin : begin + BLOCK]
         frames = unpack_images(block)
@@ -96,7 +97,7 @@ def make_chunk(path: Path, chunk: Path, skip_damaged: bool) -> dict:
     good = np.setdiff1d(np.arange(len(records)), list(damage))
     out_of_order = int((records["jis"][good] != expected[good % len(expected)]).sum())
     label_of = np.full(65536, -1, np.int16)
-    label_of[[jis_code(c) for c in etl9g_classes()]] = np.arange(len(etl9g_classes()))
+    label_of[jis_codes(etl9g_classes())] = np.arange(len(etl9g_classes()))
     sets = (file_number(path) - 1) * SETS_PER_FILE + good // records_per_set()
     facts |= {
         "records": len(good),

@@ -374,7 +374,12 @@ def rounded_node(network: fx.GraphModule, node: fx.Node) -> fx.Node:
 
 def prepare(model: nn.Module) -> fx.GraphModule:
     """A copy of a float model, in evaluation mode for good, that computes as INT8 will and can be trained."""
-    model = copy.deepcopy(model).eval()
+    return prepare_in_place(copy.deepcopy(model))
+
+
+def prepare_in_place(model: nn.Module) -> fx.GraphModule:
+    """prepare, of a model that nobody needs any more."""
+    model.eval()
     network = fx.GraphModule(model, Tracer().trace(model), "Int8" + type(model).__name__)
     fold_batch_norms(network)
     replace_layers(network)
@@ -402,10 +407,14 @@ def calibrate(network: fx.GraphModule, batches: list[torch.Tensor]) -> None:
         activation.observer = None
 
 
-@torch.no_grad()
 def convert(network: fx.GraphModule) -> fx.GraphModule:
     """A copy of a prepared network whose weights, biases and ranges are integers."""
-    network = copy.deepcopy(network).cpu()
+    return convert_in_place(copy.deepcopy(network).cpu())
+
+
+@torch.no_grad()
+def convert_in_place(network: fx.GraphModule) -> fx.GraphModule:
+    """convert, of a network on the CPU that nobody needs any more."""
     for node in network.graph.nodes:
         layer = module_of(network, node)
         if isinstance(layer, Convolution | Matrix):
@@ -475,8 +484,8 @@ def calibration_images(dataset: PreparedDataset, count: int, held_out: str = "",
 
 
 def integer_model(model: nn.Module) -> fx.GraphModule:
-    """The integer network of an architecture, its integers yet to be loaded."""
-    return convert(prepare(model))
+    """The integer network of a model that is used up, its integers yet to be loaded."""
+    return convert_in_place(prepare_in_place(model))
 
 
 def save_quantized(path: Path, network: fx.GraphModule, facts: dict, how: dict) -> None:

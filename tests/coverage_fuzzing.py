@@ -8,6 +8,7 @@ tests/test_bad_input.py, half are the file itself, to begin with the whole one. 
 neither read right nor refused in one line, takes more than ten seconds, or more than 1 GiB beyond what is loaded.
 """
 
+import gc
 import logging
 import resource
 import sys
@@ -51,6 +52,7 @@ def main() -> None:
             f"-rss_limit_mb={now + MOST_MEGABYTES}",
             f"-max_len={max(map(len, reader.whole)) + 1000}",
         ]
+        gc.freeze()
         atheris.Setup([sys.argv[0], *limits, *options, str(corpus)], lambda data: try_input(reader, data))
         atheris.Fuzz()
 

@@ -9,6 +9,7 @@ import warnings
 import zipfile
 import zlib
 from collections.abc import Callable
+from functools import lru_cache
 
 import numpy as np
 import onnx
@@ -129,10 +130,15 @@ def edit_json(data: bytes, recipe: Recipe) -> bytes:
     return json.dumps(edit_tree(json.loads(data), recipe)).encode()
 
 
+@lru_cache(maxsize=2)
+def zip_members(data: bytes) -> tuple[tuple[str, bytes], ...]:
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        return tuple((info.filename, archive.read(info)) for info in archive.infolist())
+
+
 def edit_zip(data: bytes, recipe: Recipe) -> bytes:
     """An archive with a member damaged, renamed, lacking, doubled, or compressed; its checksums are right again."""
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        members = [(info.filename, archive.read(info)) for info in archive.infolist()]
+    members = list(zip_members(data))
     at, method = recipe.below(len(members)), zipfile.ZIP_STORED
     name, content = members[at]
     kind = recipe.below(8)
@@ -201,11 +207,16 @@ def odd_tensor(tensor: torch.Tensor, recipe: Recipe) -> torch.Tensor:
     )()
 
 
+@lru_cache(maxsize=2)
+def loaded(data: bytes) -> dict:
+    return torch.load(io.BytesIO(data), weights_only=True)
+
+
 def edit_checkpoint(data: bytes, recipe: Recipe) -> bytes:
     """A checkpoint, written by torch.save, with something else in it."""
-    content = torch.load(io.BytesIO(data), weights_only=True)
+    content = dict(loaded(data))
     if recipe.below(2):
-        content = edit_tree(dict(content), recipe)
+        content = edit_tree(content, recipe)
     else:
         name = recipe.pick([k for k in ("model", "ema") if content.get(k)])
         tensors = content[name] = dict(content[name])

@@ -30,12 +30,14 @@ def killed_at_a_file(case: Case, folder: Path, dice: random.Random) -> str:
 
 def killed_at_a_time(case: Case, folder: Path, dice: random.Random) -> str:
     """kill -9 in the midst of whatever it does."""
+    longest = case.seconds
     for _ in range(20):
-        run, seconds = case.start(folder), dice.uniform(0, case.seconds)
-        time.sleep(seconds)
+        run, seconds = case.start(folder), dice.uniform(0, longest)
+        run.process.join(seconds)
         run.send(signal.SIGKILL)
         if run.finish() == -signal.SIGKILL:
-            return f"after {seconds:.3f} s of {case.seconds:.3f} s"
+            return f"after {seconds:.3f} s of {longest:.3f} s"
+        longest = min(longest, run.seconds)
         shutil.rmtree(folder)  # it was quicker this time
     raise AssertionError("it ended before it could be killed, twenty times")
 
@@ -63,7 +65,7 @@ def test_killed_200_times(name, seed, undisturbed, tmp_path):
     print(how(case, tmp_path / "killed", dice))
     if seed % 3 == 2:
         again = case.start(tmp_path / "killed")
-        time.sleep(dice.uniform(0, case.seconds))
+        again.process.join(dice.uniform(0, case.seconds))
         if again.process.is_alive():
             again.send(signal.SIGKILL)
         assert again.finish() in (0, -signal.SIGKILL), again.errors
