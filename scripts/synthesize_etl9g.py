@@ -38,7 +38,8 @@ from etl9g_format import (
     standin_mark,
     unpack_images,
 )
-from handwriting import GENERATOR_VERSION, Glyphs, Writer, new_writer, write_character, write_glyph
+from font_glyphs import Glyphs, write_glyph
+from handwriting import GENERATOR_VERSION, Writer, new_writer, write_character
 from kanjivg_strokes import StrokeModel, stroke_models
 from output_folders import OutputFolders
 

@@ -18,7 +18,8 @@ from PIL import Image
 import command_line
 import synthesize_etl9g
 from etl9g_format import STANDIN_MARK, etl9g_classes, read_records, set_layout, unpack_images
-from handwriting import GENERATOR_VERSION, Glyphs, write_character
+from font_glyphs import Glyphs
+from handwriting import GENERATOR_VERSION, write_character
 from kanjivg_strokes import stroke_models
 
 SCRIPT = Path(synthesize_etl9g.__file__)
