@@ -14,7 +14,7 @@ import numpy as np
 from etl9g_format import DARKEST, IMAGE_HEIGHT, IMAGE_WIDTH
 from kanjivg_strokes import POINTS, StrokeModel
 
-GENERATOR_VERSION = 7
+GENERATOR_VERSION = 8
 OVERSAMPLING = 2  # strokes are drawn this much larger, then averaged down
 POINT_STEP_KANJI = 2  # kanji strokes are drawn through every second point
 
@@ -26,7 +26,8 @@ BOW, WANDER, KANA_WANDER = 0.030, 0.016, 0.022
 TURNING, OVERALL_TURNING = 0.30, 0.08  # how unevenly and how strongly kana curves are bent
 END_CUT, OVERSHOOT = 0.035, 0.020
 PAGE_WARP = 0.040
-UPRIGHT, FOLD, CORNERS = 0.06, 0.09, (0.9, 2.1)  # how the second leg of a folded kanji stroke turns; what is a fold
+BALANCE, KANA_BALANCE = 0.12, 0.25  # how far the middle of a character moves to one of its sides
+UPRIGHT, FOLD, CORNERS = 0.12, 0.12, (0.9, 2.1)  # how the second leg of a folded kanji stroke turns; what is a fold
 FEW_STROKES, FEW_STROKES_MOST = 8, 1.45  # kanji of fewer strokes leave each more room, up to so many times as much
 MARK_SHIFT, MARK_SCALE, MARK_TURN, MARK_GAP = 0.035, 0.28, 0.22, 0.05
 
@@ -39,7 +40,9 @@ JOINED_FORMS = {
 }
 COMMON_JOINS = frozenset("きぎさざふぶぷゆり")
 # The stroke that many people end early, and the share of its length that may be missing.
-SHORT_TAILS = {"も": (0, 0.35), "て": (0, 0.12), "で": (0, 0.12), "い": (1, 0.65)}
+SHORT_TAILS = {"も": (0, 0.35), "て": (0, 0.12), "で": (0, 0.12), "い": (1, 0.65), "れ": (1, 0.12)}
+# The hump after a stroke's foot that many people write flat: where the foot is, and how much of the height may be lost.
+LOW_HUMPS = {"え": (1, 0.56, 0.90), "ん": (0, 0.44, 0.60)}
 # One-stroke kana that many people start with a separate dot: where the dot ends and where the rest begins.
 SEPARATE_FORMS = {"そ": (0.07, 0.16), "ぞ": (0.07, 0.16)}
 
@@ -168,6 +171,10 @@ def _vary_strokes(char: str, model: StrokeModel, writer: Writer, rng: np.random.
     else:
         points = _bend(points, TURNING * loose * (n[:, :3] @ _WAVES[1:, :-2]), OVERALL_TURNING * loose * n[:, 3:4])
     points = points + writer.roundness * u[:, :1, None] * (_SMOOTH @ points - points)
+    if char in LOW_HUMPS:
+        humped, foot, most = LOW_HUMPS[char]
+        after = points[humped, round(foot * (POINTS - 1)) :, 1]
+        after += most * rng.random() * np.maximum(0, after[0] - after)
 
     # Ends: flicks left out, strokes begun late or ended early, or drawn beyond.
     cut_flick = u[:, 1] > writer.hooks
@@ -232,11 +239,12 @@ def _to_top(body: np.ndarray, marks: np.ndarray) -> np.ndarray:
 
 def place_on_page(points: np.ndarray, writer: Writer, kana: bool, rng: np.random.Generator) -> np.ndarray:
     """From character units to pixels of the frame: the page's smooth warp, the writer's slant, proportions, place."""
-    n = rng.standard_normal(16)
+    n = rng.standard_normal(18)
     x, y = points[..., 0], points[..., 1]
     xx, yy = x * x, y * y
     terms = np.stack([xx, yy, x * y, 2 * xx * x, 2 * yy * y])  # (5, S, P)
     warp = (2 * PAGE_WARP * writer.looseness * n[:10].reshape(2, 5)).astype(points.dtype)
+    warp[[0, 1], [0, 1]] += (KANA_BALANCE if kana else BALANCE) * n[16:18]
     bend_x, bend_y = np.tensordot(warp, terms, 1)
     x, y = x + bend_x, y + bend_y
     slant, rise = writer.slant + 0.04 * n[10], writer.rise + 0.03 * n[11]

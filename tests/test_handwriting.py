@@ -7,7 +7,7 @@ import pytest
 
 import handwriting
 from etl9g_format import etl9g_classes
-from handwriting import JOINED_FORMS, SEPARATE_FORMS, SHORT_TAILS, new_writer, write_character
+from handwriting import JOINED_FORMS, LOW_HUMPS, SEPARATE_FORMS, SHORT_TAILS, new_writer, write_character
 from kanjivg_strokes import POINTS, model_files, stroke_models
 
 CHARACTERS = "漢字永国書東"
@@ -133,6 +133,42 @@ def test_short_tails_leave_out_the_end_of_a_stroke_that_kanjivg_has(char, clean_
         monkeypatch.setattr(handwriting, "SHORT_TAILS", forms)
         ink.append(np.mean([(written(char, seed, models=models) > 2).sum() for seed in range(20)]))
     assert ink[1] < ink[0]
+
+
+@pytest.mark.parametrize("char", LOW_HUMPS)
+def test_low_humps_rise_less_after_the_foot_of_a_stroke(char, monkeypatch):
+    """The foot is the lowest point before the hump; what lies below it, and the stroke before it, stay."""
+    (model,) = stroke_models(char)
+    stroke, foot, most = LOW_HUMPS[char]
+    heights = model.strokes[stroke, :, 1]
+    foot = round(foot * (len(heights) - 1))
+    hump = foot + heights[foot:].argmin()
+    assert abs(heights[:hump].argmax() - foot) <= 1
+    assert 0 < most < 1
+    writer = dataclasses.replace(WRITER, looseness=0.0, roundness=0.0)
+    rise = []
+    for forms in ({}, {char: LOW_HUMPS[char]}):
+        monkeypatch.setattr(handwriting, "LOW_HUMPS", forms)
+        every = [handwriting._vary_strokes(char, model, writer, np.random.default_rng(seed)) for seed in range(20)]
+        rise.append(np.array([points[stroke, foot, 1] - points[stroke, hump, 1] for points in every]))
+    share = rise[1] / rise[0]
+    assert (share > 1 - most - 0.05).all()
+    assert share.min() < 1 - 0.7 * most
+    assert share.max() > 1 - 0.3 * most
+
+
+def test_the_middle_of_characters_moves_to_their_sides(monkeypatch):
+    """Of three points on a page without other warps: where between the outer ones the middle comes to lie."""
+    monkeypatch.setattr(handwriting, "PAGE_WARP", 0.0)
+    points = np.array([[[-0.4, -0.4], [0, 0], [0.4, 0.4]]])
+    for kana in (False, True):
+        middles = []
+        for seed in range(200):
+            placed = handwriting.place_on_page(points, WRITER, kana, np.random.default_rng(seed))[0]
+            middles.append((placed[1] - placed[0]) / (placed[2] - placed[0]))
+        assert np.abs(np.mean(middles, axis=0) - 0.5).max() < 0.03
+        assert (np.std(middles, axis=0) > (0.03 if kana else 0.015)).all()
+        assert (np.std(middles, axis=0) < (0.10 if kana else 0.05)).all()
 
 
 @pytest.mark.parametrize("char", "でぐじぴ")
