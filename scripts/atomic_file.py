@@ -26,9 +26,10 @@ def atomic_write(path: Path) -> Iterator[Path]:
         with contextlib.suppress(OSError):  # the first error is the one to tell
             temporary.unlink(missing_ok=True)
         if isinstance(error, OSError) and error.errno is not None:
-            if not path.parent.is_dir():
+            own = error.filename in (None, str(temporary))
+            if not path.parent.is_dir() or (own and isinstance(error, FileNotFoundError)):
                 raise OSError(f"{path} cannot be written: its folder has vanished") from None
-            if error.filename in (None, str(temporary)):
+            if own:
                 error.filename = str(path)
         raise
 

@@ -36,8 +36,10 @@ class OutputFolders:
             raise InputError(
                 f"{folder} is being written by another process: wait for its end, or choose another folder"
             ) from None
-        except BaseException:
+        except BaseException as error:
             self.__exit__()
+            if isinstance(error, FileNotFoundError):  # after it was made
+                raise OSError(f"{folder} has vanished: is its disk still there?") from None
             raise
         return self
 
