@@ -14,7 +14,7 @@ import numpy as np
 from etl9g_format import DARKEST, IMAGE_HEIGHT, IMAGE_WIDTH
 from kanjivg_strokes import POINTS, StrokeModel
 
-GENERATOR_VERSION = 8
+GENERATOR_VERSION = 9
 OVERSAMPLING = 2  # strokes are drawn this much larger, then averaged down
 POINT_STEP_KANJI = 2  # kanji strokes are drawn through every second point
 
@@ -40,9 +40,13 @@ JOINED_FORMS = {
 }
 COMMON_JOINS = frozenset("きぎさざふぶぷゆり")
 # The stroke that many people end early, and the share of its length that may be missing.
-SHORT_TAILS = {"も": (0, 0.35), "て": (0, 0.12), "で": (0, 0.12), "い": (1, 0.65), "れ": (1, 0.12)}
+SHORT_TAILS = {"も": (0, 0.35), "て": (0, 0.12), "で": (0, 0.12), "い": (1, 0.65)}
 # The hump after a stroke's foot that many people write flat: where the foot is, and how much of the height may be lost.
 LOW_HUMPS = {"え": (1, 0.56, 0.90), "ん": (0, 0.44, 0.60)}
+WIDE_BOWS, WIDEST_BOW = (
+    frozenset("ねれわ"),
+    0.45,
+)  # what lies right of their first stroke is stretched by up to this share
 # One-stroke kana that many people start with a separate dot: where the dot ends and where the rest begins.
 SEPARATE_FORMS = {"そ": (0.07, 0.16), "ぞ": (0.07, 0.16)}
 
@@ -175,6 +179,8 @@ def _vary_strokes(char: str, model: StrokeModel, writer: Writer, rng: np.random.
         humped, foot, most = LOW_HUMPS[char]
         after = points[humped, round(foot * (POINTS - 1)) :, 1]
         after += most * rng.random() * np.maximum(0, after[0] - after)
+    if char in WIDE_BOWS:
+        points[..., 0] += WIDEST_BOW * rng.random() * np.maximum(0, points[..., 0] - points[0, :, 0].mean())
 
     # Ends: flicks left out, strokes begun late or ended early, or drawn beyond.
     cut_flick = u[:, 1] > writer.hooks

@@ -7,7 +7,7 @@ import pytest
 
 import handwriting
 from etl9g_format import etl9g_classes
-from handwriting import JOINED_FORMS, LOW_HUMPS, SEPARATE_FORMS, SHORT_TAILS, new_writer, write_character
+from handwriting import JOINED_FORMS, LOW_HUMPS, SEPARATE_FORMS, SHORT_TAILS, WIDE_BOWS, new_writer, write_character
 from kanjivg_strokes import POINTS, model_files, stroke_models
 
 CHARACTERS = "漢字永国書東"
@@ -155,6 +155,22 @@ def test_low_humps_rise_less_after_the_foot_of_a_stroke(char, monkeypatch):
     assert (share > 1 - most - 0.05).all()
     assert share.min() < 1 - 0.7 * most
     assert share.max() > 1 - 0.3 * most
+
+
+@pytest.mark.parametrize("char", sorted(WIDE_BOWS))
+def test_wide_bows_reach_further_right_of_the_first_stroke(char, monkeypatch):
+    (model,) = stroke_models(char)
+    writer = dataclasses.replace(WRITER, looseness=0.0)
+    reach = []
+    for widest in (0.0, 0.45):
+        monkeypatch.setattr(handwriting, "WIDEST_BOW", widest)
+        every = [handwriting._vary_strokes(char, model, writer, np.random.default_rng(seed)) for seed in range(20)]
+        upright = np.array([points[0, :, 0].mean() for points in every])
+        reach.append([upright - [p[..., 0].min() for p in every], [p[..., 0].max() for p in every] - upright])
+    left, right = np.array(reach[1]) / np.array(reach[0])
+    assert np.abs(left - 1).max() < 0.1
+    assert right.min() < 1.15
+    assert 1.25 < right.max() < 1.5
 
 
 def test_the_middle_of_characters_moves_to_their_sides(monkeypatch):
