@@ -27,8 +27,10 @@ def atomic_write(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
         if isinstance(error, OSError) and error.errno is not None:
             own = error.filename in (None, str(temporary))
-            if not path.parent.is_dir() or (own and isinstance(error, FileNotFoundError)):
+            if not path.parent.is_dir():
                 raise OSError(f"{path} cannot be written: its folder has vanished") from None
+            if own and isinstance(error, FileNotFoundError):  # as where the folder is the place of a disk that is gone
+                raise OSError(f"{path} cannot be written: what was begun has vanished") from None
             if own:
                 error.filename = str(path)
         raise

@@ -43,10 +43,8 @@ COMMON_JOINS = frozenset("きぎさざふぶぷゆり")
 SHORT_TAILS = {"も": (0, 0.35), "て": (0, 0.12), "で": (0, 0.12), "い": (1, 0.65)}
 # The hump after a stroke's foot that many people write flat: where the foot is, and how much of the height may be lost.
 LOW_HUMPS = {"え": (1, 0.56, 0.90), "ん": (0, 0.44, 0.60)}
-WIDE_BOWS, WIDEST_BOW = (
-    frozenset("ねれわ"),
-    0.45,
-)  # what lies right of their first stroke is stretched by up to this share
+# What lies right of their first stroke many people write wider, by up to this share.
+WIDE_BOWS, WIDEST_BOW = frozenset("ねれわ"), 0.45
 # One-stroke kana that many people start with a separate dot: where the dot ends and where the rest begins.
 SEPARATE_FORMS = {"そ": (0.07, 0.16), "ぞ": (0.07, 0.16)}
 
