@@ -14,7 +14,7 @@ import numpy as np
 from etl9g_format import DARKEST, IMAGE_HEIGHT, IMAGE_WIDTH
 from kanjivg_strokes import POINTS, StrokeModel
 
-GENERATOR_VERSION = 9
+GENERATOR_VERSION = 10
 OVERSAMPLING = 2  # strokes are drawn this much larger, then averaged down
 POINT_STEP_KANJI = 2  # kanji strokes are drawn through every second point
 
@@ -29,6 +29,8 @@ PAGE_WARP = 0.040
 BALANCE, KANA_BALANCE = 0.12, 0.25  # how far the middle of a character moves to one of its sides
 UPRIGHT, FOLD, CORNERS = 0.12, 0.12, (0.9, 2.1)  # how the second leg of a folded kanji stroke turns; what is a fold
 FEW_STROKES, FEW_STROKES_MOST = 8, 1.45  # kanji of fewer strokes leave each more room, up to so many times as much
+# So many writers hold no pencil but something between these widths; scanned, an edge is so soft (px).
+OTHER_PENS, FINEST, BROADEST, SOFTNESS = 0.4, 0.9, 5.5, 0.85
 MARK_SHIFT, MARK_SCALE, MARK_TURN, MARK_GAP = 0.035, 0.28, 0.22, 0.05
 
 # Strokes (counted from 0) that many people write in one with the next.
@@ -75,6 +77,7 @@ class Writer:
     kana_size: float
     centre: tuple[float, float]  # of the ink in the frame, px
     pen: float  # stroke width, px
+    softness: float  # standard deviation of the blur of a stroke's edge, px; above 0
     pressure: float  # grey of a full stroke, of 15
     grain: float
     roundness: float  # 0 keeps corners, 1 rounds them off
@@ -88,10 +91,18 @@ class Writer:
     folds: float  # how far the second legs of folded strokes stand off from the model, above 0 inwards
 
 
+def _pen(rng: np.random.Generator) -> tuple[float, float]:
+    """Width and softness of a pen: a pencil that was scanned, or from a hairline on a screen to a felt tip."""
+    if rng.random() < OTHER_PENS:
+        return float(FINEST * (BROADEST / FINEST) ** rng.random()), SOFTNESS * (0.1 + 0.9 * rng.random())
+    return float(np.clip(3.1 * np.exp(0.16 * rng.standard_normal()), 1.8, 5)), SOFTNESS
+
+
 def new_writer(rng: np.random.Generator) -> Writer:
-    """A writer; the spread of size, place, pen and grey is that of the database's scans."""
+    """A writer; the spread of size, place and grey is that of the database's scans, that of pens wider."""
     normal, uniform = rng.standard_normal, rng.random
     size = 91.5 * np.exp(0.07 * normal())
+    pen, softness = _pen(rng)
     return Writer(
         looseness=float(np.exp(0.40 * normal())),
         slant=0.09 * normal(),
@@ -100,7 +111,8 @@ def new_writer(rng: np.random.Generator) -> Writer:
         height=size,
         kana_size=0.76 * np.exp(0.10 * normal()),
         centre=(60 + 1.5 * normal(), 66 + 2 * normal()),
-        pen=float(np.clip(3.1 * np.exp(0.16 * normal()), 1.8, 5)),
+        pen=pen,
+        softness=softness,
         pressure=float(np.clip(8.8 + 1.4 * normal(), 5, 13)),
         grain=0.10 + 0.25 * uniform(),
         roundness=uniform() ** 1.5,
@@ -314,7 +326,7 @@ def _draw(strokes, traces, writer, step, rng) -> np.ndarray:
         thin = max(1, round(pen * (0.45 + 0.5 * rng.random())))
         cv2.polylines(canvas, [(t * scale).astype(np.int32) for t in traces], False, 255, thin, cv2.LINE_8, fraction)
     ink = cv2.resize(canvas, (IMAGE_WIDTH, IMAGE_HEIGHT), interpolation=cv2.INTER_AREA)
-    return cv2.GaussianBlur(ink, (3, 3), 0.85)
+    return cv2.GaussianBlur(ink, (3, 3), writer.softness)
 
 
 _GRAIN = cv2.GaussianBlur(np.random.default_rng(9).standard_normal((512, 512)).astype(np.float32), (3, 3), 0.7)

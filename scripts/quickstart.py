@@ -7,7 +7,6 @@ it reached. Stopped half-way, the same command goes on.
 """
 
 import argparse
-import contextlib
 import json
 import os
 import platform
@@ -26,9 +25,8 @@ from command_line import InputError, run
 from etl9g_format import DARKEST, etl9g_classes
 from handwriting import new_writer, write_character
 from kanjivg_strokes import stroke_models
-from labelled_samples import character_of
 from plain_json import read_json
-from recognition_picture import recognition_picture
+from recognition_picture import RecognitionPicture, true_character
 from recognize import Recognizer, find_images, read_grey, recognize
 
 SCRIPTS = Path(__file__).resolve().parent
@@ -58,15 +56,6 @@ def fresh_samples(folder: Path, seed: int, count: int) -> None:
             Image.fromarray(255 - frame * (255 // DARKEST)).save(temporary, format="PNG")
 
 
-def true_character(path: Path) -> str | None:
-    """What the folder of an image, or its own name, says that it shows; None if neither names a class."""
-    for named in (path.parent, path.with_suffix("")):
-        with contextlib.suppress(InputError):
-            if (char := character_of(named)) in etl9g_classes():
-                return char
-    return None
-
-
 def recognise_images(model: Path, images: Path, picture: Path) -> dict:
     """Recognises the images of a folder and draws the picture; returns how many there were and how many were right."""
     paths = find_images([images])
@@ -76,9 +65,10 @@ def recognise_images(model: Path, images: Path, picture: Path) -> dict:
     known = [(top, truth) for top, truth in zip(results, truths, strict=True) if truth]
     right = sum(bool(top) and top[0][0] == truth for top, truth in known)
     shown = sorted(np.random.default_rng(0).permutation(len(paths))[:SHOWN])
-    sheet = recognition_picture([(greys[i].astype(np.uint8), results[i], truths[i]) for i in shown])
-    with atomic_write(picture) as temporary:
-        sheet.save(temporary, format="PNG")
+    sheet = RecognitionPicture()
+    for i in shown:
+        sheet.add(paths[i], greys[i], results[i])
+    sheet.write(picture)
     for i in shown[:8]:
         mark = "" if truths[i] is None else "right" if results[i] and results[i][0][0] == truths[i] else "wrong"
         print(f"{paths[i]}: " + "  ".join(f"{c} {100 * p:.0f} %" for c, p in results[i]) + f"  {mark}")

@@ -273,6 +273,12 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--top", type=int, default=5, help="how many characters to name (default 5)")
     parser.add_argument("--json", action="store_true", help="one JSON line an image")
+    parser.add_argument(
+        "--picture",
+        type=Path,
+        metavar="PNG",
+        help="also draw up to 100 of the images with what was read; a folder or file named by its character is checked",
+    )
     arguments = parser.parse_args()
     if arguments.top < 1:
         parser.error("--top must be at least 1")
@@ -282,16 +288,26 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     arguments = parse_arguments()
     model = arguments.model or default_model()
+    picture = None
+    if arguments.picture:
+        from recognition_picture import RecognitionPicture  # needs more packages than reading does
+
+        picture = RecognitionPicture()
     recognizer, confusable = Recognizer(model), load_confusable(model.with_name(CONFUSABLE))
     failed = 0
     for path in find_images(arguments.images):
         try:
-            reading = read(recognizer, [read_grey(path)], arguments.top, confusable)[0]
+            grey = read_grey(path)
+            reading = read(recognizer, [grey], arguments.top, confusable)[0]
         except (InputError, FileNotFoundError) as error:  # the other images are recognised all the same
             print(f"error: {error}", file=sys.stderr)
             failed += 1
             continue
         print(reading.as_json(path) if arguments.json else f"{path}: {reading}")
+        if picture:
+            picture.add(path, grey, reading.top)
+    if picture:
+        picture.write(arguments.picture)
     if failed:
         sys.exit(2)
 

@@ -7,7 +7,16 @@ import pytest
 
 import handwriting
 from etl9g_format import etl9g_classes
-from handwriting import JOINED_FORMS, LOW_HUMPS, SEPARATE_FORMS, SHORT_TAILS, WIDE_BOWS, new_writer, write_character
+from handwriting import (
+    JOINED_FORMS,
+    LOW_HUMPS,
+    SEPARATE_FORMS,
+    SHORT_TAILS,
+    SOFTNESS,
+    WIDE_BOWS,
+    new_writer,
+    write_character,
+)
 from kanjivg_strokes import POINTS, model_files, stroke_models
 
 CHARACTERS = "漢字永国書東"
@@ -93,6 +102,27 @@ def test_a_writers_habits_show(habit, low, high, feature, grows, clean_page):
         means.append(np.mean([features(written(char, 1, writer))[feature] for char in CHARACTERS]))
     assert (means[1] > means[0]) == grows
     assert abs(means[1] - means[0]) > 0.2
+
+
+def test_pens_are_pencils_and_others_from_hairlines_to_felt_tips():
+    writers = [new_writer(np.random.default_rng(seed)) for seed in range(2000)]
+    scanned = np.array([writer.softness == SOFTNESS for writer in writers])
+    widths = np.array([writer.pen for writer in writers])
+    assert 0.55 < scanned.mean() < 0.65
+    assert np.percentile(widths[scanned], [5, 95]) == pytest.approx([2.4, 4.0], abs=0.15)
+    assert np.percentile(widths[~scanned], [0, 50, 100]) == pytest.approx([0.9, 2.22, 5.5], abs=0.15)
+
+
+def test_a_hairline_on_a_screen_is_thin_and_sharp(clean_page):
+    """Of ink as dark as it gets a sharp pen leaves the larger share, and a thin one less in all."""
+    share, area = [], []
+    for habits in ({"pen": 0.9, "softness": 0.1}, {"pen": 3, "softness": 0.1}, {"pen": 3, "softness": SOFTNESS}):
+        writer = dataclasses.replace(WRITER, grain=0, **habits)
+        frames = [written(char, seed, writer) for char in CHARACTERS for seed in range(5)]
+        share.append(np.mean([(frame >= frame.max() - 1).sum() / (frame > 0).sum() for frame in frames]))
+        area.append(np.mean([(frame > 2).sum() for frame in frames]))
+    assert share[1] > 1.15 * share[2]
+    assert area[0] < 0.6 * area[1]
 
 
 @pytest.mark.parametrize("char", JOINED_FORMS)

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 import quickstart
-from recognition_picture import CELL, recognition_picture
+from recognition_picture import CELL, RecognitionPicture, true_character
 
 SCRIPT = Path(quickstart.__file__)
 
@@ -27,13 +27,14 @@ SCRIPT = Path(quickstart.__file__)
     ],
 )
 def test_the_truth_of_an_image_is_in_its_name(path, character):
-    assert quickstart.true_character(Path(path)) == character
+    assert true_character(Path(path)) == character
 
 
 def test_the_picture_marks_right_and_wrong():
-    image = np.zeros((80, 60), np.uint8)
-    rows = [(image, [("漢", 0.9), ("字", 0.1)], truth) for truth in ("漢", "字", None)]
-    picture = np.asarray(recognition_picture(rows))
+    sheet = RecognitionPicture()
+    for folder in ("漢", "U+5B57", "photos"):
+        sheet.add(Path(folder) / "1.png", np.zeros((80, 60), np.float32), [("漢", 0.9), ("字", 0.1)])
+    picture = np.asarray(sheet.drawn())
     frames = [picture[(CELL + 22) * line + 4 + 10, x + 7] for line, x in ((0, 0), (1, 0), (0, 7 * CELL))]
     right, wrong, unknown = (tuple(int(v) for v in frame) for frame in frames)
     assert right[1] > right[0]  # green

@@ -15,6 +15,7 @@ from PIL import Image, ImageDraw
 
 import recognize
 from command_line import InputError
+from recognition_picture import CELL
 
 SCRIPTS = Path(recognize.__file__).parent
 
@@ -254,3 +255,21 @@ def test_ones_own_model_is_taken_before_the_released_one(model, tmp_path, monkey
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "kanji_model.onnx").write_bytes(model.read_bytes())
     assert run_script(tmp_path, "a.png").stdout.startswith("a.png: 一")
+
+
+def test_the_picture_shows_what_was_read(model, tmp_path):
+    """Framed green or red in a folder named by its character; a file that cannot be read is left out."""
+    for folder in ("一", "二", "三四"):
+        (tmp_path / "drawn" / folder).mkdir(parents=True)
+        stroke(True).save(tmp_path / "drawn" / folder / "1.png")
+    (tmp_path / "drawn" / "broken.png").write_bytes(b"none")
+    done = run_script(tmp_path, "drawn", "--model", model, "--picture", "out/sheet.png")
+    assert done.returncode == 2
+    with Image.open(tmp_path / "out" / "sheet.png") as sheet:
+        picture = np.asarray(sheet)
+    places = ((0, 0), (1, 0), (0, 1))
+    frames = [picture[(CELL + 22) * line + 14, picture.shape[1] // 2 * column + 7] for line, column in places]
+    right, unknown, wrong = (frame.astype(int) for frame in frames)
+    assert right[1] > right[0]  # green
+    assert wrong[0] > wrong[1]  # 二 was read as 一: red
+    assert unknown[0] == unknown[1]  # 三四 names no class: grey
