@@ -35,8 +35,13 @@ from quantization_loss import some
 NEWEST = 23
 MEGABYTES = {"cnn": 1.67, "hiercode": 1.0}  # decimal; of others SHARE of the float file
 SHARE = 0.3
-TIMES_FASTER = {"cnn": 2.0, "hiercode": 2.0}  # at batch 1; of others 1
-SLOW_INTEGERS = " (where the processor has no VNNI, --times-faster 1 asks for less)"
+TIMES_FASTER = {"cnn": 2.0, "hiercode": 2.0}  # at batch 1, by processors with INTEGER_PRODUCTS; of others 1
+INTEGER_PRODUCTS = {
+    "avx512_vnni",
+    "avx_vnni",
+    "asimddp",
+}  # instructions that add up products of bytes, as Linux names them
+PROCESSOR = Path("/proc/cpuinfo")
 AGREEMENT = 99.9  # % of the images compared with PyTorch
 BATCHES = {1: 200, 64: 12}  # rounds of timing for each size
 CHUNK = 64
@@ -51,6 +56,13 @@ class Limits:
     times_faster: float
     milliseconds: float
     agreement: float
+
+
+def adds_integer_products() -> bool:
+    """Whether the processor has instructions for sums of integer products; True where the system does not tell."""
+    if not PROCESSOR.is_file():
+        return True
+    return not INTEGER_PRODUCTS.isdisjoint(PROCESSOR.read_text(encoding="utf-8", errors="replace").split())
 
 
 def default_output(model_path: Path, opset: int) -> Path:
@@ -154,7 +166,7 @@ def shortcomings(found: dict, limits: Limits) -> list[str]:
             limits.times_faster if batch == 1 else min(1, limits.times_faster),
         )
         if ratio < least:
-            short.append(f"{ratio:.2f} times as fast as float at batch {batch}, not {least:g} times{SLOW_INTEGERS}")
+            short.append(f"{ratio:.2f} times as fast as float at batch {batch}, not {least:g} times")
     if found["milliseconds"][1]["int8"] > limits.milliseconds:
         short.append(f"{found['milliseconds'][1]['int8']:.3f} ms an image, more than {limits.milliseconds:g} ms")
     return short
@@ -180,9 +192,10 @@ def report(output: Path, opset: int, found: dict, metrics: dict) -> str:
 def limits_of(name: str, float_bytes: int, arguments: argparse.Namespace) -> Limits:
     """The limits asked for, those of the architecture by default."""
     asked = arguments.most_megabytes, arguments.times_faster
+    faster = TIMES_FASTER.get(name, 1.0) if adds_integer_products() else 1.0
     return Limits(
         MEGABYTES.get(name, SHARE * float_bytes / 1e6) if asked[0] is None else asked[0],
-        TIMES_FASTER.get(name, 1.0) if asked[1] is None else asked[1],
+        faster if asked[1] is None else asked[1],
         arguments.most_milliseconds,
         arguments.agreement,
     )
@@ -241,7 +254,10 @@ def parse_arguments() -> argparse.Namespace:
         help="default: CNN 1.67, HierCode 1.0, others 0.3 of the float file",
     )
     limits.add_argument(
-        "--times-faster", type=float, metavar="X", help="than float at batch 1 (default: CNN and HierCode 2, others 1)"
+        "--times-faster",
+        type=float,
+        metavar="X",
+        help="than float at batch 1 (default: CNN and HierCode 2, others and processors without VNNI or the like 1)",
     )
     limits.add_argument(
         "--most-milliseconds", type=float, default=float("inf"), metavar="X", help="an image at batch 1 (default: any)"
