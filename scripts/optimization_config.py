@@ -41,8 +41,10 @@ class OptimizationConfig:
     learning_rate: float = option(3e-3, "the highest, after warm-up")
     weight_decay: float = option(0.02, "on weights of two or more dimensions")
     warmup: float = option(0.05, "share of the steps in which the rate rises")
-    final_learning_rate: float = option(0.001, "where the cosine ends, share of the highest")
+    final_learning_rate: float = option(0.001, "share of it at the cosine's end")
     label_smoothing: float = option(0.05, "of the cross entropy")
+    teacher: str | None = option(None, "a trained model whose answers are learnt too")
+    distillation: float = option(0.5, "the teacher's share of the loss")
     clip_norm: float = option(2.0, "largest gradient norm")
     ema_decay: float = option(0.999, "of the averaged weights kept; 0: none")
 
@@ -72,6 +74,8 @@ class OptimizationConfig:
         for name in ("warmup", "label_smoothing", "ema_decay", "final_learning_rate"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"--{name.replace('_', '-')} must lie in [0, 1)")
+        if not 0 <= self.distillation <= 1:
+            raise ValueError("--distillation must lie in [0, 1]")
         for name in ("augmentation", "weight_decay", "seed", "epoch_samples"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"--{name.replace('_', '-')} must not be negative")

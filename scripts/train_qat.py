@@ -11,14 +11,12 @@ convert_int8_pytorch_to_quantized_onnx.py makes an ONNX file of it.
 """
 
 import contextlib
-import dataclasses
 import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import fx, nn
 
 import checkpoints
@@ -54,11 +52,11 @@ class QATConfig(OptimizationConfig):
     cnn_epochs: int = option(30, "for a CNN that has to be trained first")
     calibration_images: int = option(1024, "from which ranges are found")
     test_samples: int = option(30000, "to measure the result on")
-    distillation: float = option(1.0, "share of the loss that asks for the float model's answer")
     float_script: str = option("train_etl9g_model", "MODEL_PATH tells")
     float_settings: str = option("{}", "MODEL_PATH tells")
     epochs: int = default("epochs", 2)
     learning_rate: float = default("learning_rate", 1e-4)
+    distillation: float = default("distillation", 1.0)  # the teacher is the float model, if no other is named
     precision: str = default("precision", "fp32")  # bf16 has too few bits to tell the steps of uint8 apart
 
     def check(self) -> None:
@@ -66,21 +64,17 @@ class QATConfig(OptimizationConfig):
         for name in ("cnn_epochs", "calibration_images", "test_samples"):
             if getattr(self, name) < 1:
                 raise ValueError(f"--{name.replace('_', '-')} must be at least 1")
-        if not 0 <= self.distillation <= 1:
-            raise ValueError("--distillation must lie in [0, 1]")
 
 
 class FakeQuantized(nn.Module):
     """float32 (N, 1, 64, 64), ink 1 on paper 0, to logits (N, classes), rounded on the way.
 
-    In training mode the logits are those of the classes shown (N, shown), with the column of each class (classes,)
-    and what `teacher` says of these classes, None where there is none.
+    In training mode the logits are those of the classes shown (N, shown), with the column of each class (classes,).
     """
 
-    def __init__(self, network: fx.GraphModule, classes: str, held_out: str, teacher: nn.Module | None = None):
+    def __init__(self, network: fx.GraphModule, classes: str, held_out: str):
         super().__init__()
         self.network = network
-        self.teacher = () if teacher is None else (teacher.eval(),)  # no part of the model: neither trained nor saved
         shown = torch.tensor([char not in held_out for char in classes])
         self.register_buffer("shown", shown, persistent=False)
 
@@ -91,22 +85,7 @@ class FakeQuantized(nn.Module):
 
     def forward(self, images: torch.Tensor):
         logits = self.network(images)
-        if not self.training:
-            return logits
-        with torch.no_grad():
-            wanted = [teacher.to(images.device)(images)[:, self.shown] for teacher in self.teacher]
-        return logits[:, self.shown], self.shown.cumsum(0) - 1, *(wanted or [None])
-
-
-def class_and_teacher(output, labels: torch.Tensor, config: QATConfig) -> torch.Tensor:
-    """The cross entropy with the class that is right, and with the probabilities that the teacher gives."""
-    logits, column, wanted = output
-    if wanted is None or not config.distillation:
-        return loss_of_shown((logits, column), labels, config)
-    soft = F.cross_entropy(logits.float(), wanted.float().softmax(1))
-    if config.distillation == 1:
-        return soft
-    return config.distillation * soft + (1 - config.distillation) * loss_of_shown((logits, column), labels, config)
+        return (logits[:, self.shown], self.shown.cumsum(0) - 1) if self.training else logits
 
 
 def float_architecture(config: QATConfig) -> tuple[Architecture, OptimizationConfig]:
@@ -119,13 +98,13 @@ def held_out_classes(config: QATConfig, classes: str) -> str:
     return architecture.held_out(settings, classes)
 
 
-def fake_quantized(config: QATConfig, classes: str, teacher: nn.Module | None = None) -> FakeQuantized:
+def fake_quantized(config: QATConfig, classes: str) -> FakeQuantized:
     architecture, settings = float_architecture(config)
     network = prepare(architecture.model(settings, classes))
-    return FakeQuantized(network, classes, architecture.held_out(settings, classes), teacher)
+    return FakeQuantized(network, classes, architecture.held_out(settings, classes))
 
 
-ARCHITECTURE = Architecture("qat", QATConfig, fake_quantized, class_and_teacher, held_out=held_out_classes)
+ARCHITECTURE = Architecture("qat", QATConfig, fake_quantized, loss_of_shown, held_out=held_out_classes)
 
 
 def float_model(config: QATConfig) -> Path:
@@ -202,10 +181,11 @@ def train_quantized(config: QATConfig) -> None:
         with processes.together():
             model, facts = describe_float(config, path)
         config.model_path = str(path)
+        config.teacher = config.teacher or str(path)
         with processes.together():
             if not processes.from_first(lambda: resuming(config, folder)) and not config.init_from:
                 config.init_from = processes.from_first(lambda: str(begin(config, model, facts, path)))
-        fit(dataclasses.replace(ARCHITECTURE, model=lambda *told: fake_quantized(*told, teacher=model)), config)
+        fit(ARCHITECTURE, config)
         if processes.first():
             print(finish(config, model, facts))
 

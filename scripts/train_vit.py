@@ -30,7 +30,7 @@ class ViTConfig(OptimizationConfig):
     patch_size: int = option(8, "side of a token's patch: 4, 8 or 16")
     embedding: int = option(128, "rank of the head")
     stem: str = option("convolutions", "patches: a linear map of each", ["convolutions", "patches"])
-    drop_path: float = option(0.05, "how often the last block is skipped in training")
+    drop_path: float = option(0.05, "how often the last block is skipped")
     optimizer: str = default("optimizer", "muon")
     weight_decay: float = default("weight_decay", 0.05)
     warmup: float = default("warmup", 0.1)

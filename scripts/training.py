@@ -46,13 +46,21 @@ def cross_entropy(output, labels: torch.Tensor, config: OptimizationConfig) -> t
     return F.cross_entropy(output.float(), labels, label_smoothing=config.label_smoothing)
 
 
+def distillation(output, wanted: torch.Tensor) -> torch.Tensor:
+    """The cross entropy with a teacher's probabilities, its logits (N, classes); Hinton et al., arXiv:1503.02531, at
+    temperature 1."""
+    logits = output[0] if isinstance(output, tuple) else output
+    return F.cross_entropy(logits.float(), wanted.float().softmax(1))
+
+
 @dataclasses.dataclass(frozen=True)
 class Architecture:
     """All that the engine has to know of a model.
 
-    model(config, classes) builds it; in training mode it may return more than logits, and loss(output, labels, config)
-    makes of it a mean over the samples; in evaluation mode it returns logits (N, classes). on_epoch(model, epoch,
-    config) runs before each epoch. held_out(config, classes) names the classes of which no image is shown.
+    model(config, classes) builds it; in training mode it may return more than logits, as a tuple that begins with them,
+    and loss(output, labels, config) makes of it a mean over the samples; in evaluation mode it returns logits
+    (N, classes). on_epoch(model, epoch, config) runs before each epoch. held_out(config, classes) names the classes of
+    which no image is shown; in training mode the logits may leave these out.
     """
 
     name: str
@@ -193,12 +201,14 @@ class Run:
             fresh = checkpoints.start_from(model, dataset.classes, Path(config.init_from))
             processes.say(f"weights of {config.init_from}; new: {', '.join(fresh) or 'nothing'}")
         self.model = model.to(self.device, memory_format=torch.channels_last)
+        self.teacher = self.load_teacher() if config.teacher and config.distillation else None
         self.training, self.validation = (Batches(dataset, name, self.device) for name in ("train", "validation"))
         if not len(self.training):
             raise InputError(f"{config.data_dir} has no training samples: make more sets")
         hiragana = torch.tensor(["HIRAGANA" in unicodedata.name(c, "") for c in dataset.classes])
         held_out = architecture.held_out(config, dataset.classes)
         shown = torch.tensor([c not in held_out for c in dataset.classes])
+        self.shown = torch.nonzero(shown).flatten().to(self.device)
         rows, self.validation_rows = (
             torch.nonzero(shown[dataset.splits[name].labels]).flatten() for name in ("train", "validation")
         )
@@ -221,6 +231,17 @@ class Run:
         self.setbacks, self.init_from = 0, config.init_from
         self.best, self.metrics = -1.0, {}
         self.epoch_loss, self.epoch_seconds = torch.zeros((), device=self.device), 0.0
+
+    def load_teacher(self) -> nn.Module:
+        """The model that --teacher names, on the device. Raises InputError for one that cannot teach this run."""
+        path = Path(self.config.teacher)
+        model, facts = checkpoints.load_trained(path)
+        if facts["classes"] != self.dataset.classes:
+            raise InputError(f"{path} was trained on other classes than {self.config.data_dir} has")
+        split, seed = facts["config"].get("split", "writer"), facts["config"].get("seed", 0)
+        if split != self.config.split or (split == "random" and seed != self.config.seed):
+            raise InputError(f"{path} was trained with --split {split} --seed {seed}: it would know the tests")
+        return model.to(self.device, memory_format=torch.channels_last)
 
     @functools.cached_property
     def forward(self) -> nn.Module:
@@ -342,6 +363,8 @@ class Run:
             "hiragana_repeats",
             "optimizer",
             "weight_decay",
+            "teacher",
+            "distillation",
             "seed",
             "split",
         ]
@@ -381,6 +404,19 @@ class Run:
                 group["lr"] = highest * learning_rate_factor(scheduler.last_epoch, self.steps, self.config)
             scheduler.base_lrs = [highest] * len(scheduler.base_lrs)
 
+    def loss(self, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """The mean loss of these images float32 (n, 1, 64, 64), of which the teacher has its share."""
+        output = self.forward(images)
+        if not self.teacher:
+            return self.architecture.loss(output, labels, self.config)
+        with torch.no_grad():
+            wanted = self.teacher(images)
+        if (output[0] if isinstance(output, tuple) else output).shape[1] < wanted.shape[1]:
+            wanted = wanted[:, self.shown]
+        share = self.config.distillation
+        alone = self.architecture.loss(output, labels, self.config)
+        return share * distillation(output, wanted) + (1 - share) * alone
+
     def train_step(self, rows: torch.Tensor) -> torch.Tensor:
         """One update on these rows of the training split, of which this process takes its part; returns its part of
         the mean loss, not yet waited for."""
@@ -389,7 +425,7 @@ class Run:
         torch.manual_seed((config.seed << 32) + self.epoch * self.steps_per_epoch + self.step)
         images = augment(to_input(images), config.augmentation, own)
         with autocast(config, self.device):
-            loss = self.architecture.loss(self.forward(images), labels, config) * (len(own) / len(rows))
+            loss = self.loss(images, labels) * (len(own) / len(rows))
         (loss * processes.count()).backward()  # of the processes' gradients the mean is taken
         nn.utils.clip_grad_norm_(self.model.parameters(), config.clip_norm)
         for optimizer, scheduler in zip(self.optimizers, self.schedulers, strict=True):

@@ -19,6 +19,7 @@ from etl9g_dataset import PreparedDataset
 from quantization import load_quantized
 from tiny_models import CLASSES, TINY, save_float, some_images
 from train_qat import QATConfig
+from training import distillation
 
 SCRIPT = Path(train_qat.__file__)
 
@@ -108,42 +109,21 @@ def test_held_out_classes_stay_held_out(monkeypatch, tiny_dataset, tmp_path):
     """Neither shown nor, in the loss, taken for wrong."""
     monkeypatch.setattr(train_qat, "held_out_classes", lambda config, classes: "う")
     model = train_qat.FakeQuantized(torch.nn.Flatten(), CLASSES, "う")
-    logits, column, wanted = model.train()(torch.eye(5))
-    assert wanted is None
+    logits, column = model.train()(torch.eye(5))
     assert logits.shape == (5, 4)
     assert column[[0, 1, 3, 4]].tolist() == [0, 1, 2, 3]
     assert model.eval()(torch.eye(5)).shape == (5, 5)
 
 
-def test_the_float_models_answer_is_what_it_learns():
-    """By hand, with a held-out class; and the teacher is neither trained nor saved."""
-    teacher = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(5, 5))
-    model = train_qat.FakeQuantized(torch.nn.Sequential(torch.nn.Linear(5, 5)), CLASSES, "う", teacher).train()
-    assert not any("teacher" in name for name in model.state_dict())
-    images, labels = torch.eye(5)[:2], torch.tensor([0, 3])
-    logits, _, wanted = output = model(images)
-    shown = [0, 1, 3, 4]
-    assert torch.equal(wanted, teacher(images)[:, shown])
-    hard = -logits.log_softmax(1)[[0, 1], [0, 2]].mean()
-    soft = -(wanted.softmax(1) * logits.log_softmax(1)).sum(1).mean()
-    for share in (0.0, 0.25, 1.0):
-        loss = train_qat.class_and_teacher(output, labels, QATConfig(distillation=share, label_smoothing=0.0))
-        assert float(loss) == pytest.approx(float(share * soft + (1 - share) * hard), rel=1e-5)
-    loss.backward()
-    assert all(p.grad is not None for p in model.parameters())
-    assert all(p.grad is None for p in teacher.parameters())
-
-
-def test_a_training_has_the_float_model_for_its_teacher(monkeypatch, tiny_dataset, tmp_path):
+@pytest.mark.parametrize("other", [False, True])
+def test_a_training_has_the_float_model_for_its_teacher(other, monkeypatch, tiny_dataset, tmp_path):
+    """Alone, if no other teacher and no other share are named."""
     plain, seen = save_float("train_etl9g_model", tmp_path / "float.pth"), []
-    told = train_qat.class_and_teacher
-
-    def noting(output, *rest):
-        seen.append(output[2])
-        return told(output, *rest)
-
-    monkeypatch.setattr(train_qat, "ARCHITECTURE", train_qat.dataclasses.replace(train_qat.ARCHITECTURE, loss=noting))
-    train_qat.train_quantized(config(tiny_dataset(), tmp_path, model_path=str(plain), epochs=1))
+    named = str(save_float("train_vit", tmp_path / "other.pth")) if other else None
+    monkeypatch.setattr(training, "distillation", lambda *told: seen.append(told[1]) or distillation(*told))
+    settings = config(tiny_dataset(), tmp_path, model_path=str(plain), epochs=1, teacher=named)
+    train_qat.train_quantized(settings)
+    assert (settings.teacher, settings.distillation) == (named or str(plain), 1)
     assert len(seen) > 2
     assert all(wanted.shape[1] == 5 and not wanted.requires_grad for wanted in seen)
 

@@ -18,13 +18,17 @@ import torch
 from PIL import Image
 
 import checkpoints
+import train_hiercode
 import training
 import training_log
 from command_line import InputError
+from tiny_models import CLASSES, save_float, some_images
+from tiny_models import TINY as EVERY_TINY
 from train_etl9g_model import ARCHITECTURE, CNN, CNNConfig
 
 SCRIPT = Path(training.__file__).with_name("train_etl9g_model.py")
 TINY = {"width": 0.25, "embedding": 16, "device": "cpu", "precision": "fp32"}
+TINY_HIERCODE = EVERY_TINY["train_hiercode"]
 TINY_FLAGS = ["--width", "0.25", "--embedding", "16", "--device", "cpu", "--precision", "fp32"]
 
 
@@ -103,6 +107,46 @@ def test_evaluation_counts_right(tiny_dataset, tmp_path):
     assert scores["top5"] == pytest.approx(100)
     logits = torch.tensor([0.0, 3, 1, 2, 0])
     assert scores["loss"] == pytest.approx(float(-torch.log_softmax(logits, 0).mean()), rel=1e-5)
+
+
+@pytest.mark.parametrize("share", [0.25, 1.0])
+def test_a_teacher_has_its_share_of_the_loss(share, tiny_dataset, tmp_path, monkeypatch):
+    """By hand, with a class that is held out; the teacher itself learns nothing and is not saved."""
+    monkeypatch.setattr(train_hiercode.structure_codes, "held_out", lambda count, classes: "う")
+    teacher = save_float("train_vit", tmp_path / "teacher.pth")
+    few = TINY_HIERCODE | {"data_dir": str(tiny_dataset()), "model_dir": str(tmp_path), "device": "cpu"}
+    settings = train_hiercode.HierCodeConfig(**few, teacher=str(teacher), distillation=share, precision="fp32")
+    run = training.Run(train_hiercode.ARCHITECTURE, settings, training.PreparedDataset(Path(settings.data_dir)))
+    images, labels = some_images(8), torch.tensor([0, 1, 3, 4] * 2)
+    run.model.train()
+    torch.manual_seed(0)  # its codes are drawn
+    logits, _ = run.model(images)
+    wanted = checkpoints.load_trained(teacher)[0](images)[:, [0, 1, 3, 4]].softmax(1)
+    soft = -(wanted * logits.log_softmax(1)).sum(1).mean()
+    smoothed = 0.95 * torch.eye(4).repeat(2, 1) + 0.05 / 4
+    hard = -(smoothed * logits.log_softmax(1)).sum(1).mean()
+    torch.manual_seed(0)
+    loss = run.loss(images, labels)
+    assert loss.item() == pytest.approx((share * soft + (1 - share) * hard).item(), rel=1e-5)
+    loss.backward()
+    assert all(p.grad is None for p in run.teacher.parameters())
+    assert not run.teacher.training
+    assert not any("teacher" in name for name in run.model.state_dict())
+
+
+def test_who_cannot_teach(tiny_dataset, tmp_path):
+    plain = save_float("train_etl9g_model", tmp_path / "plain.pth")
+    content = checkpoints.load(plain)
+    for name, changes, words in (
+        ("classes", {"classes": CLASSES[::-1]}, "other classes"),
+        ("split", {"config": content["config"] | {"split": "random"}}, "it would know the tests"),
+    ):
+        checkpoints.save(tmp_path / f"{name}.pth", content | changes)
+        settings = config(tiny_dataset(), tmp_path, teacher=str(tmp_path / f"{name}.pth"))
+        with pytest.raises(InputError, match=words):
+            training.Run(ARCHITECTURE, settings, training.PreparedDataset(Path(settings.data_dir)))
+    with pytest.raises(ValueError, match="--distillation must lie in"):
+        config(tmp_path, tmp_path, distillation=1.5).check()
 
 
 def test_hiragana_are_shown_more_often(tiny_dataset, tmp_path):
@@ -198,6 +242,7 @@ def test_wrong_calls_end_with_one_line(tiny_dataset, tmp_path, monkeypatch, caps
     foreign.parent.mkdir()
     checkpoints.save(foreign, checkpoints.load(checkpoint) | {"script": "train_vit"})
     (tmp_path / "text.pt").write_text("no checkpoint")
+    best = tmp_path / "models" / "best_kanji_model.pth"
     resume = [*flags, "--model-dir", "other", "--resume-from"]
     calls = [
         (["--data-dir", "nothing"], "run scripts/prepare_dataset.py"),
@@ -206,8 +251,10 @@ def test_wrong_calls_end_with_one_line(tiny_dataset, tmp_path, monkeypatch, caps
         ([*resume, "text.pt"], "is not a checkpoint"),
         ([*resume, foreign], "train_vit"),
         ([*flags, "--checkpoint-dir", foreign.parent], "train_vit"),
-        ([*resume, tmp_path / "models" / "best_kanji_model.pth"], "--init-from"),
+        ([*resume, best], "--init-from"),
         ([*flags, "--model-dir", "other", "--batch-size", 4, "--resume-from", checkpoint], "--batch-size"),
+        ([*flags, "--model-dir", "other", "--teacher", "missing.pth"], "missing.pth is missing"),
+        ([*flags, "--model-dir", "other", "--teacher", best, "--resume-from", checkpoint], "--teacher None (now"),
         ([*flags, "--device", "nonsense"], "--device nonsense"),
         ([*flags, "--model-dir", "text.pt/models"], "text.pt"),  # at once, not after an epoch
         ([*flags, "--epochs", 0], "--epochs"),
