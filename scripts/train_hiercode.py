@@ -5,8 +5,8 @@
 
 Every character has a code: the nodes of its tree laid on a binary tree (structure_codes.py). Components and places have
 learned vectors; a character's prototype is the sum over its nodes of component times place, and the picture's feature
-is compared with all prototypes. No matrix has a row for every class, and a code is enough, without a picture, to be
-recognised: --hold-out-classes trains without 500 or 1,000 kanji, `add_classes` adds others.
+is compared with all prototypes. No matrix has a row for every class, and a code, without a picture, is enough to be
+recognised: --hold-out-classes leaves out 500 or 1,000 kanji, `add_classes` adds others.
 
 From the paper: trees on a binary tree as multi-hot codes, prototypes instead of a classifier, classes never seen.
 This project's reading: trees from KanjiVG instead of ideographic description sequences, prototypes as sums of products
