@@ -15,7 +15,7 @@ import time
 import unicodedata
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +38,7 @@ from recognize import Recognizer
 
 BATCH = 256
 ROBUSTNESS_SAMPLES = 3000  # the robustness table is measured on that many at most
+MOVES = ((0, 0), (-2, 0), (2, 0), (0, -2), (0, 2))  # pixels down and right, within the margin of 6
 LISTED = 20  # confused pairs, and worst classes
 KINDS = {"HIRAGANA": "hiragana", "KATAKANA": "katakana", "CJK": "kanji"}  # first words of Unicode names
 
@@ -70,6 +71,18 @@ def load_model(path: Path) -> Model:
 
     facts = {name: content.get(name) for name in (*names, "config")}
     return Model(logits, content["classes"], facts, confidence_of(content.get("confidence"), path))
+
+
+def averaged_over_moves(model: Model) -> Model:
+    """The same model, asked five times: of the image and of it moved by two pixels each way (test-time averaging). Its
+    logits are the logarithm of the mean of the probabilities that the file's temperature gives."""
+
+    def logits(images: np.ndarray) -> np.ndarray:
+        views = (np.roll(images, move, axis=(2, 3)) for move in MOVES)
+        shares = np.mean([model.confidence.probabilities(model.logits(view)) for view in views], axis=0)
+        return np.log(np.maximum(shares, np.finfo(np.float32).tiny)).astype(np.float32)
+
+    return replace(model, logits=logits, confidence=Confidence())
 
 
 def logits_of(model: Model, images: np.ndarray) -> np.ndarray:
@@ -240,13 +253,16 @@ def evaluate_file(
     output_dir: Path | None = None,
     limit: int | None = None,
     confusable: Path | None = None,
+    moves: bool = False,
 ) -> dict:
     """Measures a model file, writes evaluation.json and evaluation.png, and returns what the former holds.
 
     The data is images_dir, or this split of data_dir (default: dataset); limit takes that many samples at random. What
-    the model mixes up goes to the file `confusable` too.
+    the model mixes up goes to the file `confusable` too. With `moves` answers are averaged (`averaged_over_moves`).
     """
     model = load_model(model_path)
+    if moves:
+        model = averaged_over_moves(model)
     if images_dir is not None:
         samples = image_samples(images_dir)
     else:
@@ -258,6 +274,7 @@ def evaluate_file(
     figures, examples = measure(model, samples, limit)
     trained_on = model.facts["source"] or "unknown data"
     told = f"{model_path} ({model.facts['script'] or 'unknown script'}, trained on {trained_on})"
+    told += ", averaged over five views of each image" if moves else ""
     result = {"model": {"told": told, "file": str(model_path), **model.facts}, "data": samples.facts, **figures}
     rows = ",\n".join(f"{json.dumps(k)}: {json.dumps(v, ensure_ascii=False)}" for k, v in result.items())
     with atomic_write(folder / "evaluation.png") as temporary:
@@ -280,6 +297,9 @@ def parse_arguments() -> argparse.Namespace:
         "--confusable", type=Path, metavar="FILE", help="write what is mixed up there, to be read as confusable.json"
     )
     parser.add_argument("--limit", type=int, metavar="N", help="only N samples, picked at random but always the same")
+    parser.add_argument(
+        "--moves", action="store_true", help="average over the image and it moved each way, 5 x the work"
+    )
     arguments = parser.parse_args()
     if arguments.limit is not None and arguments.limit < 1:
         parser.error("--limit must be at least 1")
@@ -299,6 +319,7 @@ def main() -> None:
         folder,
         arguments.limit,
         arguments.confusable,
+        arguments.moves,
     )
     print(report(result))
     print(f"\n{folder / 'evaluation.json'}\n{folder / 'evaluation.png'}")

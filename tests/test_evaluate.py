@@ -177,6 +177,24 @@ def test_the_confidence_that_the_file_names_is_used(spots, tmp_path):
     assert (sure["rejected"], sure["rejected_of_right"]) == (0, 0)
 
 
+def test_answers_averaged_over_moves_by_hand(spots, tmp_path):
+    """A spot two pixels beside its place is found by one of the five views, and by none without them."""
+    model = evaluate.load_model(spot_model(tmp_path / "spots.onnx"))
+    image = np.zeros((1, 1, 64, 64), np.float32)
+    y, x = spot(3)
+    image[0, 0, y, x + 2] = 5
+    assert np.ptp(model.logits(image)) == 0
+    hit = np.exp(5) / (np.exp(5) + 4)
+    expected = (4 * 0.2 + hit) / 5
+    averaged = np.exp(evaluate.averaged_over_moves(model).logits(image)[0])
+    assert averaged[3] == pytest.approx(expected, rel=1e-5)
+    assert averaged.sum() == pytest.approx(1, rel=1e-5)
+    assert (
+        "averaged over five views"
+        in evaluate.evaluate_file(tmp_path / "spots.onnx", spots, moves=True)["model"]["told"]
+    )
+
+
 def test_what_is_rejected_is_counted_of_all_and_of_those_read_rightly():
     model = evaluate.Model(None, "あい", {}, evaluate.Confidence(threshold=1.0))
     right, known = np.array([True, True, True, True, False]), np.array([True, True, True, False, False])
