@@ -1,11 +1,8 @@
-"""Every architecture, found by its training script: shapes, gradients, learning, resume, export."""
+"""Every architecture, found by its training script: shapes, gradients, learning, export.
+
+That they may be killed is shown in test_crashes.py."""
 
 import importlib
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -101,36 +98,6 @@ def test_it_learns_exports_and_comes_back(module, tiny_dataset, tmp_path):
         expected = model(torch.from_numpy(images)).numpy()
     assert facts["classes"] == CLASSES
     assert np.abs(Recognizer(exported).logits(images) - expected).max() < 1e-3
-
-
-def start(module, cwd: Path, *flags: object) -> subprocess.Popen:
-    command = [sys.executable, SCRIPTS / f"{module.__name__}.py", *TINY[module.__name__], *map(str, flags)]
-    return subprocess.Popen(command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
-@pytest.mark.parametrize("module", MODULES[1:], ids=lambda module: module.__name__)
-def test_killed_and_resumed_equals_uninterrupted(module, tiny_dataset, tmp_path):
-    """From a foreign folder, kill -9 inside an epoch; the CNN's is tested with the engine."""
-    flags = ["--data-dir", tiny_dataset(CLASSES), "--epochs", 3, "--batch-size", 4, "--device", "cpu"]
-    flags += ["--precision", "fp32", "--checkpoint-minutes", 1e-9]  # a checkpoint at every step
-    whole = start(module, tmp_path, *flags, "--model-dir", "whole")
-    killed = start(module, tmp_path, *flags, "--model-dir", "killed")
-    folder = Path("checkpoints") / module.ARCHITECTURE.name
-    while killed.poll() is None and not (tmp_path / "killed" / folder / "checkpoint_epoch_002.pt").exists():
-        time.sleep(0.005)
-    os.kill(killed.pid, signal.SIGKILL)
-    killed.communicate()
-    assert killed.returncode == -signal.SIGKILL
-    assert whole.communicate(timeout=120)[1] == ""
-    resumed = start(module, tmp_path, *flags, "--model-dir", "killed", "--resume-from", "auto")
-    out, err = resumed.communicate(timeout=120)
-    assert (resumed.returncode, err) == (0, "")
-    assert "resumed from" in out
-    ends = [checkpoints.load(tmp_path / name / folder / "checkpoint_epoch_003.pt") for name in ("whole", "killed")]
-    for part in ("model", "ema"):
-        assert ends[0][part].keys() == ends[1][part].keys()
-        for name, value in ends[0][part].items():
-            assert torch.equal(value, ends[1][part][name]), name
 
 
 @pytest.mark.parametrize(

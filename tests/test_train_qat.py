@@ -1,11 +1,7 @@
-"""Quantisation-aware training: on the engine, resumable bit for bit, and ending in an INT8 file."""
+"""Quantisation-aware training: on the engine, and ending in an INT8 file (killed and resumed: test_crashes.py)."""
 
 import importlib
-import os
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -17,6 +13,7 @@ import training
 from command_line import InputError
 from etl9g_dataset import PreparedDataset
 from quantization import load_quantized
+from script_runs import run_script
 from tiny_models import CLASSES, TINY, save_float, some_images
 from train_qat import QATConfig
 from training import distillation
@@ -128,34 +125,6 @@ def test_a_training_has_the_float_model_for_its_teacher(other, monkeypatch, tiny
     assert all(wanted.shape[1] == 5 and not wanted.requires_grad for wanted in seen)
 
 
-def start(cwd: Path, *flags: object) -> subprocess.Popen:
-    command = [sys.executable, SCRIPT, "--device", "cpu", *map(str, flags)]
-    return subprocess.Popen(command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
-def test_killed_and_resumed_equals_uninterrupted(tiny_dataset, tmp_path):
-    plain = save_float("train_etl9g_model", tmp_path / "float.pth")
-    flags = ["--data-dir", tiny_dataset(samples_per_set=8), "--model-path", plain, "--epochs", 4, "--batch-size", 4]
-    flags += ["--hiragana-repeats", 1, "--checkpoint-minutes", 1e-9, "--calibration-images", 20]
-    whole, killed = (start(tmp_path, *flags, "--model-dir", name) for name in ("whole", "killed"))
-    folder = tmp_path / "killed" / "checkpoints" / "qat"
-    while killed.poll() is None and not (folder / "checkpoint_epoch_003.pt").exists():
-        time.sleep(0.005)
-    os.kill(killed.pid, signal.SIGKILL)
-    killed.communicate(timeout=120)
-    assert checkpoints.load(checkpoints.existing(folder)[-1])["epoch"] < 4
-    again = start(tmp_path, *flags, "--model-dir", "killed", "--resume-from", "auto")
-    out, err = again.communicate(timeout=120)
-    assert again.returncode == 0, err
-    assert "resumed from" in out
-    assert whole.wait(timeout=120) == 0
-    for name in ("qat_model_best.pth", "quantized_cnn_int8.pth"):
-        first, second = (checkpoints.load(tmp_path / run / name)["model"] for run in ("whole", "killed"))
-        assert first.keys() == second.keys()
-        assert all(torch.equal(value, second[key]) for key, value in first.items()), name
-    assert not list(tmp_path.rglob("*.part"))
-
-
 def test_wrong_calls(tiny_dataset, tmp_path, monkeypatch):
     data = tiny_dataset()
     plain = save_float("train_etl9g_model", tmp_path / "float.pth")
@@ -173,10 +142,9 @@ def test_wrong_calls(tiny_dataset, tmp_path, monkeypatch):
 
 
 def test_the_script_answers_a_wrong_call_with_one_line(tmp_path):
-    done = start(tmp_path, "--model-path", "none.pth")
-    out, err = done.communicate(timeout=60)
-    assert (done.returncode, out) == (2, "")
-    assert err == "error: none.pth is missing: give the path of a checkpoint or a trained model\n"
+    done = run_script(SCRIPT, "--model-path", "none.pth", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "error: none.pth is missing: give the path of a checkpoint or a trained model\n"
 
 
 def test_by_default_it_is_a_cnn(tiny_dataset):
