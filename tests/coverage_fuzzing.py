@@ -20,7 +20,8 @@ import atheris
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "scripts"), str(ROOT / "tests")]
 
-SCRIPTS = [path.stem for path in (ROOT / "scripts").rglob("*.py")]
+# atheris never frees what a comparison of arrays gives, half a megabyte for a file of records.
+SCRIPTS = [path.stem for path in (ROOT / "scripts").rglob("*.py") if path.stem != "normalization"]
 MOST_MEGABYTES = 1024
 
 with atheris.instrument_imports(include=SCRIPTS):
