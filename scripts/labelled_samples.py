@@ -1,8 +1,5 @@
 """Samples with their true characters, to measure a model on: a split of the prepared dataset, or a folder of images."""
 
-import re
-import sys
-import unicodedata
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -12,6 +9,7 @@ import numpy as np
 
 from command_line import InputError
 from etl9g_dataset import PreparedDataset
+from named_characters import character_of
 from normalization import normalize
 from recognize import IMAGE_SUFFIXES, read_grey
 
@@ -39,16 +37,6 @@ def dataset_samples(folder: Path, split: str, config: dict) -> Samples:
     facts = {"told": told, "split": split, "split_by": split_by, "source": dataset.source}
     characters = np.array(list(dataset.classes))[dataset.labels[positions]]
     return Samples(characters, lambda rows: dataset.images(positions[rows]).numpy().astype(np.float32) / 255, facts)
-
-
-def character_of(folder: Path) -> str:
-    """The character that a folder is named by, itself or as U+XXXX. Raises InputError for any other name."""
-    name = unicodedata.normalize("NFC", folder.name)  # some systems store が as two code points
-    if code := re.fullmatch(r"U\+([0-9A-Fa-f]{4,6})", name):
-        name = chr(int(code[1], 16)) if int(code[1], 16) <= sys.maxunicode else ""
-    if len(name) != 1 or not name.isprintable():
-        raise InputError(f"{folder} is named neither by a character nor by a code point such as U+6F22: rename it")
-    return name
 
 
 def is_hidden(path: Path) -> bool:

@@ -25,8 +25,9 @@ from command_line import InputError, run
 from etl9g_format import DARKEST, etl9g_classes
 from handwriting import new_writer, write_character
 from kanjivg_strokes import stroke_models
+from named_characters import true_character
 from plain_json import read_json
-from recognition_picture import RecognitionPicture, true_character
+from recognition_picture import RecognitionPicture
 from recognize import Recognizer, find_images, read_grey, recognize
 
 SCRIPTS = Path(__file__).resolve().parent

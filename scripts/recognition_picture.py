@@ -3,7 +3,6 @@
 The characters are drawn from KanjiVG's strokes (CC BY-SA 3.0), so no Japanese font is needed.
 """
 
-import contextlib
 from pathlib import Path
 
 import cv2
@@ -11,23 +10,12 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from atomic_file import atomic_write
-from command_line import InputError
-from etl9g_format import etl9g_classes
 from kanjivg_strokes import model_files, read_model
-from labelled_samples import character_of
+from named_characters import true_character
 
 CELL = 72
 MOST_SHOWN = 100
 RIGHT, WRONG, UNKNOWN = (40, 140, 60), (200, 50, 40), (110, 110, 110)
-
-
-def true_character(path: Path) -> str | None:
-    """What the folder of an image, or its own name, says that it shows; None if neither names a class."""
-    for named in (path.parent, path.with_suffix("")):
-        with contextlib.suppress(InputError):
-            if (char := character_of(named)) in etl9g_classes():
-                return char
-    return None
 
 
 def draw_character(char: str, side: int) -> Image.Image:

@@ -22,6 +22,7 @@ import training
 from command_line import InputError
 from distortions import DISTORTIONS, rotate
 from etl9g_dataset import CHUNK_NAME, PreparedDataset
+from named_characters import character_of
 from script_runs import run_script
 
 SCRIPT = Path(evaluate.__file__)
@@ -266,13 +267,13 @@ def test_images_in_folders_named_by_character_or_code_point(tmp_path):
     [("漢", "漢"), ("U+6F22", "漢"), ("U+6f22", "漢"), ("U+20B9F", "𠮟"), ("か\u3099", "が"), ("7", "7")],
 )
 def test_folder_names_that_are_characters(name, character):
-    assert labelled_samples.character_of(Path(name)) == character
+    assert character_of(Path(name)) == character
 
 
 @pytest.mark.parametrize("name", ["漢字", "kanji", "U+", "U+6F2", "U+D800", "U+FFFFFF", "u6F22", "\u0085"])
 def test_folder_names_that_are_none(name):
     with pytest.raises(InputError, match="named neither"):
-        labelled_samples.character_of(Path("drawn") / name)
+        character_of(Path("drawn") / name)
 
 
 def test_folders_without_anything_to_measure(tmp_path):

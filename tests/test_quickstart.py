@@ -13,7 +13,8 @@ import pytest
 from PIL import Image
 
 import quickstart
-from recognition_picture import CELL, RecognitionPicture, true_character
+from named_characters import true_character
+from recognition_picture import CELL, RecognitionPicture
 
 SCRIPT = Path(quickstart.__file__)
 
