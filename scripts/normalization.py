@@ -184,7 +184,7 @@ def place(ink: np.ndarray) -> np.ndarray:
     ink = ink[:, height, width] * (1 / (1 - FLOOR) / level)
     ink -= FLOOR / (1 - FLOOR)
     np.clip(ink, 0, 1, out=ink)
-    ink *= dark[:, height, width] == mask[:, height, width]
+    np.putmask(ink, dark[:, height, width] != mask[:, height, width], 0)
     placed = rows @ ink @ columns.transpose(0, 2, 1)
     return np.minimum(placed / solid_level(placed), 1)
 
@@ -255,11 +255,13 @@ def ink_of(grey: np.ndarray) -> np.ndarray:
     if _is_light_on_dark(cells):
         grey, cells = 255 - grey, 255 - cells
     paper = shrink(_paper(cells), *grey.shape)
-    ink = np.maximum(paper - grey, 0)
+    ink = paper - grey
+    np.maximum(ink, 0, out=ink)
     darkest = ink.max()
     if darkest < 12:
         return np.zeros_like(ink)
-    ink *= ink >= min(NOISE * _noise(grey), 0.35 * darkest)
+    if noise := _noise(grey):
+        np.putmask(ink, ink < min(NOISE * noise, 0.35 * darkest), 0)
     ink /= np.maximum(paper, 1, out=paper)
     return ink
 
