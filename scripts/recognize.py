@@ -76,8 +76,9 @@ def read_grey(path: Path) -> np.ndarray:
                 if not np.isfinite(values).all():
                     raise InputError(f"{path} is a damaged image (some of its values are no numbers)")
                 low, high = float(values.min()), float(values.max())
-                values = np.floor((values - low) * (255 / max(high - low, 1e-6)))
-            return values
+                # In float64, as the difference of two float32 need not be one.
+                values = np.floor((values.astype(np.float64) - low) * (255 / max(high - low, 1e-6)))
+            return values.astype(np.float32, copy=False)
     except (Image.DecompressionBombError, UnidentifiedImageError):
         raise InputError(f"{path} is not an image that can be read") from None
     except _UNREADABLE as error:

@@ -257,6 +257,15 @@ def test_ones_own_model_is_taken_before_the_released_one(model, tmp_path, monkey
     assert run_script(tmp_path, "a.png").stdout.startswith("a.png: 一")
 
 
+def test_the_widest_range_of_a_float_picture_is_kept(tmp_path):
+    """Found by hypothesis: the difference of the two is no float32."""
+    values = np.full((40, 30), 3e38, np.float32)
+    values[18:22] = -3e38
+    Image.fromarray(values).save(tmp_path / "wide.tif")
+    grey = recognize.read_grey(tmp_path / "wide.tif")
+    assert (grey.dtype, grey.min(), grey.max()) == (np.float32, 0, 255)
+
+
 def test_the_picture_shows_what_was_read(model, tmp_path):
     """Framed green or red in a folder named by its character; a file that cannot be read is left out."""
     for folder in ("一", "二", "三四"):
