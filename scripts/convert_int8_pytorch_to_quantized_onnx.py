@@ -36,11 +36,8 @@ NEWEST = 23
 MEGABYTES = {"cnn": 1.67, "hiercode": 1.0}  # decimal; of others SHARE of the float file
 SHARE = 0.3
 TIMES_FASTER = {"cnn": 2.0, "hiercode": 2.0}  # at batch 1, by processors with INTEGER_PRODUCTS; of others 1
-INTEGER_PRODUCTS = {
-    "avx512_vnni",
-    "avx_vnni",
-    "asimddp",
-}  # instructions that add up products of bytes, as Linux names them
+# Instructions that add up products of bytes, as Linux names them.
+INTEGER_PRODUCTS = {"avx512_vnni", "avx_vnni", "asimddp"}
 PROCESSOR = Path("/proc/cpuinfo")
 AGREEMENT = 99.9  # % of the images compared with PyTorch
 BATCHES = {1: 200, 64: 12}  # rounds of timing for each size

@@ -30,7 +30,7 @@ from plain_json import parse_json
 from quantization import calibrate, calibration_images, convert, float_model_of, load_float, prepare, save_quantized
 from quantization_loss import metrics_of, quantization_loss, told
 from train_hiercode import loss_of_shown
-from training import Architecture, fit
+from training import Architecture, check_split, fit
 
 SHARED_WITH_CNN = (
     "data_dir",
@@ -134,9 +134,7 @@ def float_model(config: QATConfig) -> Path:
 def describe_float(config: QATConfig, path: Path) -> tuple[nn.Module, dict]:
     """The float model and what its file says, the latter noted in the config too."""
     model, facts = load_float(path)
-    split, seed = facts["config"].get("split", "writer"), facts["config"].get("seed", 0)
-    if split != config.split or (split == "random" and seed != config.seed):
-        raise InputError(f"{path} was trained with --split {split} --seed {seed}: give the same, or it knows the tests")
+    check_split(path, facts, config)
     config.float_script = facts["script"]
     config.float_settings = json.dumps(own_options(float_model_of(facts, path)[1]))
     return model, facts

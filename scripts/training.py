@@ -46,11 +46,17 @@ def cross_entropy(output, labels: torch.Tensor, config: OptimizationConfig) -> t
     return F.cross_entropy(output.float(), labels, label_smoothing=config.label_smoothing)
 
 
-def distillation(output, wanted: torch.Tensor) -> torch.Tensor:
-    """The cross entropy with a teacher's probabilities, its logits (N, classes); Hinton et al., arXiv:1503.02531, at
-    temperature 1."""
-    logits = output[0] if isinstance(output, tuple) else output
+def distillation(logits: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+    """The cross entropy of logits (N, classes) with the probabilities that a teacher's logits `wanted` give; Hinton et
+    al., arXiv:1503.02531, at temperature 1."""
     return F.cross_entropy(logits.float(), wanted.float().softmax(1))
+
+
+def check_split(path: Path, facts: dict, config: OptimizationConfig) -> None:
+    """Raises InputError for a model that was trained on other sides of the data than this run will be."""
+    split, seed = facts["config"].get("split", "writer"), facts["config"].get("seed", 0)
+    if split != config.split or (split == "random" and seed != config.seed):
+        raise InputError(f"{path} was trained with --split {split} --seed {seed}: give the same, or it knows the tests")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -238,9 +244,7 @@ class Run:
         model, facts = checkpoints.load_trained(path)
         if facts["classes"] != self.dataset.classes:
             raise InputError(f"{path} was trained on other classes than {self.config.data_dir} has")
-        split, seed = facts["config"].get("split", "writer"), facts["config"].get("seed", 0)
-        if split != self.config.split or (split == "random" and seed != self.config.seed):
-            raise InputError(f"{path} was trained with --split {split} --seed {seed}: it would know the tests")
+        check_split(path, facts, self.config)
         return model.to(self.device, memory_format=torch.channels_last)
 
     @functools.cached_property
@@ -411,11 +415,12 @@ class Run:
             return self.architecture.loss(output, labels, self.config)
         with torch.no_grad():
             wanted = self.teacher(images)
-        if (output[0] if isinstance(output, tuple) else output).shape[1] < wanted.shape[1]:
+        logits = output[0] if isinstance(output, tuple) else output
+        if logits.shape[1] < wanted.shape[1]:
             wanted = wanted[:, self.shown]
         share = self.config.distillation
         alone = self.architecture.loss(output, labels, self.config)
-        return share * distillation(output, wanted) + (1 - share) * alone
+        return share * distillation(logits, wanted) + (1 - share) * alone
 
     def train_step(self, rows: torch.Tensor) -> torch.Tensor:
         """One update on these rows of the training split, of which this process takes its part; returns its part of
