@@ -42,6 +42,7 @@ GLOBALS = re.compile(r"collections OrderedDict|torch\._utils _rebuild_tensor_v2|
 LARGEST_PICKLE, LARGEST_HEADER = 2_000_000, 4_000_000  # bytes; those of a model here have 50,000
 LARGEST_MODEL = 8  # times its file: INT8 weights stand for float ones of four times their size
 MOST_ENTRIES = 100  # of a dict of plain values
+DOS_FOLDER = 0x10  # in the attributes of a record of a ZIP archive
 
 
 def save(path: Path, content: dict) -> None:
@@ -80,13 +81,14 @@ def load(path: Path, device: str | torch.device = "cpu") -> dict:
 
 def _check_archive(path: Path) -> None:
     """Raises BadZipFile or ValueError for what torch.load lets pass: records that are compressed, so that a small file
-    fills the memory, do not fit their checksum or are there twice, a second pickle, and one that calls for more than
-    tensors."""
+    fills the memory, do not fit their checksum, are there twice or are marked as folders, of which it reads nothing
+    and leaves the memory as it was, a second pickle, and one that calls for more than tensors."""
     with zipfile.ZipFile(path) as archive:
         records = archive.infolist()
         pickles = [record for record in records if record.filename.endswith(".pkl")]
         stored = all(record.compress_type == zipfile.ZIP_STORED for record in records)
         stored = stored and all(record.header_offset >= 0 for record in records)
+        stored = stored and not any(record.external_attr & DOS_FOLDER or record.is_dir() for record in records)
         whole = stored and sum(record.file_size for record in records) <= path.stat().st_size
         names = {record.filename for record in records}
         if not whole or len(pickles) != 1 or len(names) < len(records) or pickles[0].file_size > LARGEST_PICKLE:

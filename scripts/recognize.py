@@ -107,6 +107,18 @@ def limited_memory() -> None:
     onnxruntime.create_and_register_allocator(where, how)
 
 
+def open_session(path: Path, options: onnxruntime.SessionOptions) -> onnxruntime.InferenceSession:
+    """A session on what onnxruntime finds here, or, where that does not start, on the processor.
+
+    onnxruntime would try again by itself, and print that it does, for damaged files too.
+    """
+    start = functools.partial(onnxruntime.InferenceSession, str(path), options, enable_fallback=0)
+    try:
+        return start(providers=onnxruntime.get_available_providers())
+    except _NO_MODEL:
+        return start(providers=["CPUExecutionProvider"])
+
+
 class Recognizer:
     """An exported model: its `classes`, the logits of pictures or of normalised images, how far they can be trusted
     (`confidence`), and what else its file says.
@@ -127,9 +139,7 @@ class Recognizer:
         options.add_session_config_entry("session.use_env_allocators", "1")
         options.intra_op_num_threads = threads
         try:
-            self.session = onnxruntime.InferenceSession(
-                str(path), options, providers=onnxruntime.get_available_providers()
-            )
+            self.session = open_session(path, options)
             self.facts = self.session.get_modelmeta().custom_metadata_map
             inputs, outputs = self.session.get_inputs(), [output.name for output in self.session.get_outputs()]
             taken = [(i.name, i.type, len(i.shape)) for i in inputs]

@@ -4,6 +4,7 @@ import os
 import pickle
 import random
 import resource
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -203,6 +204,21 @@ def test_starting_from_other_classes_makes_the_head_anew(tmp_path):
     assert fresh == ["classify.1.bias", "classify.1.weight"]
     torch.testing.assert_close(model.classify[1].weight, head)
     torch.testing.assert_close(model.features[0][0].weight, saved["model"]["features.0.0.weight"])
+
+
+def test_a_record_marked_as_a_folder_is_refused(tmp_path):
+    """torch.load reads none of it and takes for its numbers what is in the memory; its checksum is right."""
+    path = tmp_path / "model.pth"
+    checkpoints.save(path, content())
+    with zipfile.ZipFile(path) as archive:
+        record = next(r for r in archive.infolist() if r.filename.endswith("/data/0"))
+    damaged = bytearray(path.read_bytes())
+    entry = damaged.rindex(record.filename.encode()) - 46  # of its entry in the central directory
+    assert damaged[entry : entry + 4] == b"PK\x01\x02"
+    damaged[entry + 38] |= 0x10  # external attributes: a folder, as DOS has it
+    path.write_bytes(damaged)
+    with pytest.raises(InputError, match="is damaged"):
+        checkpoints.load(path)
 
 
 def test_starting_from_the_same_classes_takes_everything(tmp_path):

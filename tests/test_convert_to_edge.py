@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+import any_image_model
 import convert_to_edge
 from checkpoints import load_trained
 from convert_int8_pytorch_to_quantized_onnx import describe_int8
@@ -33,7 +34,8 @@ def cnn(tmp_path_factory) -> Path:
     return save_float("train_etl9g_model", tmp_path_factory.mktemp("edge") / "cnn.pth")
 
 
-def test_ort_of_a_float_model_and_of_one_that_takes_pictures(cnn):
+def test_ort_of_a_float_model_and_of_one_that_takes_pictures(cnn, monkeypatch):
+    monkeypatch.setattr(any_image_model, "PICTURES", 60)
     plain, pictures = cnn.with_suffix(".onnx"), cnn.with_name("pictures.onnx")
     convert_to_onnx(cnn, plain, None)
     convert_any_image(plain, pictures, None, 18, 3)

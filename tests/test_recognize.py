@@ -236,6 +236,18 @@ def test_wrong_calls_end_with_one_line(model, tmp_path, arguments, message):
     assert "Traceback" not in result.stderr
 
 
+def test_onnxruntime_prints_nothing_of_its_own_about_a_damaged_model(model, tmp_path, capfd):
+    """Found by the fuzzing: a name that is no UTF-8 made it tell how it tries again."""
+    damaged = tmp_path / "damaged.onnx"
+    content = model.read_bytes()
+    kind = onnx.load(model).graph.node[0].op_type.encode()
+    assert kind in content
+    damaged.write_bytes(content.replace(kind, b"\xcd" + kind[1:]))
+    with pytest.raises(InputError, match="is not an ONNX model"):
+        recognize.Recognizer(damaged)
+    assert capfd.readouterr() == ("", "")
+
+
 def test_torch_is_not_imported():
     code = "import sys; sys.path.insert(0, sys.argv[1]); import recognize; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code, SCRIPTS]).returncode == 0
