@@ -18,6 +18,7 @@ FLOOR = 0.2  # darkness, relative to the ink's, that still counts as paper
 SOLID = 0.8  # the mean darkness that ink is stretched to, weighted by itself
 REST = 2 / 3  # the share of the ink that has to stay when fragments along the edges are dropped
 NOISE = 3.5  # differences from the paper below this many times those between neighbouring pixels are noise
+ROUNDING = 1e-3  # grey values that differ by less are equal
 BLOCK = 16  # frames normalised at once, few enough for the processor's cache
 BAND = 16  # pixels, on the coarser side, that are resampled at once: each reads only few of the others
 
@@ -34,7 +35,7 @@ def resampling_matrix(start: np.ndarray, scale: np.ndarray, size_in: int, size_o
     weights = pixel.astype(np.float32)[:, None] - (centre / radius).astype(np.float32)[:, :, None]
     np.subtract(1, np.abs(weights, out=weights), out=weights)
     np.maximum(weights, 0, out=weights)
-    weights /= np.maximum(weights.sum(axis=2), 0.5 * radius).astype(np.float32)[:, :, None]
+    weights *= (1 / np.maximum(weights.sum(axis=2), 0.5 * radius)).astype(np.float32)[:, :, None]
     return weights
 
 
@@ -51,16 +52,15 @@ def _bands(size_in: int, size_out: int) -> list[tuple[slice, slice, np.ndarray]]
     return bands
 
 
-def _resampled_rows(image: np.ndarray, height: int) -> np.ndarray:
-    resampled = np.empty((height, image.shape[1]), np.float32)
-    for outputs, inputs, weights in _bands(len(image), height):
-        np.matmul(weights, image[inputs], out=resampled[outputs])
-    return resampled
-
-
 def shrink(image: np.ndarray, height: int, width: int) -> np.ndarray:
     """A picture (H, W) resampled to (height, width)."""
-    return _resampled_rows(_resampled_rows(image.T, width).T, height)
+    rows = np.empty((height, image.shape[1]), np.float32)
+    for outputs, inputs, weights in _bands(len(image), height):
+        np.matmul(weights, image[inputs], out=rows[outputs])
+    resampled = np.empty((height, width), np.float32)
+    for outputs, inputs, weights in _bands(image.shape[1], width):
+        np.matmul(rows[:, inputs], weights.T, out=resampled[:, outputs])
+    return resampled
 
 
 def solid_level(ink: np.ndarray) -> np.ndarray:
@@ -219,6 +219,17 @@ def _paper(cells: np.ndarray) -> np.ndarray:
     return closed
 
 
+def _even_paper(cells: np.ndarray) -> np.float32 | None:
+    """What the grey closing of cells (h, w) is where it is the same everywhere, as in most drawings, else None.
+
+    It is the lightest cell then, and there is one in every window, if in each of the squares that any window holds one.
+    """
+    step = PAPER_GRID // 8
+    squares = np.maximum.reduceat(cells, np.arange(0, len(cells), step), axis=0)
+    squares = np.maximum.reduceat(squares, np.arange(0, cells.shape[1], step), axis=1)
+    return squares.max() if squares.max() - squares.min() < ROUNDING else None
+
+
 @lru_cache(maxsize=32)
 def _mean_matrix(length: int, reach: int) -> np.ndarray:
     """The matrix of running means over 2 reach + 1 values; beyond its ends an axis is as it is there."""
@@ -235,10 +246,12 @@ def _is_light_on_dark(cells: np.ndarray) -> bool:
 
 def _noise(grey: np.ndarray) -> float:
     """The median difference between neighbours in a row; the first pixel of a row counts as 0."""
-    half = grey.size // 2
-    if len(grey) + np.count_nonzero(grey[:, 1:] == grey[:, :-1]) > half:
-        return 0  # as in most drawings; numpy is slow to part so many equal values
-    steps = np.partition(np.abs(np.diff(grey, axis=1, prepend=grey[:, :1])), half, axis=None)
+    half, steps = grey.size // 2, np.zeros_like(grey)
+    np.subtract(grey[:, 1:], grey[:, :-1], out=steps[:, 1:])
+    np.abs(steps, out=steps)
+    if np.count_nonzero(steps < ROUNDING) > half:
+        return 0  # numpy is slow to part so many equal values
+    steps = np.partition(steps, half, axis=None)
     return steps[half] if grey.size % 2 else (steps[:half].max() + steps[half]) / 2
 
 
@@ -254,15 +267,18 @@ def ink_of(grey: np.ndarray) -> np.ndarray:
     cells = shrink(grey, *np.maximum(1, np.round(shape * PAPER_GRID / longer).astype(int)))
     if _is_light_on_dark(cells):
         grey, cells = 255 - grey, 255 - cells
-    paper = shrink(_paper(cells), *grey.shape)
+    even = _even_paper(cells)
+    paper = shrink(_paper(cells), *grey.shape) if even is None else even
     ink = paper - grey
+    # If at most a quarter of the pixels is not the paper's grey, at most half of the neighbours differ.
+    clean = even is not None and ink.min() > -ROUNDING and np.count_nonzero(ink > ROUNDING) <= ink.size // 4
     np.maximum(ink, 0, out=ink)
     darkest = ink.max()
     if darkest < 12:
         return np.zeros_like(ink)
-    if noise := _noise(grey):
+    if not clean and (noise := _noise(grey)):
         np.putmask(ink, ink < min(NOISE * noise, 0.35 * darkest), 0)
-    ink /= np.maximum(paper, 1, out=paper)
+    ink /= np.maximum(paper, 1)
     return ink
 
 

@@ -317,3 +317,46 @@ def test_the_rarer_shade_is_the_ink(shape):
     np.testing.assert_allclose(product, means, atol=1e-3)
     assert normalization._is_light_on_dark(cells)
     assert not normalization._is_light_on_dark(255 - cells)
+
+
+@pytest.mark.parametrize("side", [64, 101, 256, 300, 417, 800])
+@pytest.mark.parametrize("pen", [1, 6, 25])
+def test_even_paper_is_no_other_way(monkeypatch, side, pen):
+    """A drawing on white reads as if its paper had been looked for, and its noise been measured."""
+    pictures = [drawing(char, side, pen=pen) for char in "鬱一あ"]
+    pictures += [255 - picture for picture in pictures]
+    short = [normalize(picture) for picture in pictures]
+    monkeypatch.setattr(normalization, "_even_paper", lambda cells: None)
+    np.testing.assert_allclose(short, [normalize(picture) for picture in pictures], atol=1e-3)
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (64, 5), (3, 64), (1, 1)])
+def test_paper_is_even_where_its_closing_is(shape):
+    random = np.random.default_rng(0)
+    cells = np.where(random.random(shape) < 0.3, random.integers(0, 200, shape), 200).astype(np.float32)
+    cells.flat[0] = 200
+    assert normalization._even_paper(cells) == 200
+    np.testing.assert_allclose(normalization._paper(cells), 200, atol=1e-3)
+    shaded = cells * np.linspace(0.9, 1, shape[0], dtype=np.float32)[:, None]
+    wide = cells.copy()
+    wide[20:37, 10:27] = 0  # a stroke as wide as a window
+    assert shape[0] < 64 or normalization._even_paper(shaded) is None
+    assert min(shape) < 64 or normalization._even_paper(wide) is None
+
+
+@pytest.mark.parametrize("lighter", [False, True])
+def test_noise_on_even_paper_is_measured(monkeypatch, lighter):
+    """Specks that leave some clean paper in every window, or that are lighter as well as darker and fill few pixels."""
+    grey = np.tile(np.array((5, -10, 5, 0) if lighter else (0, -9, 0, -5), np.float32) + 200, (256, 64))
+    if lighter:
+        grey[:, :40] = grey[:, 216:] = 200
+        grey[:, 36:40] = grey[:, 216:220] = 190
+    for y, x in np.ndindex(8, 8):
+        if not lighter:
+            grey[32 * y : 32 * y + 12, 32 * x : 32 * x + 12] = 200
+    grey[112:152, 84:88] = 0
+    assert normalization._even_paper(normalization.shrink(grey, 64, 64)) == pytest.approx(200, abs=1e-3)
+    ink = normalization.ink_of(grey)
+    assert np.count_nonzero(ink) == 160  # the stroke alone
+    monkeypatch.setattr(normalization, "_even_paper", lambda cells: None)
+    np.testing.assert_allclose(ink, normalization.ink_of(grey), atol=1e-5)
