@@ -221,6 +221,27 @@ def test_a_record_marked_as_a_folder_is_refused(tmp_path):
         checkpoints.load(path)
 
 
+def test_no_bit_of_an_archives_directory_changes_what_is_read(tmp_path):
+    """Python's zipfile, which checks the file, and torch, which reads it, have to see the same in it."""
+    path = tmp_path / "model.pth"
+    small = {"script": "train_vit", "config": {}, "classes": "あ", "model": {"weight": torch.arange(1.0, 4.0)}}
+    checkpoints.save(path, small)
+    whole, refused = path.read_bytes(), 0
+    begin = whole.rindex(b"PK\x01\x02", 0, whole.rindex(b"/data/0"))  # the entry of the weights
+    for place in range(8 * begin, 8 * len(whole)):
+        damaged = bytearray(whole)
+        damaged[place // 8] ^= 1 << place % 8
+        path.write_bytes(damaged)
+        try:
+            found = checkpoints.load(path)
+        except InputError:
+            refused += 1
+            continue
+        assert torch.equal(found.pop("model")["weight"], small["model"]["weight"]), place
+        assert found == {name: small[name] for name in ("script", "config", "classes")}
+    assert refused > 4 * (len(whole) - begin)  # half of the bits
+
+
 def test_starting_from_the_same_classes_takes_everything(tmp_path):
     saved = content()
     checkpoints.save(tmp_path / "same.pth", saved)
