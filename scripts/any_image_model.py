@@ -15,6 +15,7 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, compose, helper, version_converter
 
+from command_line import first_line
 from confidence import Confidence, confidence_of
 from normalization import normalize
 from normalization_graph import IR_VERSION, OLDEST_OPSET, normalization_model, normalization_nodes, picture_input
@@ -46,7 +47,7 @@ def raised(model: onnx.ModelProto) -> onnx.ModelProto:
     try:
         return version_converter.convert_version(model, OLDEST_OPSET)
     except (RuntimeError, ValueError, onnx.checker.ValidationError) as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise AnyImageError(f"opset {opset_of(model)} cannot be raised to {OLDEST_OPSET} ({reason})") from None
 
 

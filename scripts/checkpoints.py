@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from atomic_file import atomic_write
-from command_line import InputError
+from command_line import InputError, first_line
 from optimization_config import restored
 from plain_json import parse_json
 
@@ -52,7 +52,7 @@ def save(path: Path, content: dict) -> None:
         try:
             torch.save(content, temporary)
         except RuntimeError as error:  # what torch makes of a full disk
-            raise OSError(f"{path} cannot be written: {str(error).splitlines()[0]}") from None
+            raise OSError(f"{path} cannot be written: {first_line(error)}") from None
 
 
 def _without_identity(value):
@@ -185,7 +185,7 @@ def build(content: dict, path: Path) -> nn.Module:
             model = importlib.import_module("quantization").integer_model(model)
         model.load_state_dict(content.get("ema") or content["model"])
     except (TypeError, RuntimeError, AttributeError, ValueError, LookupError, ArithmeticError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise InputError(f"{path}: the weights do not fit the model they name ({reason})") from None
     return model.eval()
 

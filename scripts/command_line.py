@@ -23,6 +23,11 @@ class InputError(ValueError):
     """A wrong call or bad input; the message says what is wrong and what to do. Ends a script with exit code 2."""
 
 
+def first_line(error: BaseException) -> str:
+    """What a library's error says, as one line: its first, or its kind where it says nothing."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
 def run(main: Callable[[], None]) -> None:
     """Calls `main`; what a user can cause becomes one line on stderr and exit code 2 (wrong call, bad input) or 1.
 
@@ -51,7 +56,7 @@ def run(main: Callable[[], None]) -> None:
     except Exception as error:
         if not NO_MEMORY.search(str(error)):
             raise
-        sys.exit(_say(MemoryError(str(error).splitlines()[0]), 1))
+        sys.exit(_say(MemoryError(first_line(error)), 1))
     finally:
         signal.signal(signal.SIGTERM, before)
 

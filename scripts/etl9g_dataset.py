@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.lib import format as npy
 
-from command_line import InputError
+from command_line import InputError, first_line
 from etl9g_format import SETS_PER_FILE, jis_code
 from normalization import CANVAS
 from plain_json import read_json
@@ -87,7 +87,8 @@ def map_member(path: Path, member: str, kinds: str, check: bool = True) -> np.nd
     except _UNREADABLE as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"{path} is damaged ({error}): delete it and run scripts/prepare_dataset.py again") from None
+        reason = first_line(error)
+        raise InputError(f"{path} is damaged ({reason}): delete it and run scripts/prepare_dataset.py again") from None
 
 
 def read_classes(path: Path) -> str:
@@ -111,7 +112,7 @@ def read_classes(path: Path) -> str:
         if not found:
             raise ValueError("it names no class")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        reason = f"{error} is missing" if isinstance(error, KeyError) else error
+        reason = f"{error} is missing" if isinstance(error, KeyError) else first_line(error)
         raise InputError(f"{path} is damaged ({reason}): {AGAIN}") from None
     return "".join(found)
 
@@ -168,7 +169,7 @@ class PreparedDataset:
             if self.metadata.get("classes", len(self.classes)) != len(self.classes):
                 raise ValueError(f"it has {self.metadata['classes']} classes, {MAPPING_FILE} {len(self.classes)}")
         except (ValueError, KeyError, TypeError) as error:
-            reason = f"{error} is missing" if isinstance(error, KeyError) else error
+            reason = f"{error} is missing" if isinstance(error, KeyError) else first_line(error)
             raise InputError(f"{metadata_path} is damaged ({reason}): {AGAIN}") from None
         self._images, self.labels, self.sets = [], np.empty(0, np.int64), np.empty(0, np.int64)
         self.chunks = [folder / CHUNK_NAME.format(number) for number in numbers]

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from command_line import InputError
+from command_line import InputError, first_line
 
 LARGEST = 16_000_000  # bytes; a mapping of 100,000 classes has 9 million
 
@@ -26,7 +26,7 @@ def parse_json(text: str | bytes, told: str, remedy: str, kind: type = dict):
         if not isinstance(content, kind):
             raise ValueError(f"it is a {type(content).__name__}")
     except (ValueError, RecursionError) as error:  # ValueError: also what is no JSON, and what is no UTF-8
-        raise InputError(f"{told} is damaged ({error}): {remedy}") from None
+        raise InputError(f"{told} is damaged ({first_line(error)}): {remedy}") from None
     return content
 
 

@@ -23,7 +23,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from command_line import InputError, run
+from command_line import InputError, first_line, run
 
 OLDEST_PYTHON = (3, 11)
 REQUIREMENTS = Path(__file__).resolve().parent.parent / "requirements.txt"
@@ -99,7 +99,7 @@ def load(*names: str):
     try:
         return [importlib.import_module(name) for name in names]
     except (ImportError, OSError) as error:  # OSError: a library that a package brings does not load
-        raise ImportError(f"cannot be checked: {str(error).splitlines()[0]}") from error
+        raise ImportError(f"cannot be checked: {first_line(error)}") from error
 
 
 def cores() -> int:
@@ -251,7 +251,7 @@ def dataset(etl9g_dir: Path, data_dir: Path, raw_names: list[str]) -> Check:
     except (InputError, OSError) as error:
         if not (data_dir / etl9g_dataset.METADATA_FILE).is_file():
             return Check("MISSING", "dataset", f"{data_dir} is not a prepared dataset", command)
-        return Check("MISSING", "dataset", str(error).splitlines()[0], command)
+        return Check("MISSING", "dataset", first_line(error), command)
     sizes = ", ".join(f"{len(data.splits[name]):,} {name}" for name in etl9g_dataset.SPLITS)
     told = f"{len(data.labels):,} samples of {len(data.classes):,} classes in {data_dir} ({data.source}): {sizes}"
     lacking = sorted(set(raw_names) - {row["file"] for row in data.metadata["files"]})

@@ -21,7 +21,7 @@ from torch.nn.utils import fuse_conv_bn_weights, fuse_linear_bn_weights
 from torchvision.ops import StochasticDepth
 
 import checkpoints
-from command_line import InputError
+from command_line import InputError, first_line
 from etl9g_dataset import PreparedDataset
 from normalization import CANVAS
 from optimization_config import OptimizationConfig, restored
@@ -457,7 +457,7 @@ def float_model_of(facts: dict, path: Path) -> tuple[Architecture, OptimizationC
     try:
         return architecture, restored(architecture.config, facts["config"])
     except ValueError as error:
-        raise InputError(f"{path} names settings that make no sense ({error})") from None
+        raise InputError(f"{path} names settings that make no sense ({first_line(error)})") from None
 
 
 def load_float(path: Path) -> tuple[nn.Module, dict]:

@@ -27,7 +27,7 @@ import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as onnxruntime_errors
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from command_line import InputError, run
+from command_line import InputError, first_line, run
 from confidence import confidence_of
 from confusable import FILE_NAME as CONFUSABLE
 from confusable import Confusable
@@ -84,7 +84,7 @@ def read_grey(path: Path) -> np.ndarray:
     except _UNREADABLE as error:
         if isinstance(error, InputError):
             raise
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise InputError(f"{path} is a damaged image ({reason})") from None
 
 
@@ -174,7 +174,7 @@ class Recognizer:
             taken = "image" if self.takes_pictures else "input_image"
             logits = self.session.run(["logits"], {taken: images}, options)[0]
         except _NO_MODEL as error:
-            reason = str(error).splitlines()[0].rpartition(" : ")[2]
+            reason = first_line(error).rpartition(" : ")[2]
             raise InputError(f"{self.path} is a damaged model: it reads no picture ({reason:.200})") from None
         wanted = (len(images), len(self.classes))
         if getattr(logits, "shape", None) != wanted or logits.dtype != np.float32 or not np.isfinite(logits).all():

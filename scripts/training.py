@@ -29,7 +29,7 @@ import checkpoints
 import processes
 import training_log
 from augmentation import augment
-from command_line import InputError, run
+from command_line import InputError, first_line, run
 from etl9g_dataset import IMAGE_BYTES, PreparedDataset
 from optimization_config import OptimizationConfig, own_options, parse_config, recorded
 from optimizers import average_weights, learning_rate_factor, make_optimizers
@@ -90,7 +90,7 @@ def choose_device(name: str) -> torch.device:
             torch.cuda.set_device(device)
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise InputError(f"--device {name} cannot be used here: {str(error).splitlines()[0]}") from None
+        raise InputError(f"--device {name} cannot be used here: {first_line(error)}") from None
     return device
 
 
@@ -399,7 +399,7 @@ class Run:
             self.epoch_loss = loss if processes.first() else torch.zeros_like(loss)
             self.epoch_seconds = float(content["position"]["epoch_seconds"])
         except (RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            reason = first_line(error)
             raise InputError(f"{path} does not fit this run: {reason}") from None
         highest = self.config.learning_rate * 0.5**self.setbacks
         for optimizer, scheduler in zip(self.optimizers, self.schedulers, strict=True):

@@ -326,6 +326,17 @@ def test_a_header_that_claims_ten_gigabytes(folder):
         path.write_bytes(whole)
 
 
+def test_a_header_that_numpy_has_much_to_say_about(folder):
+    """Of an error of several lines the first is told; found by turning every bit of a chunk's headers."""
+    path = folder / CHUNK_NAME.format(1)
+    content = bytearray(path.read_bytes())
+    content[content.index(b"\x93NUMPY") + 9] ^= 0x40  # the header's length: 16 KiB more
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"chunk_01.npz is damaged \(Header info length") as caught:
+        PreparedDataset(folder)
+    assert "\n" not in str(caught.value)
+
+
 @pytest.mark.parametrize(("split", "seed"), [("sets", 0), (None, 0), ("random", "0"), ("random", -1), ("writer", 0.5)])
 def test_a_split_that_there_is_none_of(split, seed, folder):
     with pytest.raises(InputError, match="split by writer or random"):
