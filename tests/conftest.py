@@ -2,17 +2,17 @@
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 
 import synthesize_etl9g
 from etl9g_dataset import CHUNK_NAME, MAPPING_FILE, METADATA_FILE, split_sets
@@ -95,12 +95,19 @@ def tiny_dataset(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path
 
 
 @pytest.fixture(scope="session")
-def standin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]:
-    """One stand-in of four sets, seed 5, drawn by two processes of the script: its folder, and what was printed."""
-    folder = tmp_path_factory.mktemp("standin")
-    script = Path(synthesize_etl9g.__file__)
-    command = [sys.executable, script, "--sets", "4", "--out", folder, "--seed", "5", "--processes", "2"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    yield folder, done.stdout
-    shutil.rmtree(folder)
+def standin(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """One stand-in of four sets, seed 5, drawn by two processes of the script: its folder, and what was printed.
+
+    Where pytest-xdist shares the tests among processes, the first that asks draws it for all.
+    """
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    folder, told = shared / "standin", shared / "standin.txt"
+    with FileLock(shared / "standin.lock"):
+        if not told.is_file():
+            script = Path(synthesize_etl9g.__file__)
+            command = [sys.executable, script, "--sets", "4", "--out", folder, "--seed", "5", "--processes", "2"]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            assert done.returncode == 0, done.stderr
+            told.write_text(done.stdout, encoding="utf-8")
+    return folder, told.read_text(encoding="utf-8")

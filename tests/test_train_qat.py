@@ -34,7 +34,12 @@ def config(data: Path, models: Path, **changes) -> QATConfig:
     return QATConfig(**(few | {"data_dir": str(data), "model_dir": str(models)} | changes))
 
 
-@pytest.mark.parametrize("script", TINY)
+LONG = ("train_radical_rnn", "train_vit")
+
+
+@pytest.mark.parametrize(  # two of the four in CI, which quantises and converts all of them elsewhere
+    "script", [pytest.param(s, marks=[pytest.mark.long] if s in LONG else []) for s in TINY]
+)
 def test_any_architecture_goes_on_learning_and_becomes_int8(script, tiny_dataset, tmp_path, capsys):
     """A float model that has learned something: what it knows, the INT8 file knows too."""
     data = tiny_dataset(samples_per_set=8)

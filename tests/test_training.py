@@ -196,6 +196,7 @@ def uninterrupted(tiny_dataset, tmp_path_factory) -> tuple[list[object], dict[st
     return flags, weights(folder / "whole")
 
 
+@pytest.mark.long  # test_crashes.py kills every training once in CI
 def test_killed_and_resumed_equals_uninterrupted(uninterrupted, tmp_path):
     """kill -9 at a random place in the middle of an epoch; every step of the resumed run must draw the same numbers."""
     flags, expected = uninterrupted
@@ -217,7 +218,9 @@ def test_killed_and_resumed_equals_uninterrupted(uninterrupted, tmp_path):
     assert not list(tmp_path.rglob("*.part"))
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.long)]
+)
 def test_asked_to_stop_it_leaves_a_checkpoint(uninterrupted, tmp_path, number, code):
     flags, expected = uninterrupted
     process = start(tmp_path, *flags, "--model-dir", "stopped")
