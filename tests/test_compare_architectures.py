@@ -48,6 +48,17 @@ def test_one_budget_one_table(tiny_dataset, tmp_path):
         assert picture.width > 800
 
 
+@pytest.mark.long
+def test_a_second_call_trains_and_exports_nothing(tiny_dataset, tmp_path):
+    words = [CNN, "--data-dir", tiny_dataset(CLASSES), "--epochs", 1, "--rounds", 1, "--output-dir", "out"]
+    assert call(tmp_path, *words)[0] == 0
+    made = [path for path in (tmp_path / "out").rglob("*") if path.suffix in {".pth", ".pt", ".onnx"}]
+    before = {path: path.stat().st_mtime_ns for path in made}
+    assert len(before) >= 3
+    assert call(tmp_path, *words)[0] == 0
+    assert before == {path: path.stat().st_mtime_ns for path in made}
+
+
 def test_a_file_is_known_by_its_figures_not_by_its_time(tiny_dataset, tmp_path):
     (entry,) = compare_architectures.read_entries(["cnn"], tmp_path)
     entry.folder.mkdir()
