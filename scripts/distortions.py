@@ -4,12 +4,12 @@ Each takes images float32 (N, 1, 64, 64), ink 1 on paper 0, and a random generat
 state of the generator gives the same images.
 """
 
+import math
 from collections.abc import Callable
 from functools import partial
 
 import torch
 import torch.nn.functional as F
-from torchvision.transforms import functional as transforms
 
 BLUR = 1.5  # standard deviation, pixels
 NOISE = 0.1  # standard deviation
@@ -28,7 +28,11 @@ def thin(images: torch.Tensor, _random: torch.Generator) -> torch.Tensor:
 
 
 def blur(images: torch.Tensor, _random: torch.Generator) -> torch.Tensor:
-    return transforms.gaussian_blur(images, 2 * round(3 * BLUR) + 1, BLUR)
+    reach = round(3 * BLUR)
+    weights = torch.exp(-0.5 * (torch.arange(-reach, reach + 1) / BLUR) ** 2)
+    weights /= weights.sum()
+    padded = F.pad(images, (reach, reach, reach, reach), mode="reflect")
+    return F.conv2d(F.conv2d(padded, weights.view(1, 1, 1, -1)), weights.view(1, 1, -1, 1))
 
 
 def add_noise(images: torch.Tensor, random: torch.Generator) -> torch.Tensor:
@@ -40,9 +44,13 @@ def fade(images: torch.Tensor, _random: torch.Generator) -> torch.Tensor:
 
 
 def rotate(images: torch.Tensor, random: torch.Generator, degrees: float) -> torch.Tensor:
-    """Each image turned by this angle, to the left or to the right by chance."""
-    left, right = (transforms.rotate(images, a, transforms.InterpolationMode.BILINEAR) for a in (degrees, -degrees))
-    return torch.where(torch.rand(len(images), 1, 1, 1, generator=random) < 0.5, left, right)
+    """Each image turned by this angle about its middle, to the left or to the right by chance; paper comes in."""
+    angle = math.radians(degrees)
+    angles = torch.where(torch.rand(len(images), generator=random) < 0.5, angle, -angle)
+    cosine, sine, zero = angles.cos(), angles.sin(), torch.zeros(len(images))
+    places = torch.stack([cosine, -sine, zero, sine, cosine, zero], dim=1).view(-1, 2, 3)
+    grid = F.affine_grid(places, images.shape, align_corners=False)
+    return F.grid_sample(images, grid, align_corners=False)
 
 
 DISTORTIONS: dict[str, Callable[[torch.Tensor, torch.Generator], torch.Tensor]] = {

@@ -1,7 +1,7 @@
 """Blocks that two or more architectures use."""
 
+import torch
 from torch import nn
-from torchvision.ops import Conv2dNormActivation
 
 WIDTHS = (32, 64, 96, 160, 192)  # channels at 32 x 32, 16 x 16 (twice), 8 x 8 and 4 x 4
 
@@ -11,17 +11,42 @@ def scaled(widths: tuple[int, ...], factor: float) -> tuple[int, ...]:
     return tuple(8 * max(1, round(factor * channels / 8)) for channels in widths)
 
 
+def convolution(channels_in: int, channels: int, stride: int = 1) -> nn.Sequential:
+    """A 3 x 3 convolution with batch norm and ReLU: (N, channels_in, H, W) to (N, channels, H / stride, W / stride)."""
+    return nn.Sequential(
+        nn.Conv2d(channels_in, channels, 3, stride, padding=1, bias=False),
+        nn.BatchNorm2d(channels),
+        nn.ReLU(inplace=True),
+    )
+
+
+class StochasticDepth(nn.Module):
+    """Leaves a branch out for each row of x (N, …) by chance p < 1, and enlarges what stays (arXiv:1603.09382)."""
+
+    def __init__(self, p: float):
+        super().__init__()
+        self.p = p
+
+    def mask(self, x: torch.Tensor, rows: int) -> torch.Tensor:
+        """(rows, 1, …) with as many dimensions as x: 0 for a row that is left out, else 1 / (1 - p)."""
+        stay = 1 - self.p
+        return x.new_empty(rows, *[1] * (x.ndim - 1)).bernoulli_(stay).div_(stay)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * self.mask(x, len(x)) if self.training and self.p else x
+
+
 def convolutional_features(widths: tuple[int, ...] = WIDTHS) -> nn.Sequential:
     """(N, 1, 64, 64) to (N, widths[-1], 4, 4): 3 x 3 convolutions with batch norm and ReLU, halved by their strides."""
     a, b, c, d, e = widths
     return nn.Sequential(
-        Conv2dNormActivation(1, a, stride=2),  # 32 x 32
-        Conv2dNormActivation(a, b, stride=2),  # 16 x 16
-        Conv2dNormActivation(b, c),
-        Conv2dNormActivation(c, c),
-        Conv2dNormActivation(c, d, stride=2),  # 8 x 8
-        Conv2dNormActivation(d, d),
-        Conv2dNormActivation(d, e, stride=2),  # 4 x 4
+        convolution(1, a, stride=2),  # 32 x 32
+        convolution(a, b, stride=2),  # 16 x 16
+        convolution(b, c),
+        convolution(c, c),
+        convolution(c, d, stride=2),  # 8 x 8
+        convolution(d, d),
+        convolution(d, e, stride=2),  # 4 x 4
     )
 
 

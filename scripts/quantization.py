@@ -18,11 +18,11 @@ import torch
 import torch.nn.functional as F
 from torch import fx, nn
 from torch.nn.utils import fuse_conv_bn_weights, fuse_linear_bn_weights
-from torchvision.ops import StochasticDepth
 
 import checkpoints
 from command_line import InputError, first_line
 from etl9g_dataset import PreparedDataset
+from layers import StochasticDepth
 from normalization import CANVAS
 from optimization_config import OptimizationConfig, restored
 from train_hiercode import Prototypes

@@ -12,9 +12,8 @@ from itertools import pairwise
 
 import torch
 from torch import nn
-from torchvision.ops import MLP, Conv2dNormActivation, StochasticDepth
 
-from layers import embedding
+from layers import StochasticDepth, convolution, embedding
 from normalization import CANVAS
 from optimization_config import OptimizationConfig, default, option
 from training import Architecture, train
@@ -53,8 +52,8 @@ def stem(config: ViTConfig) -> nn.Module:
         return nn.Conv2d(1, config.width, config.patch_size, config.patch_size)
     halvings = config.patch_size.bit_length() - 1
     widths = [max(8, config.width >> i) for i in reversed(range(halvings))]
-    layers = [Conv2dNormActivation(a, b, stride=2) for a, b in pairwise([1, *widths])]
-    layers.insert(-1, Conv2dNormActivation(widths[-2], widths[-2]))
+    layers = [convolution(a, b, stride=2) for a, b in pairwise([1, *widths])]
+    layers.insert(-1, convolution(widths[-2], widths[-2]))
     return nn.Sequential(*layers)
 
 
@@ -67,8 +66,12 @@ class Block(nn.Module):
         self.norm_1, self.norm_2 = nn.LayerNorm(config.width), nn.LayerNorm(config.width)
         self.qkv = nn.Linear(config.width, 3 * config.width)
         self.project = nn.Linear(config.width, config.width)
-        self.mlp = MLP(config.width, [4 * config.width, config.width], activation_layer=nn.GELU, inplace=None)
-        self.drop = StochasticDepth(drop_path, "row")
+        hidden = 4 * config.width
+        # Without dropout, which the second place would hold: the places are the weights' names.
+        self.mlp = nn.Sequential(
+            nn.Linear(config.width, hidden), nn.GELU(), nn.Identity(), nn.Linear(hidden, config.width)
+        )
+        self.drop = StochasticDepth(drop_path)
 
     def attend(self, x: torch.Tensor) -> torch.Tensor:
         n, tokens, width = x.shape

@@ -9,7 +9,8 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torchvision.ops import StochasticDepth, stochastic_depth
+
+from layers import StochasticDepth
 
 
 class _Normalize(torch.autograd.Function):
@@ -84,8 +85,7 @@ class WholeStochasticDepth(StochasticDepth):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if not self.training or self.p == 0:
             return x
-        mask = stochastic_depth(x.new_ones(self.rows.stop, *[1] * (x.ndim - 1)), self.p, "row")
-        return x * mask[self.rows.start :: self.rows.step]
+        return x * self.mask(x, self.rows.stop)[self.rows.start :: self.rows.step]
 
 
 KINDS = {

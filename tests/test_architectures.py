@@ -3,6 +3,8 @@
 That they may be killed is shown in test_crashes.py."""
 
 import importlib
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ import checkpoints
 import convert_to_onnx
 import training
 from etl9g_format import etl9g_classes
+from layers import StochasticDepth
 from recognize import Recognizer
 
 SCRIPTS = Path(training.__file__).parent
@@ -122,3 +125,24 @@ def test_wrong_settings_get_one_line(module, flag, says, capsys):
         training.parse_config(found.ARCHITECTURE.config, found.__doc__, list(flag))
     assert ended.value.code == 2
     assert says in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_stochastic_depth_leaves_rows_out_and_keeps_the_mean():
+    layer = StochasticDepth(0.25)
+    x = torch.ones(4000, 3, 2)
+    assert torch.equal(layer.eval()(x), x)
+    torch.manual_seed(0)
+    dropped = layer.train()(x)
+    assert set(dropped[:, 0, 0].tolist()) == {0.0, float(torch.tensor(1.0) / 0.75)}
+    assert torch.equal(dropped, dropped[:, :1, :1].expand_as(x))  # a row as a whole
+    assert float(dropped.mean()) == pytest.approx(1, abs=0.03)
+    assert torch.equal(StochasticDepth(0.0)(x), x)
+
+
+def test_scripts_do_not_load_the_compiler_of_pytorch_to_say_what_is_wrong():
+    """It takes as long to load as the rest of PyTorch; only an optimizer needs it."""
+    names = sorted(path.stem for path in Path(training.__file__).parent.glob("train_*.py"))
+    code = "import sys; sys.path.insert(0, sys.argv[1]); import " + ", ".join([*names, "evaluate", "convert_to_onnx"])
+    code += "; sys.exit('torch._dynamo' in sys.modules)"
+    command = [sys.executable, "-c", code, Path(training.__file__).parent]
+    assert subprocess.run(command, check=False).returncode == 0

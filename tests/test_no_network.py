@@ -48,7 +48,7 @@ NETWORK |= {
     "paramiko",
     "boto3",
 }
-NETWORK |= {"huggingface_hub", "torch.hub", "torch.utils.model_zoo", "torchvision.datasets", "pip"}
+NETWORK |= {"huggingface_hub", "torch.hub", "torch.utils.model_zoo", "pip"}
 # Needs a whole training of minutes; it does nothing but run the others.
 LEFT_OUT = {"quickstart"}
 
