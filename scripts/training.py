@@ -106,6 +106,13 @@ def uses_bf16(config: OptimizationConfig, device: torch.device) -> bool:
     return config.precision == "bf16" or (config.precision == "auto" and fast_bf16(device))
 
 
+def seed_generators(number: int, device: torch.device) -> None:
+    """Seeds the generators of the CPU and of one device; torch.manual_seed looks for those of every kind of device."""
+    torch.default_generator.manual_seed(number)
+    if device.type != "cpu":
+        torch.get_device_module(device).manual_seed(number)
+
+
 def autocast(config: OptimizationConfig, device: torch.device) -> torch.autocast:
     """Mixed precision as --precision says."""
     return torch.autocast(device.type, torch.bfloat16, enabled=uses_bf16(config, device))
@@ -427,7 +434,7 @@ class Run:
         the mean loss, not yet waited for."""
         config, own = self.config, processes.rows(len(rows))
         images, labels = self.training.get(rows[own.start :: own.step])
-        torch.manual_seed((config.seed << 32) + self.epoch * self.steps_per_epoch + self.step)
+        seed_generators((config.seed << 32) + self.epoch * self.steps_per_epoch + self.step, self.device)
         images = augment(to_input(images), config.augmentation, own)
         with autocast(config, self.device):
             loss = self.loss(images, labels) * (len(own) / len(rows))

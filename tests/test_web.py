@@ -181,22 +181,27 @@ def serve() -> Iterator[Callable[[Path], str]]:
 class Browser:
     """A Chromium on one page; run(code, data) is an async JavaScript function of (page, context, data)."""
 
-    def __init__(self, web: Path, profile: Path, settings: dict):
-        command = ["node", web / "tests" / "browser.js", profile, json.dumps(settings)]
-        home = os.environ | {"HOME": str(profile), "CHROMIUM": CHROMIUM}
+    def __init__(self, web: Path, home: Path):
+        command = ["node", web / "tests" / "browser.js"]
+        home = os.environ | {"HOME": str(home), "CHROMIUM": CHROMIUM}
         pipe = subprocess.PIPE
         self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=home)
         self.lines: queue.Queue[str] = queue.Queue()
         threading.Thread(target=lambda: [self.lines.put(line) for line in self.process.stdout], daemon=True).start()
 
     def run(self, code: str, data: object = None) -> object:
-        self.process.stdin.write(json.dumps({"code": code, "data": data}) + "\n")
+        return self.ask({"code": code, "data": data})
+
+    def ask(self, wish: dict) -> object:
+        self.process.stdin.write(json.dumps(wish) + "\n")
         self.process.stdin.flush()
         answer = json.loads(self.lines.get(timeout=120))
         assert "error" not in answer, answer["error"]
         return answer.get("value")
 
-    def open(self, address: str) -> None:
+    def open(self, address: str, settings: dict = DESKTOP) -> None:
+        """Opens the page there with nothing left of an earlier one."""
+        self.ask({"settings": settings})
         self.run("await page.goto(data); await page.waitForSelector('body:not([data-state=loading])')", address)
 
     def draw(self, strokes: list, then: str = READ_ANSWER) -> dict:
@@ -223,29 +228,21 @@ class Browser:
         self.process.stdout.close()
 
 
-@pytest.fixture
-def browser(web, tmp_path) -> Iterator[Callable[..., Browser]]:
-    """A factory: browser(address, settings) opens the page there."""
+@pytest.fixture(scope="module")
+def browser(web, tmp_path_factory) -> Iterator[Browser]:
     require(Path(CHROMIUM).exists(), "chromium")
-    opened = []
-
-    def start(address: str, settings: dict = DESKTOP) -> Browser:
-        opened.append(Browser(web, tmp_path / f"profile{len(opened)}", settings))
-        opened[-1].open(address)
-        return opened[-1]
-
-    yield start
-    for one in opened:
-        one.close()
+    one = Browser(web, tmp_path_factory.mktemp("home"))
+    yield one
+    one.close()
 
 
 @pytest.fixture
 def page(browser, serve, site) -> Iterator[Browser]:
     """The page with the model worked by hand; it must complain of nothing and ask no other host."""
-    one = browser(serve(site))
-    yield one
-    assert one.run("return context.strangers") == []
-    assert one.run("return context.errors") == []
+    browser.open(serve(site))
+    yield browser
+    assert browser.run("return context.strangers") == []
+    assert browser.run("return context.errors") == []
 
 
 def decoded(text: str) -> np.ndarray:
@@ -408,20 +405,20 @@ def test_it_says_what_is_none_of_its_characters_and_what_one_looks_like(browser,
     told = json.dumps({"temperature": 8, "score": "lead", "threshold": threshold})  # the second is a candidate too
     model = write_model(tmp_path / "told.onnx", confidence=told)
     confusable.save(tmp_path / "confusable.json", CLASSES, {second: {"口": 0.1}}, "a test")
-    one = browser(serve(build(model)))
-    answer = one.draw(strokes_of("口"))
+    browser.open(serve(build(model)))
+    answer = browser.draw(strokes_of("口"))
     check_against_python(answer, model)
     assert (answer["known"], answer["looksLike"]) == (True, ["ロ", second])
-    assert one.text("#note") == f"Looks like: katakana ロ, {second}"
-    one.run("await page.keyboard.press('Escape')")
-    assert one.run("return page.locator('#note').isHidden()")
+    assert browser.text("#note") == f"Looks like: katakana ロ, {second}"
+    browser.run("await page.keyboard.press('Escape')")
+    assert browser.run("return page.locator('#note').isHidden()")
     wave = [[[0.1 + 0.02 * i, 0.5 + 0.4 * (-1) ** i] for i in range(40)]]
-    answer = one.draw(wave)
+    answer = browser.draw(wave)
     assert answer["known"] is False
-    assert one.text("#note").startswith("Not one of these characters?")
-    assert len(one.results()) == 10  # the nearest are listed all the same
-    assert one.run("return page.locator('#status').textContent()").endswith(one.text("#note"))
-    assert one.run("return context.errors") == []
+    assert browser.text("#note").startswith("Not one of these characters?")
+    assert len(browser.results()) == 10  # the nearest are listed all the same
+    assert browser.run("return page.locator('#status').textContent()").endswith(browser.text("#note"))
+    assert browser.run("return context.errors") == []
 
 
 def test_undo_and_clear_by_button_and_key(page):
@@ -537,10 +534,10 @@ def test_labels_for_those_who_do_not_see(page):
 
 
 def test_a_phone(browser, serve, site, model):
-    phone = browser(serve(site), PHONE)
+    browser.open(serve(site), PHONE)
     wide = "return page.evaluate(() => document.documentElement.scrollWidth)"  # innerWidth would grow with it
-    assert phone.run(wide) <= PHONE["viewport"]["width"]
-    phone.run(
+    assert browser.run(wide) <= PHONE["viewport"]["width"]
+    browser.run(
         """const session = await context.newCDPSession(page);
         const box = await page.locator("#drawing").boundingBox();
         const touch = (type, points) => session.send("Input.dispatchTouchEvent", { type, touchPoints: points });
@@ -553,12 +550,12 @@ def test_a_phone(browser, serve, site, model):
         await page.waitForFunction(() => document.querySelector("#results .character")?.textContent === "大");""",
         strokes_of("大"),
     )
-    assert len(phone.results()) == 10
-    assert phone.run(wide) <= PHONE["viewport"]["width"]
-    assert phone.run("return page.evaluate(() => window.scrollY)") == 0  # a finger draws, it does not scroll
-    bottom = phone.run("return page.locator('#results li').first().boundingBox()")
+    assert len(browser.results()) == 10
+    assert browser.run(wide) <= PHONE["viewport"]["width"]
+    assert browser.run("return page.evaluate(() => window.scrollY)") == 0  # a finger draws, it does not scroll
+    bottom = browser.run("return page.locator('#results li').first().boundingBox()")
     assert bottom["y"] + bottom["height"] <= PHONE["viewport"]["height"]  # the best result is seen without scrolling
-    sizes = phone.run(
+    sizes = browser.run(
         "return page.locator('button').evaluateAll(all => all.map(b => b.getBoundingClientRect().height))"
     )
     assert min(sizes) >= 44
@@ -578,12 +575,12 @@ def test_a_broken_model_is_told(browser, serve, site, tmp_path, damage):
         path.write_bytes(broken.SerializeToString())
     else:
         path.unlink()
-    page = browser(serve(folder))
-    assert page.run("return page.evaluate(() => document.body.dataset.state)") == "broken"
-    assert page.text("#problem").startswith("The model cannot be used: ")
-    page.draw(strokes_of("十"), then="await page.waitForTimeout(300);")
-    assert page.results() == []
-    assert page.text("#problem").startswith("The model cannot be used: ")
+    browser.open(serve(folder))
+    assert browser.run("return page.evaluate(() => document.body.dataset.state)") == "broken"
+    assert browser.text("#problem").startswith("The model cannot be used: ")
+    browser.draw(strokes_of("十"), then="await page.waitForTimeout(300);")
+    assert browser.results() == []
+    assert browser.text("#problem").startswith("The model cannot be used: ")
 
 
 def test_a_build_without_a_model_ends_with_one_line(web, tmp_path, model):
@@ -639,12 +636,13 @@ def test_a_trained_model_reads_what_is_drawn(build, serve, browser):
     """With a model at hand (KANJI_MODEL names one, else models/): KanjiVG's strokes of twenty characters."""
     candidates = [Path(os.environ.get("KANJI_MODEL", "none")), *(ROOT / path for path in DEFAULT_MODELS)]
     trained = next(path for path in candidates if path.is_file())
-    page, wrong = browser(serve(build(trained))), {}
+    browser.open(serve(build(trained)))
+    wrong = {}
     characters = "漢字永愛語鬱龍学校日本人山川火あきすのむ"
     for char in characters:
-        answer = page.draw(strokes_of(char))
+        answer = browser.draw(strokes_of(char))
         check_against_python(answer, trained)
-        if page.results()[0] != char:
-            wrong[char] = page.results()[:3]
-        page.run("await page.keyboard.press('Escape')")
+        if browser.results()[0] != char:
+            wrong[char] = browser.results()[:3]
+        browser.run("await page.keyboard.press('Escape')")
     assert len(wrong) <= 1, wrong

@@ -1,6 +1,7 @@
-// A Chromium that a test in another language can drive: node tests/browser.js PROFILE_DIR [width height scheme].
-// Each line on stdin is {code, data}: the body of an async function of (page, context, data); each line on stdout is
-// {value} or {error}. Requests to other hosts than the page's are counted in context.strangers.
+// A Chromium that a test in another language can drive: node tests/browser.js. Each line on stdin is {settings}, which
+// opens an empty page with these settings of Playwright's newContext, or {code, data}: the body of an async function of
+// (page, context, data). Each line on stdout is {value} or {error}. Requests to other hosts than the page's are counted
+// in context.strangers.
 
 import { createInterface } from "node:readline";
 
@@ -17,30 +18,37 @@ const ARGUMENTS = [
   "--disable-sync",
 ];
 
-const context = await chromium.launchPersistentContext(process.argv[2], {
+const browser = await chromium.launch({
   executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
   args: ARGUMENTS,
   headless: true,
-  ...JSON.parse(process.argv[3] ?? "{}"),
 });
-const page = context.pages()[0];
-page.setDefaultTimeout(60_000);
-context.errors = [];
-context.strangers = [];
-page.on("pageerror", (error) => context.errors.push(String(error)));
-page.on("console", (message) => message.type() === "error" && context.errors.push(message.text()));
-context.on("request", (request) => {
-  const { protocol, hostname } = new URL(request.url());
-  if (protocol.startsWith("http") && hostname !== "127.0.0.1") context.strangers.push(request.url());
-});
+let context, page;
+
+/** Leaves the page, with all that it kept, for an empty one that knows nothing of it. */
+async function begin(settings) {
+  await context?.close();
+  context = await browser.newContext(settings);
+  page = await context.newPage();
+  page.setDefaultTimeout(60_000);
+  context.errors = [];
+  context.strangers = [];
+  page.on("pageerror", (error) => context.errors.push(String(error)));
+  page.on("console", (message) => message.type() === "error" && context.errors.push(message.text()));
+  context.on("request", (request) => {
+    const { protocol, hostname } = new URL(request.url());
+    if (protocol.startsWith("http") && hostname !== "127.0.0.1") context.strangers.push(request.url());
+  });
+}
 
 const AsyncFunction = (async () => {}).constructor;
 for await (const line of createInterface({ input: process.stdin })) {
-  const { code, data } = JSON.parse(line);
-  const answer = await new AsyncFunction("page", "context", "data", code)(page, context, data).then(
+  const { code, data, settings } = JSON.parse(line);
+  const work = settings ? begin(settings) : new AsyncFunction("page", "context", "data", code)(page, context, data);
+  const answer = await work.then(
     (value) => ({ value }),
     (error) => ({ error: String(error.stack ?? error) }),
   );
   console.log(JSON.stringify(answer));
 }
-await context.close();
+await browser.close();
