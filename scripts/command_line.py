@@ -1,6 +1,7 @@
 """How every script ends: quietly, or with one line that says what is wrong and what to do."""
 
 import contextlib
+import gc
 import io
 import multiprocessing
 import os
@@ -59,6 +60,7 @@ def run(main: Callable[[], None]) -> None:
         sys.exit(_say(MemoryError(first_line(error)), 1))
     finally:
         signal.signal(signal.SIGTERM, before)
+        gc.freeze()  # at its exit Python would search all that PyTorch has loaded for cycles, a second or two
 
 
 def end_quietly() -> None:

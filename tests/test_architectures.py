@@ -89,7 +89,7 @@ def test_logits_of_an_image_depend_on_that_image_alone(module):
 def test_it_learns_exports_and_comes_back(module, tiny_dataset, tmp_path):
     data = tiny_dataset(CLASSES, samples_per_set=8)
     changes = {"data_dir": str(data), "model_dir": str(tmp_path), "epochs": 12, "batch_size": 16, "precision": "fp32"}
-    settings = config(module, ema_decay=0.9, **changes)
+    settings = config(module, ema_decay=0.9, hiragana_repeats=1, **changes)
     metrics = training.fit(module.ARCHITECTURE, settings)
     assert metrics["validation_top1"] > 80, metrics  # by chance: 17 %
     best = tmp_path / module.ARCHITECTURE.best_file

@@ -81,6 +81,14 @@ def test_a_reader_that_goes_away_gets_no_traceback():
     assert process.returncode != 0
 
 
+def test_at_its_exit_python_searches_nothing_for_cycles():
+    """What is frozen is not searched; a second or two after PyTorch."""
+    lines = "import atexit, gc\natexit.register(lambda: print(gc.get_freeze_count(), len(gc.get_objects())))\n"
+    process = script(lines + "command_line.run(lambda: None)", stdout=subprocess.PIPE)
+    frozen, left = process.communicate(timeout=60)[0].split()
+    assert int(frozen) > 10 * int(left)
+
+
 def test_ctrl_c_ends_worker_processes_without_a_word():
     lines = """
 from concurrent.futures import ProcessPoolExecutor

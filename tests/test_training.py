@@ -79,7 +79,8 @@ def test_every_parameter_gets_a_gradient():
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 def test_it_learns(tiny_dataset, tmp_path, optimizer):
     data = tiny_dataset(samples_per_set=8)
-    settings = config(data, tmp_path, epochs=12, optimizer=optimizer, ema_decay=0.9, augmentation=0.3)
+    changes = {"optimizer": optimizer, "ema_decay": 0.9, "augmentation": 0.3, "hiragana_repeats": 1}
+    settings = config(data, tmp_path, epochs=12, **changes)
     metrics = training.fit(ARCHITECTURE, settings)
     assert metrics["validation_top1"] > 90
     model, facts = checkpoints.load_trained(tmp_path / "best_kanji_model.pth")
