@@ -33,8 +33,8 @@ def draw_sample(character: str, random: np.random.Generator) -> np.ndarray:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest file comes first, so that of two processes neither waits long for the other at the end."""
-    items.sort(key=lambda item: item.path.name != "test_quickstart.py")
+    """The longest files come first, so that of two processes neither waits long for the other at the end."""
+    items.sort(key=lambda item: item.path.name not in {"test_bad_input.py", "test_training.py", "test_web.py"})
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -166,15 +166,21 @@ def disk_order(log: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def prepared(*inner: Callable[[], AbstractContextManager]) -> Iterator[None]:
-    """Raw files are of one set of 60 characters, made and read by forked workers; then the given contexts."""
+def sixty_characters() -> Iterator[None]:
+    """Sets are of 60 characters, made and read by forked workers."""
     (characters, sheets, places), every = etl9g_format.set_layout(), etl9g_format.etl9g_classes()
     etl9g_format.etl9g_classes = lambda: "".join(char for char in every if char in characters[:60])
-    etl9g_format.SETS_PER_FILE = 1
     etl9g_format.set_layout = lambda: (characters[:60], sheets[:60], places[:60])
     etl9g_format.records_per_set = lambda: 60
     multiprocessing.set_start_method("fork", force=True)
-    with contextlib.ExitStack() as stack:
+    yield
+
+
+@contextlib.contextmanager
+def prepared(*inner: Callable[[], AbstractContextManager]) -> Iterator[None]:
+    """Raw files are of one set of 60 characters; then the given contexts."""
+    with sixty_characters(), contextlib.ExitStack() as stack:
+        etl9g_format.SETS_PER_FILE = 1
         for context in inner:
             stack.enter_context(context())
         yield

@@ -73,10 +73,10 @@ def test_a_file_that_says_something_else_gets_no_name(cnn, tmp_path, monkeypatch
     assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
 
 
-# The LSTM, unrolled, takes as long as all the others.
-@pytest.mark.parametrize(
-    "script", [pytest.param(s, marks=[pytest.mark.long] if s == "train_radical_rnn" else []) for s in TINY]
-)
+SLOW = ("train_radical_rnn", "train_vit")  # the LSTM, unrolled, takes as long as all the others
+
+
+@pytest.mark.parametrize("script", [pytest.param(s, marks=[pytest.mark.long] if s in SLOW else []) for s in TINY])
 def test_executorch(script, tmp_path):
     pytest.importorskip("executorch", reason="requirements-edge.txt is not installed")
     from executorch.runtime import Runtime
