@@ -37,6 +37,7 @@ def run(main: Callable[[], None]) -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # names of files may be no text, and some terminals know no kanji
             stream.reconfigure(errors="backslashreplace")
+    _numpy_on_one_thread()
     before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         try:
@@ -63,12 +64,25 @@ def run(main: Callable[[], None]) -> None:
         gc.freeze()  # at its exit Python would search all that PyTorch has loaded for cycles, a second or two
 
 
-def end_quietly() -> None:
+def begin_worker() -> None:
     """The `initializer` of a pool of processes: Ctrl-C and SIGTERM, which may reach them all, end each without a
-    traceback, and none outlives the process that started it, which may have been killed."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda number, _: sys.exit(128 + number))
+    traceback, none outlives the process that started it, which may have been killed, and each takes one core."""
+    ends = (signal.SIGINT, signal.SIGTERM)
+    for number in ends:  # an exception in here would be told of
+        signal.signal(number, lambda number, _: os._exit(128 + number))
     threading.Thread(target=_end_with, args=[multiprocessing.parent_process()], daemon=True).start()
+    _numpy_on_one_thread()
+    for number in ends:
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
+
+
+def _numpy_on_one_thread() -> None:
+    """Products are small here: more threads gain nothing, and wait for one another where the cores have other work,
+    up to ten times as long as the product takes."""
+    if "numpy" in sys.modules:
+        from threadpoolctl import ThreadpoolController  # here, as preflight_check.py starts without any package
+
+        ThreadpoolController().select(prefix="libscipy_openblas").limit(limits=1)  # that of numpy's wheels
 
 
 def _end_with(parent: multiprocessing.process.BaseProcess) -> None:

@@ -20,7 +20,7 @@ import numpy as np
 from tqdm import tqdm
 
 from atomic_file import atomic_write, write_text
-from command_line import InputError, end_quietly, run
+from command_line import InputError, begin_worker, run
 from etl9g_dataset import CHUNK_NAME, MAPPING_FILE, METADATA_FILE, map_member, split_sets
 from etl9g_format import (
     SETS_PER_FILE,
@@ -185,7 +185,7 @@ def prepare(paths: list[Path], folder: Path, arguments: argparse.Namespace) -> N
     (folder / METADATA_FILE).unlink(missing_ok=True)  # comes back last: a dataset with it is whole
     chunks = [folder / CHUNK_NAME.format(file_number(path)) for path in paths]
     begin = time.monotonic()
-    with ProcessPoolExecutor(arguments.processes, initializer=end_quietly) as pool:
+    with ProcessPoolExecutor(arguments.processes, initializer=begin_worker) as pool:
         jobs = [pool.submit(make_chunk, p, c, arguments.skip_damaged) for p, c in zip(paths, chunks, strict=True)]
         try:
             bar = tqdm(jobs, unit=" files", disable=not sys.stderr.isatty())

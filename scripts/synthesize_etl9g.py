@@ -21,7 +21,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from atomic_file import atomic_write
-from command_line import InputError, end_quietly, run
+from command_line import InputError, begin_worker, run
 from etl9g_format import (
     DARKEST,
     FILES,
@@ -61,7 +61,7 @@ _glyphs: list[Glyphs] = []
 
 
 def _start_worker(models: dict[str, list[StrokeModel]], fonts: list[Path]) -> None:
-    end_quietly()
+    begin_worker()
     _models.update(models)
     _glyphs.extend(Glyphs(font) for font in fonts)
     cv2.setNumThreads(1)
@@ -216,7 +216,7 @@ def synthesize(arguments: argparse.Namespace) -> None:
     paths = [arguments.out / f"ETL9G_{number:02d}" for number in range(1, files + 1)]
     begin = time.monotonic()
     if missing:
-        with ProcessPoolExecutor(arguments.processes, initializer=end_quietly) as pool:
+        with ProcessPoolExecutor(arguments.processes, initializer=begin_worker) as pool:
             models = dict(zip(etl9g_classes(), pool.map(stroke_models, etl9g_classes(), chunksize=64), strict=True))
         with (
             ProcessPoolExecutor(
