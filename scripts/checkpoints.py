@@ -5,6 +5,7 @@ metrics, model, ema, optimizers, schedulers, rng. A model file is the same witho
 """
 
 import importlib.util
+import math
 import pickle
 import pickletools
 import re
@@ -126,12 +127,18 @@ def _checked(content: dict, path: Path) -> dict:
     for name, kind in kinds.items():
         value = content.get(name)
         fits = isinstance(value, kind) and not (kind is int and value < 0)
+        fits = fits and not (isinstance(value, float) and not math.isfinite(value))  # no score would be above it
         if value is not None and not (fits and _is_plain(value)):
             raise InputError(f"{path} is damaged: its {name} is of another type, or more than plain values")
-    if "optimizers" in content and any(content.get(name) is None for name in ("epoch", "step", "best", "metrics")):
+    if content["script"] is None or content["config"] is None:
+        raise InputError(f"{path} is damaged: it does not say what made it")
+    position = {"epoch", "step", "best", "metrics"} | content.keys() & {
+        "training_samples"
+    }  # older ones have no samples
+    if "optimizers" in content and any(content.get(name) is None for name in position):
         raise InputError(f"{path} is damaged: it does not say where its run stood")
     for name in ("model", "ema"):
-        tensors = content.get(name) or {}
+        tensors = {} if name == "ema" and content.get(name) is None else content[name]
         if not isinstance(tensors, dict) or not all(isinstance(k, str) and _is_dense(v) for k, v in tensors.items()):
             raise InputError(f"{path} is damaged: its {name} holds something else than dense tensors")
     return content

@@ -12,8 +12,10 @@ import torch
 
 import atomic_file
 import checkpoints
+import training
 from command_line import InputError
-from train_etl9g_model import CNN, CNNConfig
+from etl9g_dataset import PreparedDataset
+from train_etl9g_model import ARCHITECTURE, CNN, CNNConfig
 
 CLASSES = "あいう亜腕"
 
@@ -276,3 +278,34 @@ def test_moments_that_are_not_the_optimizers_are_refused(change):
     change(state["state"])
     with pytest.raises((ValueError, TypeError, AttributeError)):
         checkpoints.restore_optimizer(optimizer(), state)
+
+
+def test_no_entry_of_another_kind_brings_a_resumed_run_to_a_fault(tiny_dataset, tmp_path):
+    """Each entry, and each of an entry's own, is left out or becomes something else, one at a time."""
+    data = tiny_dataset()
+    config = CNNConfig(width=0.13, embedding=2, batch_size=2, data_dir=str(data), model_dir=str(tmp_path), device="cpu")
+    run = training.Run(ARCHITECTURE, config, PreparedDataset(data))
+    path = run.save()
+    whole, refused, read = checkpoints.load(path), 0, 0
+    places = [(name,) for name in whole]
+    places += [(name, inner) for name, value in whole.items() if isinstance(value, dict) for inner in value]
+    for place in places:
+        for odd in (None, [], {}, "", -1, 10**30, float("nan"), True, torch.zeros(2), "absent"):
+            content = dict(whole)
+            inside = content
+            for name in place[:-1]:
+                inside[name] = inside = dict(inside[name])
+            if isinstance(odd, str) and odd == "absent":
+                del inside[place[-1]]
+            else:
+                inside[place[-1]] = odd
+            torch.save(content, path)
+            try:
+                run.restore(path)
+            except InputError as error:
+                assert "\n" not in str(error), place
+                refused += 1
+            else:
+                read += 1
+                assert place != ("best",) or odd == odd, "no score would be above it"
+    assert refused > read
