@@ -80,9 +80,10 @@ def _numpy_on_one_thread() -> None:
     """Products are small here: more threads gain nothing, and wait for one another where the cores have other work,
     up to ten times as long as the product takes."""
     if "numpy" in sys.modules:
-        from threadpoolctl import ThreadpoolController  # here, as preflight_check.py starts without any package
+        with contextlib.suppress(ImportError):  # recognize.py can do without it
+            from threadpoolctl import ThreadpoolController
 
-        ThreadpoolController().select(prefix="libscipy_openblas").limit(limits=1)  # that of numpy's wheels
+            ThreadpoolController().select(prefix="libscipy_openblas").limit(limits=1)  # that of numpy's wheels
 
 
 def _end_with(parent: multiprocessing.process.BaseProcess) -> None:

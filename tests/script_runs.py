@@ -99,17 +99,44 @@ class ScriptRun:
 
 
 @contextlib.contextmanager
-def environment(variables: dict[str, str]) -> Iterator[None]:
-    """The environment of the test, which the process that all are forked from does not share."""
+def environment(variables: dict[str, str], within: Callable[[], AbstractContextManager]) -> Iterator[None]:
+    """The environment of the test, which the process that all are forked from does not share, and a context."""
     os.environ.clear()
     os.environ.update(variables)
+    with within():
+        yield
+
+
+@contextlib.contextmanager
+def forked_stages(failing: str = "") -> Iterator[None]:
+    """The scripts that a script runs one after the other are forked from it; one may be made to fail."""
+
+    def become(script: Path, *words: str) -> None:
+        if script.stem == failing:
+            sys.exit(3)
+        sys.argv = [str(script), *words]
+        runpy.run_path(str(script), run_name="__main__")
+
+    def run(command: list, check: bool) -> subprocess.CompletedProcess:
+        assert (command[0], check) == (sys.executable, False)
+        process = multiprocessing.get_context("fork").Process(target=become, args=command[1:])
+        process.start()
+        process.join()
+        return subprocess.CompletedProcess(command, process.exitcode)
+
+    subprocess.run = run
     yield
 
 
-def run_script(script: str | Path, *words: object, cwd: Path | None = None) -> subprocess.CompletedProcess:
+def run_script(
+    script: str | Path,
+    *words: object,
+    cwd: Path | None = None,
+    within: Callable[[], AbstractContextManager] = contextlib.nullcontext,
+) -> subprocess.CompletedProcess:
     """What `subprocess.run` gives of a script of this project, in text, without the wait for imports."""
     with tempfile.TemporaryDirectory() as output:
-        around = functools.partial(environment, dict(os.environ))
+        around = functools.partial(environment, dict(os.environ), within)
         run = ScriptRun(Path(script).stem, list(words), cwd or Path.cwd(), around, output=Path(output))
         code = run.finish()
         out, err = (Path(output, name).read_text(encoding="utf-8") for name in ("out", "err"))

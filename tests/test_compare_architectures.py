@@ -12,7 +12,7 @@ import compare_architectures
 from checkpoints import load_trained, save
 from command_line import InputError
 from convert_to_onnx import convert
-from script_runs import run_script
+from script_runs import forked_stages, run_script
 from tiny_models import tiny_model
 
 SCRIPT = Path(compare_architectures.__file__)
@@ -22,7 +22,7 @@ HIERCODE = "hiercode --width 0.25 --dimensions 8 --batch-size 16"
 
 
 def call(cwd: Path, *words: object) -> tuple[int, str, str]:
-    done = run_script(SCRIPT, *words, cwd=cwd)
+    done = run_script(SCRIPT, *words, cwd=cwd, within=forked_stages)
     return done.returncode, done.stdout, done.stderr
 
 

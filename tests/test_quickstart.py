@@ -3,8 +3,6 @@
 import contextlib
 import functools
 import json
-import multiprocessing
-import runpy
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,7 +15,7 @@ from PIL import Image
 import quickstart
 from named_characters import true_character
 from recognition_picture import CELL, RecognitionPicture
-from script_runs import ScriptRun, sixty_characters
+from script_runs import ScriptRun, forked_stages, sixty_characters
 
 SCRIPT = Path(quickstart.__file__)
 
@@ -50,24 +48,9 @@ def test_the_picture_marks_right_and_wrong():
 
 
 @contextlib.contextmanager
-def small_stages(failing: str) -> Iterator[None]:
-    """Sixty characters; what quickstart.py starts are forked processes in which that holds as well, but one fails."""
-
-    def become(script: Path, *words: str) -> None:
-        if script.stem == failing:
-            sys.exit(3)
-        sys.argv = [str(script), *words]
-        runpy.run_path(str(script), run_name="__main__")
-
-    def run(command: list, check: bool) -> subprocess.CompletedProcess:
-        assert (command[0], check) == (sys.executable, False)
-        process = multiprocessing.get_context("fork").Process(target=become, args=command[1:])
-        process.start()
-        process.join()
-        return subprocess.CompletedProcess(command, process.exitcode)
-
-    with sixty_characters():
-        subprocess.run = run
+def small(failing: str) -> Iterator[None]:
+    """Sixty characters, in all stages, of which one may be made to fail."""
+    with sixty_characters(), forked_stages(failing):
         yield
 
 
@@ -88,13 +71,13 @@ def checked_report(models: Path, samples: int, unseen: int) -> dict:
 def test_sixty_characters_from_strokes_to_recognition(tmp_path):
     """Every stage hands on to the next, and after fifty steps of training it reads far better than chance."""
     flags, folder = ["--sets", 20, "--epochs", 4, "--seed", 5], tmp_path / "here"
-    run = ScriptRun("quickstart", flags, folder, functools.partial(small_stages, ""))
+    run = ScriptRun("quickstart", flags, folder, functools.partial(small, ""))
     assert run.finish() == 0, run.errors
     report = checked_report(folder / "models" / "quickstart", 20 * 60, 2 * 60)
     assert report["unseen_writers"]["top1"] > 10  # 1.7 by chance
     assert report["unseen_writers"]["top5"] > 25
     # What is done is not done twice, and a stage that fails ends it.
-    again = ScriptRun("quickstart", flags, folder, functools.partial(small_stages, "convert_to_onnx"))
+    again = ScriptRun("quickstart", flags, folder, functools.partial(small, "convert_to_onnx"))
     assert again.finish() == 3, again.errors
     assert again.errors.splitlines()[-1] == "export ended with exit code 3; the same command goes on from here"
     printed = (again.output / "out").read_text(encoding="utf-8")
