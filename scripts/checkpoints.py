@@ -132,9 +132,8 @@ def _checked(content: dict, path: Path) -> dict:
             raise InputError(f"{path} is damaged: its {name} is of another type, or more than plain values")
     if content["script"] is None or content["config"] is None:
         raise InputError(f"{path} is damaged: it does not say what made it")
-    position = {"epoch", "step", "best", "metrics"} | content.keys() & {
-        "training_samples"
-    }  # older ones have no samples
+    position = ["epoch", "step", "best", "metrics"]
+    position += ["training_samples"] if "training_samples" in content else []  # which older ones lack
     if "optimizers" in content and any(content.get(name) is None for name in position):
         raise InputError(f"{path} is damaged: it does not say where its run stood")
     for name in ("model", "ema"):

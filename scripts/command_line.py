@@ -78,7 +78,7 @@ def begin_worker() -> None:
 
 def _numpy_on_one_thread() -> None:
     """Products are small here: more threads gain nothing, and wait for one another where the cores have other work,
-    up to ten times as long as the product takes."""
+    many times as long as the product takes."""
     if "numpy" in sys.modules:
         with contextlib.suppress(ImportError):  # recognize.py can do without it
             from threadpoolctl import ThreadpoolController
