@@ -16,7 +16,7 @@ import torch
 from numpy.lib import format as npy
 
 from command_line import InputError, first_line
-from etl9g_format import SETS_PER_FILE, jis_code
+from etl9g_format import SETS_PER_FILE, jis_code, set_layout
 from normalization import CANVAS
 from plain_json import read_json
 
@@ -226,6 +226,13 @@ class PreparedDataset:
         """Compares the images with their checksums, for which all of them are read. Raises InputError."""
         for path in self.chunks:
             map_member(path, "images", "u")
+
+    def writers(self, positions: np.ndarray) -> np.ndarray:
+        """Who wrote the samples at these positions, int64 (n,): each sheet of each data set is another person's."""
+        characters, sheets, _ = set_layout()
+        sheet_of = dict(zip(characters, sheets.tolist(), strict=True))
+        sheets = np.array([sheet_of.get(c, 0) for c in self.classes])
+        return self.sets[positions] * (sheets.max() + 1) + sheets[self.labels[positions]]
 
     def _places(self, positions: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """Of each chunk that has any of these positions: its images, which of the positions, and their places in it."""

@@ -113,25 +113,49 @@ def percent(right: np.ndarray) -> float:
     return 100 * float(right.mean())
 
 
-def summary(classes: str, labels: np.ndarray, predicted: np.ndarray, rank: np.ndarray) -> dict:
-    """The figures of n samples, in %: labels, predicted classes and ranks of the true class, all (n,)."""
+def standard_error(right: np.ndarray, writers: np.ndarray) -> float:
+    """Of the share of right answers, in %; right and writers are (n,).
+
+    A hand is read well or badly as a whole, so what one person wrote counts as one observation (cluster-robust: Cameron
+    and Miller, A Practitioner's Guide to Cluster-Robust Inference, 2015).
+    """
+    surplus = np.bincount(writers, right - right.mean())
+    return 100 * float(np.sqrt((surplus**2).sum())) / len(right)
+
+
+def by_writer(right: np.ndarray, writers: np.ndarray) -> dict:
+    """How many writers there are, and the top-1 (in %) of the middle one and of the one below whom a twentieth are."""
+    top1 = 100 * np.bincount(writers, right) / np.bincount(writers)
+    lowest, median = np.percentile(top1, [5, 50]).tolist()
+    return {"writers": len(top1), "median": median, "lowest_twentieth": lowest}
+
+
+def summary(
+    classes: str, labels: np.ndarray, predicted: np.ndarray, rank: np.ndarray, writers: np.ndarray | None = None
+) -> dict:
+    """The figures of n samples, in %: labels, predicted classes, ranks of the true class, and writers, all (n,).
+
+    Without writers, or with one alone, each sample counts as written by another person."""
     right = predicted == labels
+    writer = np.arange(len(labels)) if writers is None else np.unique(writers, return_inverse=True)[1]
+    if not writer.any():
+        writer = np.arange(len(labels))
     samples_of = np.bincount(labels, minlength=len(classes))
     right_of = np.bincount(labels[right], minlength=len(classes))
     present = np.flatnonzero(samples_of)
     share = right_of[present] / samples_of[present]
-    top1 = right.mean()
     kinds = np.array([KINDS.get(unicodedata.name(c, "").split(" ")[0], "other") for c in classes])
     worst = [i for i in present[np.lexsort((present, -samples_of[present], share))] if right_of[i] < samples_of[i]]
     return {
         "samples": len(labels),
         "classes": len(present),
         "top1": percent(right),
-        "top1_standard_error": 100 * float(np.sqrt(top1 * (1 - top1) / len(labels))),
+        "top1_standard_error": standard_error(right, writer),
         "top5": percent(rank < 5),
         "mean_class_accuracy": percent(share),
         "lowest_class_accuracy": 100 * float(share.min()),
         "classes_never_right": int((share == 0).sum()),
+        "by_writer": None if writers is None else by_writer(right, writer),
         "kinds": {
             str(kind): {
                 "samples": int((kinds[labels] == kind).sum()),
@@ -223,7 +247,8 @@ def measure(model: Model, samples: Samples, limit: int | None = None) -> tuple[d
         shares[1, part] = model.confidence.probabilities(logits).max(axis=1)
         known[part] = model.confidence.known(logits)
     rate = len(rows) / (time.monotonic() - started)
-    figures = summary(model.classes, labels, predicted, rank)
+    writers = None if samples.writers is None else samples.writers[rows]
+    figures = summary(model.classes, labels, predicted, rank, writers)
     some = np.sort(random.choice(len(rows), min(ROBUSTNESS_SAMPLES, len(rows)), replace=False))
     clean = {"clean": percent((predicted == labels)[some])}
     table = {"samples": len(some), "top1": clean | robustness(model, samples, rows[some], labels[some])}

@@ -21,9 +21,19 @@ def headline(result: dict) -> list[tuple[str, str]]:
         ("mean over classes", f"{result['mean_class_accuracy']:6.2f} %"),
         *(kinds if len(kinds) > 1 else []),
         ("lowest class", f"{result['lowest_class_accuracy']:6.2f} %"),
+        *writer_lines(result["by_writer"]),
         ("never right", f"{never:6,} {plural(never, 'class', 'classes')}"),
         *confidence_lines(result["calibration"]),
     ]
+
+
+def writer_lines(figures: dict | None) -> list[tuple[str, str]]:
+    """How well the middle writer is read and how badly the worst."""
+    if figures is None or figures["writers"] < 2:
+        return []
+    median, lowest = figures["median"], figures["lowest_twentieth"]
+    told = f"{median:6.2f} %   of {figures['writers']:,} writers, a twentieth below {lowest:.2f} %"
+    return [("median writer", told)]
 
 
 def confidence_lines(calibration: dict) -> list[tuple[str, str]]:

@@ -16,7 +16,8 @@ from recognize import IMAGE_SUFFIXES, read_grey
 
 @dataclass
 class Samples:
-    """What a model is measured on: the true character of each sample (n,), and its images on demand.
+    """What a model is measured on: the true character of each sample (n,), its images on demand, and its writer (n,)
+    where that is known.
 
     images(rows) gives float32 (len(rows), 1, 64, 64), ink 1 on paper 0.
     """
@@ -24,6 +25,7 @@ class Samples:
     characters: np.ndarray
     images: Callable[[np.ndarray], np.ndarray]
     facts: dict
+    writers: np.ndarray | None = None
 
 
 def dataset_samples(folder: Path, split: str, config: dict) -> Samples:
@@ -36,7 +38,12 @@ def dataset_samples(folder: Path, split: str, config: dict) -> Samples:
     told = f"the {split} split of {folder} ({dataset.source}, split by {split_by})"
     facts = {"told": told, "split": split, "split_by": split_by, "source": dataset.source}
     characters = np.array(list(dataset.classes))[dataset.labels[positions]]
-    return Samples(characters, lambda rows: dataset.images(positions[rows]).numpy().astype(np.float32) / 255, facts)
+    return Samples(
+        characters,
+        lambda rows: dataset.images(positions[rows]).numpy().astype(np.float32) / 255,
+        facts,
+        dataset.writers(positions),
+    )
 
 
 def is_hidden(path: Path) -> bool:

@@ -72,6 +72,17 @@ def test_splits_by_writer_share_no_set_and_lose_nothing(folder):
         assert set(split.labels.tolist()) == set(range(5))  # every class on every side
 
 
+def test_a_writer_is_a_sheet_of_a_data_set(tiny_dataset):
+    dataset = PreparedDataset(tiny_dataset("あうえ亜腕漢"))
+    positions = np.random.default_rng(0).permutation(len(dataset.labels))
+    sheets = np.array([1, 1, 2, 1, 20, 3])[dataset.labels[positions]]  # where these characters stand in every data set
+    sets, writers = dataset.sets[positions], dataset.writers(positions)
+    assert len(np.unique(writers)) == 6 * 4
+    for writer in np.unique(writers):
+        own = writers == writer
+        assert len(set(sets[own])) == len(set(sheets[own])) == 1
+
+
 def test_a_random_split_takes_a_tenth_and_a_twentieth(folder):
     dataset = PreparedDataset(folder, "random", seed=1)
     parts = [dataset.splits[name].positions.tolist() for name in SPLITS]

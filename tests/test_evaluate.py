@@ -117,6 +117,18 @@ def test_summary_equals_figures_worked_by_hand():
         {"true": "う", "predicted": "亜", "count": 1, "of": 1},
     ]
     assert figures["per_class"] == {"あ": [1, 2], "い": [2, 2], "う": [0, 1], "亜": [1, 1]}
+    assert figures["by_writer"] is None
+
+
+def test_what_one_writer_wrote_counts_as_one_observation():
+    labels, predicted = np.array([0, 0, 1, 1, 2, 3]), np.array([0, 1, 1, 1, 3, 3])
+    figures = evaluate.summary("あいう亜", labels, predicted, labels, np.array([7, 7, 30, 30, 30, 9]))
+    assert figures["top1_standard_error"] == pytest.approx(7.857, abs=1e-3)  # 100 √((1/3)² + 0 + (1/3)²) / 6
+    median, lowest = 100 * 2 / 3, 50 + (100 * 2 / 3 - 50) / 10  # of 50, 66.7 and 100 %
+    found = figures["by_writer"]
+    assert found == {"writers": 3, "median": pytest.approx(median), "lowest_twentieth": pytest.approx(lowest)}
+    alone = evaluate.summary("あいう亜", labels, predicted, labels, np.zeros(6, int))
+    assert alone["top1_standard_error"] == pytest.approx(19.245, abs=1e-3)  # as if by six
 
 
 def test_the_first_of_equal_logits_is_the_likelier():
@@ -140,7 +152,8 @@ def test_a_known_model_on_the_test_split(spots, tmp_path):
     result = evaluate.evaluate_file(model, spots)
     assert (result["samples"], result["classes"]) == (20, 5)
     assert result["top1"] == pytest.approx(85)
-    assert result["top1_standard_error"] == pytest.approx(7.984, abs=1e-3)  # 100 √(0.85 · 0.15 / 20)
+    assert result["top1_standard_error"] == pytest.approx(4.243, abs=1e-3)  # 100 √(0.6² + 0.6²) / 20, two sheets
+    assert (result["by_writer"]["writers"], result["by_writer"]["median"]) == (2, pytest.approx(90.625))
     assert result["top5"] == 100  # of five classes
     assert result["confused"] == [{"true": "あ", "predicted": "い", "count": 3, "of": 4}]
     assert result["worst_classes"] == [{"character": "あ", "right": 1, "samples": 4}]
@@ -323,11 +336,12 @@ def test_the_report_fits_eighty_columns():
     told["calibration"] = sure | {"rejected_of_right": 100.0}
     left_out = dict.fromkeys(classes, 1000)
     text = evaluation_report.report(
-        evaluate.summary(classes, labels, predicted, labels) | told | {"left_out": left_out}
+        evaluate.summary(classes, labels, predicted, labels, np.arange(60_000) // 15) | told | {"left_out": left_out}
     )
     assert max(width(line) for line in text.splitlines()) <= 80
     assert "100.00 %" in text
     assert "-100.00" in text
+    assert "of 4,000 writers" in text
 
 
 def test_distortions_keep_shape_and_range_and_repeat_themselves():
@@ -429,7 +443,7 @@ def test_the_script_prints_its_figures_and_where_they_are(spots, tmp_path, monke
     )
     evaluate.main()
     printed = capsys.readouterr().out
-    assert "85.00 % ± 7.98" in printed
+    assert "85.00 % ± 4.24" in printed
     assert "あ → い 3/4" in printed
     assert printed.endswith(f"{tmp_path / 'x' / 'evaluation.json'}\n{tmp_path / 'x' / 'evaluation.png'}\n")
     assert (tmp_path / "x" / "evaluation.json").is_file()
