@@ -34,7 +34,7 @@ from confusable import Confusable
 from confusable import load as load_confusable
 from normalization import CANVAS, normalize
 
-RELEASED = Path(__file__).resolve().parent.parent / "models" / "cnn_int8_quantized_quantized_int8_onnx_opset14.onnx"
+RELEASED = Path(__file__).resolve().parents[1] / "models/released/cnn_int8_quantized_quantized_int8_onnx_opset14.onnx"
 DEFAULT_MODELS = (Path("models/kanji_model.onnx"), RELEASED)  # one's own first
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".pgm", ".ppm"}
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")  # of Pillow's others, some start programs
@@ -131,7 +131,8 @@ class Recognizer:
 
     def __init__(self, path: Path, threads: int = 0):
         if not path.is_file():
-            raise FileNotFoundError(f"{path} is missing: export one with scripts/convert_to_onnx.py")
+            what = "a folder" if path.is_dir() else "missing"
+            raise FileNotFoundError(f"{path} is {what}: export a model with scripts/convert_to_onnx.py")
         self.path = path
         limited_memory()
         options = onnxruntime.SessionOptions()
@@ -144,7 +145,9 @@ class Recognizer:
             inputs, outputs = self.session.get_inputs(), [output.name for output in self.session.get_outputs()]
             taken = [(i.name, i.type, len(i.shape)) for i in inputs]
         except _NO_MODEL:
-            raise InputError(f"{path} is not an ONNX model, or is damaged") from None
+            raise InputError(
+                f"{path} is not an ONNX model, or is damaged: scripts/convert_to_onnx.py makes one"
+            ) from None
         self.classes = self.facts.get("classes", "")
         self.confidence = confidence_of(self.facts.get("confidence"), path)
         self.takes_pictures = taken == [("image", "tensor(uint8)", 4)]
@@ -278,7 +281,14 @@ def default_model() -> Path:
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="image files or folders of them")
+    kinds = ", ".join(FORMATS)
+    parser.add_argument(
+        "images",
+        nargs="+",
+        metavar="IMAGE",
+        help=f"image files or folders of them: {kinds}, at most {MOST_PIXELS // 10**6} million pixels, of several "
+        "pages the first",
+    )
     parser.add_argument(
         "--model", type=Path, help=f"an exported model (default {DEFAULT_MODELS[0]}, or the released one)"
     )
@@ -293,6 +303,11 @@ def parse_arguments() -> argparse.Namespace:
     arguments = parser.parse_args()
     if arguments.top < 1:
         parser.error("--top must be at least 1")
+    if "" in arguments.images:
+        parser.error("an IMAGE has no name")
+    if arguments.picture and (arguments.picture.suffix.lower() != ".png" or arguments.picture.is_dir()):
+        parser.error("--picture names a PNG file to write")
+    arguments.images = [Path(image) for image in arguments.images]
     return arguments
 
 

@@ -217,13 +217,18 @@ def test_one_bad_image_does_not_stop_the_others(model, tmp_path):
         (["a.png", "--model", "missing.onnx"], "missing.onnx is missing"),
         (["a.png", "--model", "text.onnx"], "is not an ONNX model"),
         (["a.png", "--model", "foreign.onnx"], "is not a model of this toolkit"),
+        (["a.png", "--model", "empty"], "empty is a folder"),
         (["empty"], "holds no images"),
+        (["a.png", ""], "an IMAGE has no name"),
+        (["a.png", "--picture", "b.jpg"], "--picture names a PNG file"),
+        (["a.png", "--picture", "folder.png"], "--picture names a PNG file"),
         (["a.png", "--top", "0"], "--top"),
     ],
 )
 def test_wrong_calls_end_with_one_line(model, tmp_path, arguments, message):
     stroke(True).save(tmp_path / "a.png")
     (tmp_path / "empty").mkdir()
+    (tmp_path / "folder.png").mkdir()
     (tmp_path / "text.onnx").write_text("no model")
     foreign = onnx.load(model)
     del foreign.metadata_props[:]

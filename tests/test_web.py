@@ -601,11 +601,11 @@ def test_a_build_without_a_model_ends_with_one_line(web, tmp_path, model):
 
 
 def test_start_serves_the_models_of_the_repository_in_order(web, model):
-    released = web.parent / "models" / RELEASED.name
-    released.parent.mkdir()
+    released = web.parent / "models/released" / RELEASED.name
+    released.parent.mkdir(parents=True)
     shutil.copy(model, released)
-    assert f"models/{released.name}: 21 characters" in run_npm(web, "run", "build").stdout
-    write_model(released.with_name("kanji_model.onnx"), "一二十")
+    assert f"models/released/{released.name}: 21 characters" in run_npm(web, "run", "build").stdout
+    write_model(web.parent / "models/kanji_model.onnx", "一二十")
     settings = {name: value for name, value in os.environ.items() if name != "MODEL"} | {"PORT": "0"}
     process = subprocess.Popen(
         ["node", "build.js", "--serve"], cwd=web, env=settings, stdout=subprocess.PIPE, text=True
@@ -637,6 +637,7 @@ def test_a_trained_model_reads_what_is_drawn(build, serve, browser):
     candidates = [Path(os.environ.get("KANJI_MODEL", "none")), *(ROOT / path for path in DEFAULT_MODELS)]
     trained = next(path for path in candidates if path.is_file())
     browser.open(serve(build(trained)))
+    assert browser.text("#model-accuracy").endswith(" %")
     wrong = {}
     characters = "漢字永愛鬱校日山火あきむ"
     for char in characters:

@@ -13,7 +13,7 @@ import { describeModel } from "./model_file.js";
 
 const HERE = dirname(fileURLToPath(import.meta.url));
 const OUTPUT = join(HERE, "dist");
-const MODELS = ["../models/kanji_model.onnx", "../models/cnn_int8_quantized_quantized_int8_onnx_opset14.onnx"];
+const MODELS = ["../models/kanji_model.onnx", "../models/released/cnn_int8_quantized_quantized_int8_onnx_opset14.onnx"];
 const WASM = "onnxruntime-web/ort-wasm-simd-threaded.wasm";
 
 function stop(message) {

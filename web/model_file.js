@@ -55,7 +55,7 @@ export function describeModel(bytes) {
     classes: [...metadata.classes],
     source: metadata.source || "not named",
     script: metadata.script || "not named",
-    accuracy: metrics.validation_top1,
+    accuracy: metrics.validation_top1 ?? metrics.test_top1,
     confidence: confidenceOf(metadata),
     bytes: bytes.length,
   };
