@@ -34,6 +34,9 @@ PRECISION = 1e-5
 def fitted_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     """The temperature at which the loss of the labels (n,) is least, of logits (n, classes): Newton's method on its
     inverse, in which the loss is convex."""
+    right = (logits.argmax(axis=1) == labels).mean()
+    if right in {0, 1}:
+        raise InputError("no temperature fits: the model is right on all of its validation samples, or on none")
     inverse, own = 1.0, np.take_along_axis(logits, labels[:, None], axis=1)[:, 0]
     for _ in range(50):
         slope = curvature = 0.0
@@ -47,7 +50,7 @@ def fitted_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
         before, inverse = inverse, min(max(step, inverse / LARGEST_STEP), inverse * LARGEST_STEP)
         if abs(inverse - before) < PRECISION * before:
             return 1 / inverse
-    raise InputError("no temperature fits: the model is right on all of its validation samples, or on none")
+    raise InputError("no temperature fits these samples")
 
 
 def area_under_curve(own: np.ndarray, strange: np.ndarray) -> float:
@@ -126,8 +129,8 @@ def calibrate(model: Model, data_dir: Path, score: str, kept: float, limit: int,
 temperature {temperature:.4f}, on {len(labels):,} samples of {told}
 calibration error {errors[0]:.4f} before, {errors[1]:.4f} after
 
-AUROC against {count:,} of each kind that are none of the {len(model.classes):,} characters, and how many of them are
-taken for one where {100 * kept:g} % of the characters are; † the score in the file
+AUROC against {count:,} drawn of each kind that are none of the {len(model.classes):,} characters, and how many of
+them are taken for one where {100 * kept:g} % of the characters are; † the score in the file
 
 {table(figures, score)}"""
     content = {

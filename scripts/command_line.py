@@ -20,6 +20,10 @@ NO_MEMORY = re.compile(
 )
 
 
+MOST_PROCESSES = 61  # Windows waits for no more
+PROCESSES = min(os.cpu_count() or 1, MOST_PROCESSES)
+
+
 class InputError(ValueError):
     """A wrong call or bad input; the message says what is wrong and what to do. Ends a script with exit code 2."""
 
@@ -55,6 +59,8 @@ def run(main: Callable[[], None]) -> None:
         sys.exit(_say(error, 2))
     except (OSError, MemoryError, FloatingPointError, BrokenExecutor) as error:
         sys.exit(_say(error, 1))
+    except ModuleNotFoundError as error:
+        sys.exit(_say(InputError(f"the package {error.name} is missing: pip install -r requirements.txt"), 1))
     except Exception as error:
         if not NO_MEMORY.search(str(error)):
             raise

@@ -9,7 +9,7 @@ JSON, and a picture of accuracy against bytes and against latency go to --output
 """
 
 import argparse
-import importlib
+import importlib.util
 import json
 import os
 import platform
@@ -233,6 +233,8 @@ def main() -> None:
     arguments = parse_arguments()
     if arguments.images and not arguments.images.is_dir():
         raise FileNotFoundError(f"{arguments.images} is missing: --images takes a folder of images")
+    if not importlib.util.find_spec("matplotlib"):
+        raise InputError("the picture needs the package matplotlib: pip install matplotlib")
     entries = read_entries(list(arguments.entries), arguments.output_dir)
     dataset = PreparedDataset(arguments.data_dir)
     budget = ["--epochs", str(arguments.epochs), "--seed", str(arguments.seed)]

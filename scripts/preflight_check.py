@@ -70,14 +70,14 @@ def is_older(version: str, bound: str) -> bool:
 
 
 def required_packages(path: Path) -> dict[str, str]:
-    """{name: lower bound, "" where there is none} of a requirements file."""
+    """Of a requirements file {name: the least version, "==" before it where it is to be that one, "" for any}."""
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: this toolkit is not whole, get it again")
     packages = {}
     for line in path.read_text(encoding="utf-8").splitlines():
         if match := re.match(r"([A-Za-z0-9][A-Za-z0-9._-]*)\s*(?:\[[^]]*\])?\s*([^;#]*)", line):
-            bound = re.search(r"[>=~]=\s*([0-9.]+)", match[2])
-            packages[match[1]] = bound[1] if bound else ""
+            bound = re.search(r"(==|[>~]=)\s*([0-9.]+)", match[2])
+            packages[match[1]] = ("==" if bound[1] == "==" else "") + bound[2] if bound else ""
     return packages
 
 
@@ -88,6 +88,10 @@ def package(name: str, bound: str) -> Check:
         except importlib.metadata.PackageNotFoundError:
             continue
         told = version if distribution == name else f"{version} ({distribution})"
+        if bound.startswith("==") and release(version) != release(bound[2:]):
+            return Check("MISSING", name, f"{told} is not {bound[2:]}", UPGRADE)
+        if bound.startswith("=="):
+            return Check("ok", name, told)
         if bound and is_older(version, bound):
             return Check("MISSING", name, f"{told} is older than {bound}", UPGRADE)
         return Check("ok", name, told + (f", at least {bound}" if bound else ""))

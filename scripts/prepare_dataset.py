@@ -10,7 +10,6 @@ A damaged file stops everything before it is replaced; --skip-damaged leaves dam
 import argparse
 import hashlib
 import json
-import os
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
@@ -20,7 +19,7 @@ import numpy as np
 from tqdm import tqdm
 
 from atomic_file import atomic_write, write_text
-from command_line import InputError, begin_worker, run
+from command_line import MOST_PROCESSES, PROCESSES, InputError, begin_worker, run
 from etl9g_dataset import CHUNK_NAME, MAPPING_FILE, METADATA_FILE, map_member, split_sets
 from etl9g_format import (
     SETS_PER_FILE,
@@ -104,6 +103,7 @@ def make_chunk(path: Path, chunk: Path, skip_damaged: bool) -> dict:
         "damaged": records_missing(problem, records) + len(damage),
         "out_of_order": out_of_order,
     }
+    chunk.with_name(METADATA_FILE).unlink(missing_ok=True)  # comes back last: a dataset with it is whole
     with atomic_write(chunk) as temporary, temporary.open("wb") as file:
         np.savez(
             file,
@@ -166,10 +166,10 @@ def parse_arguments() -> argparse.Namespace:
         "--output-dir", type=Path, default=Path("dataset"), help="where the dataset goes (default dataset)"
     )
     parser.add_argument("--skip-damaged", action="store_true", help="leave damaged records out, and count them")
-    parser.add_argument("--processes", type=int, default=os.cpu_count(), help="default: one a core")
+    parser.add_argument("--processes", type=int, default=PROCESSES, help="default: one a core")
     arguments = parser.parse_args()
-    if arguments.processes < 1:
-        parser.error("--processes must be at least 1")
+    if not 1 <= arguments.processes <= MOST_PROCESSES:
+        parser.error(f"--processes must lie between 1 and {MOST_PROCESSES}")
     return arguments
 
 
@@ -182,7 +182,6 @@ def main() -> None:
 
 def prepare(paths: list[Path], folder: Path, arguments: argparse.Namespace) -> None:
     """Makes the chunks that are not there yet, then the mapping, then metadata.json."""
-    (folder / METADATA_FILE).unlink(missing_ok=True)  # comes back last: a dataset with it is whole
     chunks = [folder / CHUNK_NAME.format(file_number(path)) for path in paths]
     begin = time.monotonic()
     with ProcessPoolExecutor(arguments.processes, initializer=begin_worker) as pool:
@@ -196,6 +195,7 @@ def prepare(paths: list[Path], folder: Path, arguments: argparse.Namespace) -> N
     source = check_one_source(files, paths)
     every = CHUNK_NAME.replace("{:02d}", "*")
     for stale in {*folder.glob(every), *folder.glob(f".{every}.part")} - set(chunks):
+        (folder / METADATA_FILE).unlink(missing_ok=True)
         stale.unlink()  # of a raw file that is no longer there
     write_mapping(folder)
     sets = sorted({(file_number(p) - 1) * SETS_PER_FILE + s for p in paths for s in range(SETS_PER_FILE)})

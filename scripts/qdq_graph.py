@@ -111,7 +111,6 @@ LAYERS = {
     quantization.Comparison: Comparison,
     quantization.LSTM: LSTM,
 }
-CONSTANTS = (quantization.Int8Weight, quantization.Int32Bias)
 
 
 def symbolic(network: fx.GraphModule) -> fx.GraphModule:

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
+from command_line import InputError
 from labelled_samples import Samples, dataset_samples, image_samples
 
 PAIRS = 100
@@ -31,6 +32,8 @@ def predictions(network: nn.Module, samples: Samples, rows: np.ndarray) -> np.nd
 def some(samples: Samples, classes: str, limit: int | None) -> np.ndarray:
     """The rows of samples of these classes, or so many of them, picked at random but always the same."""
     rows = np.flatnonzero(np.isin(samples.characters, list(classes)))
+    if not len(rows):
+        raise InputError(f"{samples.facts['told']}: none is of the model's {len(classes):,} classes")
     if limit is not None and limit < len(rows):
         rows = np.sort(np.random.default_rng(0).choice(rows, limit, replace=False))
     return rows

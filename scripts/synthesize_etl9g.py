@@ -9,7 +9,6 @@ Strokes: KanjiVG, CC BY-SA 3.0; what is made from them carries that licence.
 
 import argparse
 import hashlib
-import os
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
@@ -21,7 +20,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from atomic_file import atomic_write
-from command_line import InputError, begin_worker, run
+from command_line import MOST_PROCESSES, PROCESSES, InputError, begin_worker, run
 from etl9g_format import (
     DARKEST,
     FILES,
@@ -183,7 +182,7 @@ def parse_arguments() -> argparse.Namespace:
         "--font", type=Path, action="append", default=[], help="a font file as a further writer; repeatable"
     )
     parser.add_argument("--preview", type=Path, help="also write a contact sheet to this PNG")
-    parser.add_argument("--processes", type=int, default=os.cpu_count(), help="default: one a core")
+    parser.add_argument("--processes", type=int, default=PROCESSES, help="default: one a core")
     arguments = parser.parse_args()
     if arguments.sets % SETS_PER_FILE or not 0 < arguments.sets <= FILES * SETS_PER_FILE:
         parser.error(
@@ -192,8 +191,8 @@ def parse_arguments() -> argparse.Namespace:
         )
     if not 0 <= arguments.seed < 10**8:  # it has to fit into a record's undefined bytes
         parser.error("--seed must lie between 0 and 99,999,999")
-    if arguments.processes < 1:
-        parser.error("--processes must be at least 1")
+    if not 1 <= arguments.processes <= MOST_PROCESSES:
+        parser.error(f"--processes must lie between 1 and {MOST_PROCESSES}")
     return arguments
 
 

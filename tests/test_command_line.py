@@ -41,6 +41,11 @@ def ends(error: BaseException) -> None:
         (MemoryError(), 1, "error: not enough memory\n"),
         (MemoryError("9 GiB"), 1, "error: not enough memory (9 GiB)\n"),
         (FloatingPointError("the loss became nan"), 1, "error: the loss became nan\n"),
+        (
+            ModuleNotFoundError("No module named 'cv2'", name="cv2"),
+            1,
+            "error: the package cv2 is missing: pip install -r requirements.txt\n",
+        ),
         (BrokenProcessPool("a process ended suddenly"), 1, "error: a process ended suddenly\n"),
         (KeyboardInterrupt(), 130, ""),
     ],

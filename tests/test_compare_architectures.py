@@ -82,6 +82,14 @@ def test_wrong_calls(tiny_dataset, tmp_path):
     assert call(tmp_path, "--epochs", "0")[0] == 2
 
 
+def test_without_matplotlib_nothing_is_trained(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(compare_architectures.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(compare_architectures, "read_entries", lambda *_: pytest.fail("it began"))
+    monkeypatch.setattr("sys.argv", ["compare_architectures.py"])
+    with pytest.raises(InputError, match="the picture needs the package matplotlib"):
+        compare_architectures.main()
+
+
 def test_heads_grow_with_the_classes():
     small, large = benchmark.head_bytes(1000), benchmark.head_bytes(4000)
     assert small["cnn"] == 4 * 1000 * 129  # rank 128 and a bias, fp32

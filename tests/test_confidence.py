@@ -89,9 +89,10 @@ def test_the_temperature_that_made_the_labels_is_found(temperature):
 
 
 def test_no_temperature_fits_a_model_that_is_always_right():
-    logits = np.eye(4, dtype=np.float32)[[0, 1, 2, 3] * 5]
-    with pytest.raises(InputError, match="no temperature fits"):
-        calibrate_confidence.fitted_temperature(logits, logits.argmax(axis=1))
+    for margin in (1, 8, 20, 40):
+        logits = margin * np.eye(4, dtype=np.float32)[[0, 1, 2, 3] * 5]
+        with pytest.raises(InputError, match="no temperature fits: the model is right on all"):
+            calibrate_confidence.fitted_temperature(logits, logits.argmax(axis=1))
 
 
 def test_area_under_the_curve_by_counting_pairs():

@@ -53,7 +53,8 @@ def test_requirements_are_read_with_their_lower_bounds(tmp_path):
     path = tmp_path / "requirements.txt"
     path.write_text(
         "# comment >= 1\n-r other.txt\n\ntorch>=2.11\nnumpy >= 1.26, <3  # why\nPillow\n"
-        "tqdm[notebook]~=4.66\nkanjivg>=20250816; python_version >= '3.11'\nopencv-python-headless>=4.10\n"
+        "tqdm[notebook]~=4.66\nkanjivg>=20250816; python_version >= '3.11'\nonnx<2\nscipy==1.2.3\n"
+        "opencv-python-headless>=4.10\n"
     )
     assert preflight_check.required_packages(path) == {
         "torch": "2.11",
@@ -61,6 +62,8 @@ def test_requirements_are_read_with_their_lower_bounds(tmp_path):
         "Pillow": "",
         "tqdm": "4.66",
         "kanjivg": "20250816",
+        "onnx": "",
+        "scipy": "==1.2.3",
         "opencv-python-headless": "4.10",
     }
 
@@ -76,6 +79,9 @@ def test_packages_that_are_absent_or_old(monkeypatch):
     old = preflight_check.package("numpy", "999.1")
     assert (old.status, old.command) == ("MISSING", "pip install --upgrade -r requirements.txt")
     assert f"{np.__version__} is older than 999.1" in old.found
+    assert preflight_check.package("numpy", f"=={np.__version__}").status == "ok"
+    newer = preflight_check.package("numpy", "==1.0")
+    assert (newer.status, newer.found) == ("MISSING", f"{np.__version__} is not 1.0")
     absent = preflight_check.package("no-such-distribution", "1.0")
     assert absent == Check("MISSING", "no-such-distribution", "is not installed", preflight_check.INSTALL)
     monkeypatch.setitem(preflight_check.OTHER_BUILDS, "no-such-distribution", ("numpy",))

@@ -143,6 +143,15 @@ def test_a_second_run_keeps_what_is_finished_and_clears_what_is_stale(standin, p
     assert not stale.exists()
 
 
+def test_a_run_that_is_refused_leaves_the_dataset_as_it_was(standin, prepared, prepare, tmp_path):
+    folder, raw = shutil.copytree(prepared, tmp_path / "dataset"), tmp_path / "raw"
+    raw.mkdir()
+    (raw / "ETL9G_01").write_bytes((standin[0] / "ETL9G_01").read_bytes()[:-1])
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert prepare(raw, folder)[0] == 2
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
 def test_damaged_records_are_left_out_and_counted_if_asked(raw, prepared, prepare, tmp_path, monkeypatch):
     """Record 3 has a code outside ETL9G, record 5000 no ink, 10 and 11 have changed places; the old chunk is remade."""
     monkeypatch.setattr(prepare_dataset, "normalize_frames", lambda frames: frames[:, :64, :64])  # takes no time
@@ -165,13 +174,14 @@ def test_damaged_records_are_left_out_and_counted_if_asked(raw, prepared, prepar
             for name in ("labels", "sets"):
                 assert np.array_equal(left[name], whole[name][good])
 
-        made = (tmp_path / CHUNK).stat().st_mtime_ns
+        made, told = (tmp_path / CHUNK).stat().st_mtime_ns, (tmp_path / "metadata.json").read_bytes()
         assert prepare(raw, tmp_path, "--skip-damaged")[0] == 0
         assert (tmp_path / CHUNK).stat().st_mtime_ns == made
         answer = prepare(raw, tmp_path)  # the chunk without the damaged records is not what this asks for
         assert answer[0] == 2
         assert "record 3" in answer[2]
-        assert not (tmp_path / "metadata.json").exists()
+        assert (tmp_path / CHUNK).stat().st_mtime_ns == made  # what was there stays as it was
+        assert (tmp_path / "metadata.json").read_bytes() == told
 
 
 @pytest.mark.parametrize(

@@ -96,9 +96,12 @@ def models(tmp_path_factory) -> Path:
     return folder
 
 
-def test_wrong_calls_end_with_one_line(models, tiny_dataset, monkeypatch, capsys):
+def test_wrong_calls_end_with_one_line(models, tiny_dataset, tmp_path, monkeypatch, capsys):
     data = str(tiny_dataset())
     other = str(tiny_dataset(classes="あいえ亜腕"))
+    strange = str(tmp_path)
+    (tmp_path / "龍").mkdir()
+    Image.fromarray(np.full((64, 64), 255, np.uint8)).save(tmp_path / "龍/a.png")
     monkeypatch.chdir(models)
     calls = [
         (["--model-path", "missing.pth", "--data-dir", data], "missing.pth is missing"),
@@ -106,6 +109,7 @@ def test_wrong_calls_end_with_one_line(models, tiny_dataset, monkeypatch, capsys
         (["--model-path", "float.pth", "--data-dir", "nothing"], "prepare_dataset.py"),
         (["--model-path", "float.pth", "--data-dir", other], "has no う"),
         (["--model-path", "float.pth", "--data-dir", data, "--images", "nothing"], "--images"),
+        (["--model-path", "float.pth", "--data-dir", data, "--images", strange], "none is of the model's 5 classes"),
         (["--model-path", "float.pth", "--calibration-images", "0"], "--calibration-images"),
         (["--model-path", "float.pth", "--limit", "0"], "--limit"),
     ]
