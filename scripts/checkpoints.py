@@ -237,8 +237,9 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, state: dict) -> None:
             raise ValueError("the optimizer's moments are not those of its parameters")
 
 
-def start_from(model: nn.Module, classes: str, path: Path) -> list[str]:
-    """Copies the weights of a trained model into `model` by name and shape (`--init-from`); returns what stays new.
+def start_from(model: nn.Module, classes: str, path: Path) -> tuple[list[str], dict]:
+    """Copies the weights of a trained model into `model` by name and shape (`--init-from`); returns what stays new, and
+    what the file says of itself.
 
     Where the classes differ, tensors with a row for every class stay new even if the shapes agree.
     """
@@ -253,4 +254,4 @@ def start_from(model: nn.Module, classes: str, path: Path) -> list[str]:
         model.load_state_dict(fitting, strict=False)
     except RuntimeError as error:
         raise InputError(f"{path} does not fit this model: {str(error).splitlines()[-1].strip()}") from None
-    return sorted(own.keys() - fitting.keys())
+    return sorted(own.keys() - fitting.keys()), content

@@ -14,7 +14,6 @@ elsewhere the file is written, but nothing is proved. Each names its classes: .o
 """
 
 import argparse
-import json
 import logging
 import shutil
 import subprocess
@@ -31,8 +30,9 @@ from torch import nn
 from atomic_file import atomic_write
 from checkpoints import load_trained
 from command_line import InputError, run
-from convert_to_onnx import TOLERANCE, ConversionError, probe_images, published_config
-from normalization import CANVAS, CONTRACT
+from convert_to_onnx import TOLERANCE, ConversionError, check_plain_float, metadata, probe_images
+from normalization import CANVAS
+from plain_json import parse_json
 from recognize import Recognizer
 from varied_pictures import grey_of, varied_pictures
 
@@ -50,13 +50,8 @@ def float_model(path: Path) -> tuple[nn.Module, dict]:
     model, facts = load_trained(path)
     if "quantization" in facts:
         raise InputError(f"{path} is INT8: this format takes float models, ort takes its ONNX file")
+    check_plain_float(path, facts)
     return model.to(memory_format=torch.contiguous_format), facts
-
-
-def told(facts: dict) -> dict[str, str]:
-    """What a user of the file has to know, as text."""
-    names = {"classes": facts["classes"], "contract": CONTRACT, "source": facts["source"], "script": facts["script"]}
-    return names | {"config": json.dumps(published_config(facts["config"])), "metrics": json.dumps(facts["metrics"])}
 
 
 def compare(expected: Callable, found: Callable, images: list[np.ndarray]) -> str:
@@ -93,7 +88,9 @@ def write_ort(model_path: Path, path: Path, data_dir: Path | None) -> str:
     if original.takes_pictures:
         pictures = [grey_of(picture) for picture in varied_pictures(original.classes, PROBES)]
         return compare(lambda p: original.picture_logits([p]), lambda p: converted.picture_logits([p]), pictures)
-    return compare(original.logits, converted.logits, list(probe_images(data_dir, PROBES)[:, None].numpy()))
+    config = parse_json(original.facts.get("config") or "{}", f"{model_path}: config", "export it again")
+    images = probe_images(data_dir, PROBES, config)[:, None].numpy()
+    return compare(original.logits, converted.logits, list(images))
 
 
 def write_executorch(model_path: Path, path: Path, data_dir: Path | None) -> str:
@@ -106,7 +103,9 @@ def write_executorch(model_path: Path, path: Path, data_dir: Path | None) -> str
         raise missing("executorch") from None
     model, facts = float_model(model_path)
     exported = torch.export.export(model, (torch.zeros(EXAMPLE),))
-    lowered = to_edge_transform_and_lower(exported, partitioner=[XnnpackPartitioner()], constant_methods=told(facts))
+    lowered = to_edge_transform_and_lower(
+        exported, partitioner=[XnnpackPartitioner()], constant_methods=metadata(facts)
+    )
     path.write_bytes(lowered.to_executorch().buffer)
     method = Runtime.get().load_program(path).load_method("forward")
 
@@ -117,7 +116,7 @@ def write_executorch(model_path: Path, path: Path, data_dir: Path | None) -> str
     def converted(image: np.ndarray) -> np.ndarray:
         return method.execute([torch.from_numpy(image)])[0].numpy()
 
-    return compare(original, converted, list(probe_images(data_dir, PROBES)[:, None].numpy()))
+    return compare(original, converted, list(probe_images(data_dir, PROBES, facts["config"])[:, None].numpy()))
 
 
 def write_coreml(model_path: Path, path: Path, data_dir: Path | None) -> str:
@@ -135,11 +134,11 @@ def write_coreml(model_path: Path, path: Path, data_dir: Path | None) -> str:
         convert_to="mlprogram",
         minimum_deployment_target=coremltools.target.iOS16,
     )
-    package.user_defined_metadata.update(told(facts))
+    package.user_defined_metadata.update(metadata(facts))
     package.save(str(path))
     if sys.platform != "darwin":
         return "not run: Core ML is on Apple's systems only"
-    images = list(probe_images(data_dir, PROBES)[:, None].numpy())
+    images = list(probe_images(data_dir, PROBES, facts["config"])[:, None].numpy())
     with torch.inference_mode():
         same = sum(
             int(package.predict({"input_image": image})["logits"].argmax() == model(torch.from_numpy(image)).argmax())

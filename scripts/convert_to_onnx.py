@@ -50,7 +50,7 @@ def default_output(model_path: Path, any_image: bool = False) -> Path:
 
 def published_config(config: dict) -> dict:
     """The settings without the folders and files of the machine it was trained on."""
-    return {name: value for name, value in config.items() if not name.endswith(("_dir", "_from", "_path"))}
+    return {name: value for name, value in config.items() if not name.endswith(("_dir", "_from", "_path", "teacher"))}
 
 
 def export(model: nn.Module, path: Path, opset: int) -> None:
@@ -87,6 +87,15 @@ def without_notes(model: onnx.ModelProto) -> onnx.ModelProto:
     return model
 
 
+def check_plain_float(path: Path, facts: dict) -> None:
+    """Raises InputError for a model that is on its way to integers."""
+    if facts["script"] == "train_qat" and "quantization" not in facts:
+        raise InputError(
+            f"{path} is rounded as INT8 will be: convert_int8_pytorch_to_quantized_onnx.py takes the "
+            "quantized_NAME_int8.pth that train_qat.py made of it"
+        )
+
+
 def metadata(facts: dict) -> dict[str, str]:
     """What a user of the file has to know."""
     told = {
@@ -110,10 +119,11 @@ def describe(path: Path, facts: dict) -> None:
     onnx.save(model, path)
 
 
-def probe_images(data_dir: Path | None, count: int) -> torch.Tensor:
-    """Real test images where a dataset is at hand, smoothed noise otherwise; float32 (count, 1, 64, 64)."""
+def probe_images(data_dir: Path | None, count: int, config: dict) -> torch.Tensor:
+    """Test images where a dataset is at hand, which is split as the config of the model says, smoothed noise otherwise;
+    float32 (count, 1, 64, 64)."""
     if data_dir is not None:
-        dataset = PreparedDataset(data_dir)
+        dataset = PreparedDataset(data_dir, config.get("split", "writer"), config.get("seed", 0))
         positions = dataset.splits["test"].positions
         picked = np.random.default_rng(0).choice(positions, min(count, len(positions)), replace=False)
         return dataset.images(np.resize(picked, count)).float() / 255
@@ -142,7 +152,8 @@ def compare(model: nn.Module, path: Path, images: torch.Tensor) -> float:
 def write(model_path: Path, path: Path, data_dir: Path | None, opset: int) -> str:
     """Exports a trained model to `path` and compares; returns what was found."""
     model, facts = load_trained(model_path)
-    images = probe_images(data_dir, max(BATCHES))
+    check_plain_float(model_path, facts)
+    images = probe_images(data_dir, max(BATCHES), facts["config"])
     export(model, path, opset)
     describe(path, facts)
     worst = compare(model, path, images)

@@ -76,7 +76,7 @@ def write(model: nn.Module, facts: dict, path: Path, model_path: Path) -> None:
     changed = [k for k, v in tensors.items() if k not in found or found[k].dtype != v.dtype or not found[k].equal(v)]
     if changed or found.keys() != tensors.keys():
         raise ConversionError(f"{', '.join(changed[:3]) or 'a tensor'} is not read back as it was written")
-    images = probe_images(None, PROBES)
+    images = probe_images(None, PROBES, {})
     with torch.no_grad():
         if not build(content, path)(images).equal(model(images)):
             raise ConversionError("the logits of the file read back are not those of the original")

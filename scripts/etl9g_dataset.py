@@ -30,12 +30,14 @@ IMAGE_BYTES = CANVAS * CANVAS
 def split_sets(sets: list[int]) -> dict[str, list[int]]:
     """Data sets to splits, so that no writer is on two sides: of every twenty one validates and two test.
 
-    With fewer than twenty the last one tests and the one before validates; one or two sets cannot be split by writer.
+    A set's number decides its side, so that it stays there when more are made; where there is none of such a number,
+    the last of the others takes its place. One or two sets cannot be split by writer.
     """
     if len(sets) < 3:
         return {"train": list(sets), "validation": [], "test": []}
-    test = sets[9::10] or sets[-1:]
-    validation = sets[4::20] if len(sets) >= 20 else sets[-2:-1] if sets[-2] not in test else sets[-3:-2]
+    validation = [s for s in sets if s % 20 == 4]
+    test = [s for s in sets if s % 10 == 9] or [s for s in sets if s not in validation][-1:]
+    validation = validation or [s for s in sets if s not in test][-1:]
     return {"train": [s for s in sets if s not in test and s not in validation], "validation": validation, "test": test}
 
 

@@ -80,11 +80,13 @@ def average_weights(model: nn.Module, decay: float) -> AveragedModel:
     """An exponential moving average of weights and buffers, quicker while the run is young."""
 
     @torch.no_grad()
-    def update(averaged, current, count):
-        weight = 1 - min(decay, (1 + float(count)) / (10 + float(count)))
+    def update(averaged, current, _count):  # which lies on the device: to look at it would be to wait
+        count = float(made.n_averaged)
+        weight = 1 - min(decay, (1 + count) / (10 + count))
         if averaged[0].is_floating_point():  # called once for each type of tensor
             torch._foreach_lerp_(averaged, current, weight)
         else:
             torch._foreach_copy_(averaged, current)
 
-    return AveragedModel(model, multi_avg_fn=update, use_buffers=True)
+    made = AveragedModel(model, multi_avg_fn=update, use_buffers=True)
+    return made

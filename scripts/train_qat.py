@@ -30,7 +30,7 @@ from plain_json import parse_json
 from quantization import calibrate, calibration_images, convert, float_model_of, load_float, prepare, save_quantized
 from quantization_loss import metrics_of, quantization_loss, told
 from train_hiercode import loss_of_shown
-from training import Architecture, check_split, fit
+from training import Architecture, check_split, fit, told_of_the_device
 
 SHARED_WITH_CNN = (
     "data_dir",
@@ -43,6 +43,10 @@ SHARED_WITH_CNN = (
     "augmentation",
     "seed",
     "device",
+    "compile",
+    "deterministic",
+    "on_nonfinite",
+    "epoch_samples",
 )
 
 
@@ -104,7 +108,14 @@ def fake_quantized(config: QATConfig, classes: str) -> FakeQuantized:
     return FakeQuantized(network, classes, architecture.held_out(settings, classes))
 
 
-ARCHITECTURE = Architecture("qat", QATConfig, fake_quantized, loss_of_shown, held_out=held_out_classes)
+ARCHITECTURE = Architecture(
+    "qat",
+    QATConfig,
+    fake_quantized,
+    loss_of_shown,
+    held_out=held_out_classes,
+    loose=frozenset({"test_samples", "cnn_epochs"}),
+)
 
 
 def float_model(config: QATConfig) -> Path:
@@ -194,11 +205,8 @@ def resuming(config: QATConfig, folder: Path) -> bool:
 
 def main() -> None:
     config = parse_config(QATConfig, sys.modules["__main__"].__doc__ or "")
-    try:
-        with processes.group():
-            train_quantized(config)
-    except torch.OutOfMemoryError:
-        raise MemoryError(f"on the device for --batch-size {config.batch_size}: try a smaller one") from None
+    with told_of_the_device(config), processes.group():
+        train_quantized(config)
 
 
 if __name__ == "__main__":

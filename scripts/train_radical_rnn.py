@@ -84,7 +84,10 @@ def class_and_radicals(output, labels: torch.Tensor, config: RadicalRNNConfig) -
         radicals = F.binary_cross_entropy_with_logits(found, wanted.float(), reduction="sum") / len(labels)
     else:
         steps = torch.full((len(labels),), named.shape[1])
+        if torch.are_deterministic_algorithms_enabled():
+            named, wanted = named.cpu(), wanted.cpu()  # CUDA's gradient is not deterministic
         radicals = F.ctc_loss(named.log_softmax(2).transpose(0, 1), wanted, steps, (wanted > 0).sum(dim=1))
+        radicals = radicals.to(loss.device)
     return loss + config.radical_weight * radicals
 
 

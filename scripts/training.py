@@ -1,8 +1,8 @@
 """The one engine: every train_*.py brings an `Architecture`, `train` does the rest.
 
 A run is a function of its config: the order of the samples comes from (seed, epoch), the randomness of a step from
-(seed, step). A run killed at any moment and resumed therefore ends with the weights of one that was never interrupted.
-Several processes may share it (processes.py): the first one writes, and speaks.
+(seed, epoch, step). A run killed at any moment and resumed therefore ends with the weights of one that was never
+interrupted. Several processes may share it (processes.py): the first one writes, and speaks.
 """
 
 import contextlib
@@ -20,6 +20,7 @@ import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -52,8 +53,11 @@ def distillation(logits: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
     return F.cross_entropy(logits.float(), wanted.float().softmax(1))
 
 
-def check_split(path: Path, facts: dict, config: OptimizationConfig) -> None:
-    """Raises InputError for a model that was trained on other sides of the data than this run will be."""
+def check_split(path: Path, facts: dict, config: OptimizationConfig, dataset: PreparedDataset | None = None) -> None:
+    """Raises InputError for a model that was trained on another split of the data than this run will be; one of other
+    data than the dataset's has seen none of it."""
+    if dataset and (facts.get("source"), facts.get("generator")) != (dataset.source, dataset.metadata.get("generator")):
+        return
     split, seed = facts["config"].get("split", "writer"), facts["config"].get("seed", 0)
     if split != config.split or (split == "random" and seed != config.seed):
         raise InputError(f"{path} was trained with --split {split} --seed {seed}: give the same, or it knows the tests")
@@ -66,7 +70,8 @@ class Architecture:
     model(config, classes) builds it; in training mode it may return more than logits, as a tuple that begins with them,
     and loss(output, labels, config) makes of it a mean over the samples; in evaluation mode it returns logits
     (N, classes). on_epoch(model, epoch, config) runs before each epoch. held_out(config, classes) names the classes of
-    which no image is shown; in training mode the logits may leave these out.
+    which no image is shown; in training mode the logits may leave these out. `loose` names settings of its
+    own that a resumed run may change.
     """
 
     name: str
@@ -76,6 +81,7 @@ class Architecture:
     on_epoch: Callable | None = None
     held_out: Callable[[OptimizationConfig, str], str] = lambda config, classes: ""
     best_name: str = ""
+    loose: frozenset[str] = frozenset()
 
     @property
     def best_file(self) -> str:
@@ -87,8 +93,9 @@ def choose_device(name: str) -> torch.device:
         device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
         if device.type == "cuda" and processes.count() > 1:
             device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
-            torch.cuda.set_device(device)
-        torch.zeros(1, device=device)
+        if device.type == "cuda" and device.index is not None:
+            torch.cuda.set_device(device)  # it is the current one that is seeded
+        torch.zeros(1, device=device).item()
     except (RuntimeError, AssertionError) as error:
         raise InputError(f"--device {name} cannot be used here: {first_line(error)}") from None
     return device
@@ -104,6 +111,19 @@ def fast_bf16(device: torch.device) -> bool:
 
 def uses_bf16(config: OptimizationConfig, device: torch.device) -> bool:
     return config.precision == "bf16" or (config.precision == "auto" and fast_bf16(device))
+
+
+def compiles_well(device: torch.device) -> bool:
+    """Whether torch.compile can work on this device and is worth its time: its code for GPUs needs Triton."""
+    if device.type != "cuda" or not importlib.util.find_spec("triton"):
+        return False
+    return torch.cuda.get_device_capability(device) >= (7, 0)
+
+
+def mixed(*numbers: int) -> int:
+    """A seed that depends on all of these, in 32 bits: of a larger number PyTorch's generator on a CPU takes the last
+    32."""
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
 
 def seed_generators(number: int, device: torch.device) -> None:
@@ -153,14 +173,16 @@ def evaluate(model: nn.Module, batches: Batches, rows: torch.Tensor, config: Opt
     """Cross entropy, top-1 and top-5 (in %) over these rows of a split."""
     was_training = model.training
     model.eval()
-    totals = torch.zeros(3, dtype=torch.float64, device=batches.device)
+    exact = torch.float32 if batches.device.type == "mps" else torch.float64  # which Apple's GPUs lack
+    totals = torch.zeros(3, dtype=exact, device=batches.device)
     own = rows[processes.rank() :: processes.count()]
     for part in batches.in_turn(own.split(EVALUATION_BATCH) if len(own) else ()):
         images, labels = batches.get(part)
         with autocast(config, batches.device):
             logits = model(to_input(images)).float()
         hits = logits.topk(min(5, logits.shape[1])).indices == labels[:, None]
-        totals += torch.stack([F.cross_entropy(logits, labels, reduction="sum").double(), hits[:, 0].sum(), hits.sum()])
+        loss = F.cross_entropy(logits, labels, reduction="sum")
+        totals += torch.stack([loss.to(exact), hits[:, 0].sum(), hits.sum()])
     model.train(was_training)
     loss, top1, top5 = (processes.total(totals) / len(rows)).tolist()
     return {"loss": loss, "top1": 100 * top1, "top5": 100 * top5}
@@ -210,9 +232,11 @@ class Run:
         self.folders = OutputFolders(self.log_dir, self.checkpoint_dir)
         torch.manual_seed(config.seed)
         model = architecture.model(config, dataset.classes)
+        self.started = ""  # what is told of a run that begins
         if config.init_from:
-            fresh = checkpoints.start_from(model, dataset.classes, Path(config.init_from))
-            processes.say(f"weights of {config.init_from}; new: {', '.join(fresh) or 'nothing'}")
+            fresh, facts = checkpoints.start_from(model, dataset.classes, Path(config.init_from))
+            check_split(Path(config.init_from), facts, config, dataset)
+            self.started = f"weights of {config.init_from}; new: {', '.join(fresh) or 'nothing'}"
         self.model = model.to(self.device, memory_format=torch.channels_last)
         self.teacher = self.load_teacher() if config.teacher and config.distillation else None
         self.training, self.validation = (Batches(dataset, name, self.device) for name in ("train", "validation"))
@@ -251,13 +275,13 @@ class Run:
         model, facts = checkpoints.load_trained(path)
         if facts["classes"] != self.dataset.classes:
             raise InputError(f"{path} was trained on other classes than {self.config.data_dir} has")
-        check_split(path, facts, self.config)
+        check_split(path, facts, self.config, self.dataset)
         return model.to(self.device, memory_format=torch.channels_last)
 
     @functools.cached_property
     def forward(self) -> nn.Module:
         """The model as it is called in training."""
-        use_compile = self.config.compile if self.config.compile is not None else self.device.type == "cuda"
+        use_compile = compiles_well(self.device) if self.config.compile is None else self.config.compile
         model = processes.parallel(self.model, self.batch_size)
         return torch.compile(model) if use_compile else model
 
@@ -321,20 +345,27 @@ class Run:
 
     def earlier(self) -> str:
         """The checkpoint to go on from, or "": as --resume-from says, in a folder that may be used."""
-        self.check_folder(bool(self.config.resume_from))
+        self.check_folder()
         if self.config.resume_from != "auto":
             return self.config.resume_from or ""
         found = checkpoints.existing(self.checkpoint_dir)
-        return str(found[-1]) if found else ""
+        if not found:
+            return ""
+        try:
+            checkpoints.load(found[-1])
+        except InputError as error:
+            raise InputError(f"{error}: delete it to go on from the one before") from None
+        return str(found[-1])
 
-    def check_folder(self, resuming: bool) -> None:
+    def check_folder(self) -> None:
         """Refuses a folder with another architecture's checkpoints, or with an earlier run's that is neither resumed
         nor, by --overwrite, replaced."""
-        found = checkpoints.existing(self.checkpoint_dir)
+        found, resume = checkpoints.existing(self.checkpoint_dir), self.config.resume_from
         if not found:
             return
-        if (other := checkpoints.load(found[-1])["script"]) != self.script:
+        if (other := self.script_of(found)) != self.script:
             raise InputError(f"{self.checkpoint_dir} holds checkpoints of {other}.py: choose another --checkpoint-dir")
+        resuming = resume and (resume == "auto" or Path(resume).resolve().parent == self.checkpoint_dir.resolve())
         if not resuming and not self.config.overwrite:
             raise InputError(
                 f"{self.checkpoint_dir} holds an earlier run: go on with --resume-from auto, begin anew with "
@@ -342,6 +373,13 @@ class Run:
             )
         if not resuming:
             checkpoints.prune(self.checkpoint_dir, 0)
+
+    def script_of(self, found: list[Path]) -> str:
+        """The script that made these checkpoints, as the newest that can be read says; this one where none can be."""
+        for path in reversed(found):
+            with contextlib.suppress(InputError):
+                return checkpoints.load(path)["script"]
+        return self.script
 
     def check_outputs(self) -> None:
         """Makes the folders now: one that cannot be written to must not be found out after an epoch of training."""
@@ -365,10 +403,16 @@ class Run:
                 f"{path} was trained on {content['training_samples']:,} samples, {self.config.data_dir} has "
                 f"{len(self.training):,} for training: begin from its weights with --init-from"
             )
+        data = {"source": self.dataset.source, "generator": self.dataset.metadata.get("generator")}
+        if changed := [name for name in data if content.get(name) not in {None, data[name]}]:
+            told = ", ".join(f"{content[name]} (now {data[name]})" for name in changed)
+            raise InputError(f"{path} was trained on other data: {told}; begin from its weights with --init-from")
         # A setting that an older checkpoint does not know had what is now its default.
         saved, now = dataclasses.asdict(type(self.config)()) | content["config"], dataclasses.asdict(self.config)
+        for settings in (saved, now):  # a file may be named in more than one way
+            settings["model_path"] = str(Path(settings["model_path"]).resolve()) if settings.get("model_path") else None
         must_match = [
-            *own_options(self.config),
+            *(name for name in own_options(self.config) if name not in self.architecture.loose),
             "batch_size",
             "epoch_samples",
             "hiragana_repeats",
@@ -393,7 +437,8 @@ class Run:
                 checkpoints.restore_optimizer(mine, state)
             done = content["epoch"] * self.steps_per_epoch + content["step"]
             for mine, state in zip(self.schedulers, content["schedulers"], strict=True):
-                if not 0 <= content["step"] <= done == state["last_epoch"] <= self.steps:
+                inside = 0 <= content["step"] < self.steps_per_epoch
+                if not inside or not done == state["last_epoch"] <= self.steps:
                     raise ValueError(f"its schedule is at step {state['last_epoch']}, not at {done}")
                 mine.load_state_dict(mine.state_dict() | {"last_epoch": done, "_step_count": done + 1})
             self.setbacks = max(setbacks, content.get("setbacks") or 0)
@@ -434,7 +479,7 @@ class Run:
         the mean loss, not yet waited for."""
         config, own = self.config, processes.rows(len(rows))
         images, labels = self.training.get(rows[own.start :: own.step])
-        seed_generators((config.seed << 32) + self.epoch * self.steps_per_epoch + self.step, self.device)
+        seed_generators(mixed(config.seed, self.epoch, self.step + 1), self.device)  # 0 is as good as no number
         images = augment(to_input(images), config.augmentation, own)
         with autocast(config, self.device):
             loss = self.loss(images, labels) * (len(own) / len(rows))
@@ -453,7 +498,7 @@ class Run:
         or 0."""
         if self.architecture.on_epoch:
             self.architecture.on_epoch(self.model, self.epoch, self.config)
-        generator = torch.Generator().manual_seed((self.config.seed << 20) + self.epoch)
+        generator = torch.Generator().manual_seed(mixed(self.config.seed, self.epoch))
         order = self.rows[torch.randperm(len(self.rows), generator=generator)]
         self.model.train()
         begin = last_save = time.monotonic()
@@ -576,6 +621,8 @@ def begin(state: Run) -> None:
         state.restore(Path(resume))
         where = f"epoch {state.epoch + 1}, step {state.step + 1}" if state.epoch < config.epochs else "its end"
         processes.say(f"resumed from {resume} at {where}")
+    elif state.started:
+        processes.say(state.started)
     if processes.first():
         if resume:
             checkpoints.clean(state.checkpoint_dir, config.keep_last_n)
@@ -624,7 +671,23 @@ def train_to_end(state: Run, stop: Stop) -> None:
                 end_early(f"stopped after epoch {state.epoch}; go on with --resume-from auto", asked)
     if config.plot and processes.first():
         training_log.plot(state.log_dir / "metrics.jsonl", state.log_dir / "curves.png")
-    processes.say(f"best validation top-1 {state.best:.2f} %: {state.model_dir / architecture.best_file}")
+    score = (
+        f"best validation top-1 {state.best:.2f} %" if len(state.validation_rows) else "not validated, the last model"
+    )
+    processes.say(f"{score}: {state.model_dir / architecture.best_file}")
+
+
+@contextlib.contextmanager
+def told_of_the_device(config: OptimizationConfig) -> Iterator[None]:
+    """What a device or its compiler cannot do, as one line."""
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise MemoryError(f"on the device for --batch-size {config.batch_size}: try a smaller one") from None
+    except RuntimeError as error:
+        if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+            raise
+        raise InputError(f"the model cannot be compiled here ({first_line(error):.200}): try --no-compile") from None
 
 
 def train(architecture: Architecture) -> None:
@@ -632,10 +695,7 @@ def train(architecture: Architecture) -> None:
 
     def main() -> None:
         config = parse_config(architecture.config, sys.modules["__main__"].__doc__ or "")
-        try:
-            with processes.group():
-                fit(architecture, config)
-        except torch.OutOfMemoryError:
-            raise MemoryError(f"on the device for --batch-size {config.batch_size}: try a smaller one") from None
+        with told_of_the_device(config), processes.group():
+            fit(architecture, config)
 
     run(main)

@@ -202,7 +202,8 @@ def test_starting_from_other_classes_makes_the_head_anew(tmp_path):
     checkpoints.save(tmp_path / "other.pth", saved)
     model = CNN(CNNConfig(width=0.25, embedding=16), CLASSES)
     head = model.classify[1].weight.clone()
-    fresh = checkpoints.start_from(model, CLASSES, tmp_path / "other.pth")
+    fresh, facts = checkpoints.start_from(model, CLASSES, tmp_path / "other.pth")
+    assert facts["classes"] == "一二三亜腕"
     assert fresh == ["classify.1.bias", "classify.1.weight"]
     torch.testing.assert_close(model.classify[1].weight, head)
     torch.testing.assert_close(model.features[0][0].weight, saved["model"]["features.0.0.weight"])
@@ -248,7 +249,7 @@ def test_starting_from_the_same_classes_takes_everything(tmp_path):
     saved = content()
     checkpoints.save(tmp_path / "same.pth", saved)
     model = CNN(CNNConfig(width=0.25, embedding=16), CLASSES)
-    assert checkpoints.start_from(model, CLASSES, tmp_path / "same.pth") == []
+    assert checkpoints.start_from(model, CLASSES, tmp_path / "same.pth")[0] == []
     torch.testing.assert_close(model.classify[1].weight, saved["model"]["classify.1.weight"])
 
 

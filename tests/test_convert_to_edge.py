@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import any_image_model
+import calibrate_confidence
 import convert_to_edge
 from checkpoints import load_trained
 from convert_int8_pytorch_to_quantized_onnx import describe_int8
@@ -82,10 +83,12 @@ def test_executorch(script, tmp_path):
     from executorch.runtime import Runtime
 
     path = save_float(script, tmp_path / "model.pth")
+    calibrate_confidence.store(path, {"temperature": 0.5})
     told = convert_to_edge.convert("executorch", path, tmp_path / "model.pte", None)
     assert "equal to the original on 64 images" in told
     program = Runtime.get().load_program(tmp_path / "model.pte")
     assert program.load_method("classes").execute([]) == [CLASSES]
+    assert program.load_method("confidence").execute([]) == ['{"temperature": 0.5}']
     image = some_images(1)
     with torch.inference_mode():
         assert torch.allclose(

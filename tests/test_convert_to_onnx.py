@@ -19,6 +19,7 @@ import normalization_graph
 import recognize
 from any_image_model import AnyImageError
 from command_line import InputError
+from etl9g_dataset import PreparedDataset
 from normalization import normalize
 from script_runs import run_script
 from train_etl9g_model import CNN, CNNConfig
@@ -41,7 +42,7 @@ def model_path(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("models") / "best_kanji_model.pth"
     facts = {
         "script": "train_etl9g_model",
-        "config": {"width": 0.25, "embedding": 16, "dropout": 0.0, "data_dir": "/home/someone/dataset"},
+        "config": {"width": 0.25, "embedding": 16, "dropout": 0.0, "data_dir": "/home/a/dataset", "teacher": "b/c.pth"},
         "classes": CLASSES,
         "source": "KanjiVG stand-in",
         "metrics": {"validation_top1": 12.5},
@@ -96,7 +97,16 @@ def test_a_file_that_differs_from_pytorch_is_refused(model_path, exported):
     with torch.no_grad():
         model.classify[1].bias[2] += 0.01
     with pytest.raises(convert_to_onnx.ConversionError, match="differ"):
-        convert_to_onnx.compare(model, exported, convert_to_onnx.probe_images(None, 64))
+        convert_to_onnx.compare(model, exported, convert_to_onnx.probe_images(None, 64, {}))
+
+
+def test_a_model_of_a_random_split_is_proved_on_its_own_test_samples(tiny_dataset, tmp_path):
+    data = tiny_dataset(sets=2)  # which cannot be split by writer
+    settings = {"split": "random", "seed": 3}
+    found = convert_to_onnx.probe_images(data, 64, settings)
+    dataset = PreparedDataset(data, **settings)
+    wanted = {image.numpy().tobytes() for image in dataset.images(dataset.splits["test"].positions)}
+    assert {(255 * image).round().byte().numpy().tobytes() for image in found} == wanted
 
 
 def test_a_failed_comparison_leaves_no_file(model_path, tmp_path, monkeypatch):

@@ -105,6 +105,13 @@ def test_split_sets(count, validation, test):
     assert sorted(splits["train"] + splits["validation"] + splits["test"]) == sets
 
 
+def test_a_set_stays_on_its_side_when_others_come_or_go():
+    whole = split_sets(list(range(200)))
+    for sets in (range(4, 12), range(20), range(40, 100), range(12)):
+        splits = split_sets(list(sets))
+        assert not set(splits["train"]) & {*whole["validation"], *whole["test"]}
+
+
 def test_no_split_is_ever_empty_or_shared():
     for count in range(3, 201):
         sets = [4 * i for i in range(count)]  # numbers may have gaps

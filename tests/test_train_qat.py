@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import checkpoints
+import convert_to_onnx
 import train_qat
 import training
 from command_line import InputError
@@ -150,6 +151,37 @@ def test_the_script_answers_a_wrong_call_with_one_line(tmp_path):
     done = run_script(SCRIPT, "--model-path", "none.pth", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "error: none.pth is missing: give the path of a checkpoint or a trained model\n"
+
+
+def test_what_the_cnn_is_told_of_the_settings(tiny_dataset, tmp_path, monkeypatch):
+    class Told(Exception):
+        pass
+
+    def told(architecture, cnn):
+        assert (cnn.compile, cnn.deterministic, cnn.on_nonfinite, cnn.epoch_samples) == (False, True, "step-back", 32)
+        raise Told
+
+    monkeypatch.setattr(train_qat, "fit", told)
+    changes = {"compile": False, "deterministic": True, "on_nonfinite": "step-back", "epoch_samples": 32}
+    with pytest.raises(Told):
+        train_qat.train_quantized(config(tiny_dataset(), tmp_path, **changes))
+
+
+def test_a_resumed_run_may_be_measured_otherwise_and_its_model_named_otherwise(tiny_dataset, tmp_path, monkeypatch):
+    data = tiny_dataset()
+    plain = save_float("train_etl9g_model", tmp_path / "float.pth")
+    monkeypatch.chdir(tmp_path)
+    train_qat.train_quantized(config(data, tmp_path, model_path=str(plain), teacher=str(plain), epochs=1))
+    changes = {"model_path": "float.pth", "teacher": str(plain), "test_samples": 7}
+    train_qat.train_quantized(config(data, tmp_path, epochs=2, resume_from="auto", **changes))
+
+
+def test_what_is_on_its_way_to_integers_is_not_exported(tiny_dataset, tmp_path):
+    plain = save_float("train_etl9g_model", tmp_path / "float.pth")
+    train_qat.train_quantized(config(tiny_dataset(), tmp_path, model_path=str(plain), epochs=1))
+    for path in (tmp_path / "qat_model_best.pth", tmp_path / "qat/calibrated.pth"):
+        with pytest.raises(InputError, match="rounded as INT8 will be"):
+            convert_to_onnx.convert(path, tmp_path / "never.onnx", None)
 
 
 def test_by_default_it_is_a_cnn(tiny_dataset):

@@ -22,6 +22,7 @@ import train_hiercode
 import training
 import training_log
 from command_line import InputError
+from etl9g_dataset import METADATA_FILE
 from tiny_models import CLASSES, save_float, some_images
 from tiny_models import TINY as EVERY_TINY
 from train_etl9g_model import ARCHITECTURE, CNN, CNNConfig
@@ -137,7 +138,7 @@ def test_a_teacher_has_its_share_of_the_loss(share, tiny_dataset, tmp_path, monk
 
 def test_who_cannot_teach(tiny_dataset, tmp_path):
     plain = save_float("train_etl9g_model", tmp_path / "plain.pth")
-    content = checkpoints.load(plain)
+    content = checkpoints.load(plain) | {"source": "test shapes", "generator": "test shapes"}
     for name, changes, words in (
         ("classes", {"classes": CLASSES[::-1]}, "other classes"),
         ("split", {"config": content["config"] | {"split": "random"}}, "or it knows the tests"),
@@ -148,6 +149,22 @@ def test_who_cannot_teach(tiny_dataset, tmp_path):
             training.Run(ARCHITECTURE, settings, training.PreparedDataset(Path(settings.data_dir)))
     with pytest.raises(ValueError, match="--distillation must lie in"):
         config(tmp_path, tmp_path, distillation=1.5).check()
+
+
+def another_source(folder: Path) -> Path:
+    """The same dataset, said to be of other data."""
+    metadata = json.loads((folder / METADATA_FILE).read_text(encoding="utf-8")) | {"source": "ETL9G", "generator": None}
+    (folder / METADATA_FILE).write_text(json.dumps(metadata), encoding="utf-8")
+    return folder
+
+
+def test_weights_that_know_the_tests_are_no_beginning(tiny_dataset, tmp_path):
+    data = tiny_dataset()
+    training.fit(ARCHITECTURE, config(data, tmp_path / "random", epochs=1, split="random", hiragana_repeats=1))
+    best = str(tmp_path / "random" / "best_kanji_model.pth")
+    with pytest.raises(InputError, match="trained with --split random --seed 0: give the same, or it knows the tests"):
+        training.fit(ARCHITECTURE, config(data, tmp_path / "writer", epochs=1, init_from=best))
+    training.fit(ARCHITECTURE, config(another_source(data), tmp_path / "writer", epochs=1, init_from=best))
 
 
 def test_hiragana_are_shown_more_often(tiny_dataset, tmp_path):
@@ -260,6 +277,7 @@ def test_wrong_calls_end_with_one_line(tiny_dataset, tmp_path, monkeypatch, caps
         ([*flags, "--model-dir", "other", "--teacher", "missing.pth"], "missing.pth is missing"),
         ([*flags, "--model-dir", "other", "--teacher", best, "--resume-from", checkpoint], "--teacher None (now"),
         ([*flags, "--device", "nonsense"], "--device nonsense"),
+        ([*flags, "--device", "meta"], "--device meta"),
         ([*flags, "--model-dir", "text.pt/models"], "text.pt"),  # at once, not after an epoch
         ([*flags, "--epochs", 0], "--epochs"),
         ([*flags, "--width", "nan"], "--width"),
@@ -439,6 +457,28 @@ def test_a_seed_decides_everything(tiny_dataset, tmp_path):
     assert not torch.equal(first["classify.1.weight"], other["classify.1.weight"])
 
 
+def test_a_seed_decides_the_order_and_the_randomness_of_each_step(tiny_dataset, tmp_path, monkeypatch):
+    """PyTorch's generator on a CPU takes 32 bits of a seed: a number in the upper ones would be none."""
+    drawn, orders = [], []
+    augment, get = training.augment, training.Batches.get
+
+    def augmented(images, *rest):
+        drawn.append(torch.get_rng_state().numpy().tobytes())
+        return augment(images, *rest)
+
+    def got(batches, rows):
+        orders.append(tuple(rows.tolist()))
+        return get(batches, rows)
+
+    monkeypatch.setattr(training, "augment", augmented)
+    monkeypatch.setattr(training.Batches, "get", got)
+    monkeypatch.setattr(training, "evaluate", lambda *_: {"loss": 1.0, "top1": 50.0, "top5": 90.0})
+    data = tiny_dataset()
+    for seed in (0, 1, 4096, 2**32 - 1):
+        training.fit(ARCHITECTURE, config(data, tmp_path / str(seed), epochs=2, seed=seed))
+    assert len(set(drawn)) == len(drawn) == len(set(orders)) > 80
+
+
 def test_going_back_to_an_earlier_checkpoint_does_the_later_epochs_again(tiny_dataset, tmp_path):
     """As if the later ones had never been: none of them is kept, resumed from, or listed twice."""
     data = tiny_dataset()
@@ -476,6 +516,52 @@ def test_what_a_resumed_run_may_not_change(tiny_dataset, tmp_path):
             training.fit(ARCHITECTURE, settings)
 
 
+def test_a_run_goes_on_with_its_own_data_alone(tiny_dataset, tmp_path):
+    data = tiny_dataset()
+    training.fit(ARCHITECTURE, config(data, tmp_path, epochs=1))
+    with pytest.raises(InputError, match=r"trained on other data: test shapes \(now ETL9G\)"):
+        training.fit(ARCHITECTURE, config(another_source(data), tmp_path, epochs=2, resume_from="auto"))
+
+
+def test_going_on_elsewhere_keeps_the_checkpoints_that_lie_there(tiny_dataset, tmp_path):
+    data = tiny_dataset()
+    training.fit(ARCHITECTURE, config(data, tmp_path / "here", epochs=3, seed=1))
+    training.fit(ARCHITECTURE, config(data, tmp_path / "there", epochs=1))
+    before = weights(tmp_path / "here")
+    other = str(tmp_path / "there/checkpoints/cnn/checkpoint_epoch_001.pt")
+    with pytest.raises(InputError, match="holds an earlier run"):
+        training.fit(ARCHITECTURE, config(data, tmp_path / "here", epochs=2, resume_from=other))
+    assert_identical(weights(tmp_path / "here"), before)
+    training.fit(ARCHITECTURE, config(data, tmp_path / "here", epochs=2, resume_from=other, overwrite=True))
+    names = [path.name for path in checkpoints.existing(tmp_path / "here/checkpoints/cnn")]
+    assert names == ["checkpoint_epoch_002.pt"]
+
+
+def test_a_damaged_last_checkpoint_locks_nobody_out(tiny_dataset, tmp_path):
+    data = tiny_dataset()
+    training.fit(ARCHITECTURE, config(data, tmp_path, epochs=2))
+    whole = weights(tmp_path)
+    first, last = checkpoints.existing(tmp_path / "checkpoints" / "cnn")
+    last.write_bytes(last.read_bytes()[:10_000])
+    with pytest.raises(InputError, match="damaged: delete it to go on from the one before"):
+        training.fit(ARCHITECTURE, config(data, tmp_path, epochs=2, resume_from="auto"))
+    training.fit(ARCHITECTURE, config(data, tmp_path, epochs=2, resume_from=str(first)))
+    assert_identical(weights(tmp_path), whole)
+    last.write_bytes(last.read_bytes()[:10_000])
+    training.fit(ARCHITECTURE, config(data, tmp_path, epochs=2, overwrite=True))
+    assert_identical(weights(tmp_path), whole)
+
+
+def test_a_step_beyond_the_epoch_is_refused(tiny_dataset, tmp_path):
+    data = tiny_dataset()
+    run = training.Run(ARCHITECTURE, config(data, tmp_path, epochs=2), training.PreparedDataset(data))
+    run.train_epoch(training.Stop())
+    path = run.save()
+    assert run.step == run.steps_per_epoch
+    with pytest.raises(InputError, match="its schedule is at step"):
+        run.restore(path)
+
+
 def test_lines_of_the_metrics_that_are_damaged_count_as_later_ones():
     assert training_log.epoch_of('{"epoch": 3}') == 3
     for line in ("", "{", "[]", "null", '{"loss": 1}', '{"epoch": "x"}', '{"epoch": null}', "[" * 100_000):
@@ -499,6 +585,12 @@ def test_a_random_split_trains_too(tiny_dataset, tmp_path):
     metrics = training.fit(ARCHITECTURE, config(tiny_dataset(), tmp_path, epochs=1, split="random", hiragana_repeats=1))
     assert metrics["samples"] == 102 // 8 * 8  # 120 less a tenth and a twentieth, in whole batches
     assert "validation_top1" in metrics
+
+
+def test_without_validation_no_score_is_told(tiny_dataset, tmp_path, capsys):
+    few = tiny_dataset(classes="亜腕", sets=4, samples_per_set=2)  # 16 samples, a twentieth of which is none
+    training.fit(ARCHITECTURE, config(few, tmp_path, epochs=3, split="random"))
+    assert capsys.readouterr().out.splitlines()[-1].startswith("not validated, the last model: ")
 
 
 def test_curves_and_events_are_written_if_asked(tiny_dataset, tmp_path):
@@ -538,6 +630,34 @@ def test_a_device_without_enough_memory_gets_one_line(tiny_dataset, tmp_path, mo
     assert ended.value.code == 1
     line = "error: not enough memory (on the device for --batch-size 16: try a smaller one)\n"
     assert capsys.readouterr().err == line
+
+
+def test_what_cannot_be_compiled_gets_one_line(tiny_dataset, tmp_path, monkeypatch, capsys):
+    class InductorError(RuntimeError):
+        pass
+
+    def failing(*_):
+        raise InductorError("InvalidCxxCompiler: no working C++ compiler\nSet TORCHDYNAMO_VERBOSE=1")
+
+    InductorError.__module__ = "torch._inductor.exc"
+    monkeypatch.setattr(training.Run, "train_epoch", failing)
+    flags = ["--data-dir", str(tiny_dataset()), "--model-dir", str(tmp_path), "--compile"]
+    monkeypatch.setattr(sys, "argv", ["train_etl9g_model.py", *TINY_FLAGS, *flags])
+    with pytest.raises(SystemExit) as ended:
+        training.train(ARCHITECTURE)
+    assert ended.value.code == 2
+    line = "error: the model cannot be compiled here (InvalidCxxCompiler: no working C++ compiler): try --no-compile\n"
+    assert capsys.readouterr().err == line
+
+
+@pytest.mark.parametrize(
+    ("triton", "capability", "compiled"), [(True, (8, 0), True), (True, (6, 1), False), (False, (9, 0), False)]
+)
+def test_a_gpu_compiles_by_itself_only_where_it_can(triton, capability, compiled, monkeypatch):
+    monkeypatch.setattr(training.importlib.util, "find_spec", lambda name: triton or None)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    assert training.compiles_well(torch.device("cuda")) == compiled
+    assert not training.compiles_well(torch.device("cpu"))
 
 
 def test_a_second_wish_to_stop_ends_at_once(capsys):
