@@ -186,7 +186,7 @@ JOYO = "毀錮恣摯踪嘲哺瘍憬惧慄拉楷訃諧曖璧緻嗅喩"  # in dail
 
 def test_the_released_model_reads_characters_that_it_was_only_told_of():
     """Twenty characters it never saw an image of, by twelve made-up writers each, among all 3,056; by chance 0.03 %."""
-    model, facts = checkpoints.load_trained(ROOT / "models" / "hiercode_model_best.safetensors")
+    model, facts = checkpoints.load_trained(ROOT / "models/released/hiercode_model_best.safetensors")
     assert not set(JOYO) & set(facts["classes"])
     classes = add_classes(model, facts["classes"], JOYO)
     assert classes == facts["classes"] + JOYO

@@ -187,9 +187,15 @@ def test_no_script_runs_what_is_in_a_model_file(name, arguments, files, place, d
 def test_a_malicious_checkpoint_in_the_folder_of_a_run(files, place, dataset, tmp_path, monkeypatch, capsys):
     (tmp_path / "checkpoint_epoch_001.pt").write_bytes(files["os.system"].read_bytes())
     arguments = ["--data-dir", str(dataset), "--checkpoint-dir", str(tmp_path), "--model-dir", str(tmp_path)]
-    for more in ([], ["--resume-from", "auto"], ["--overwrite"]):
+    resume = ["--resume-from", str(tmp_path / "checkpoint_epoch_001.pt")]
+    for more, told in (
+        ([], "holds an earlier run"),
+        (["--resume-from", "auto"], "is not a checkpoint of this toolkit"),
+        (resume, "is not a checkpoint of this toolkit"),
+        (["--overwrite", "--init-from", resume[1]], "is not a checkpoint of this toolkit"),
+    ):
         assert call("train_etl9g_model", [*arguments, *more], monkeypatch) == 2
-        assert "is not a checkpoint of this toolkit" in capsys.readouterr().err
+        assert told in capsys.readouterr().err
     assert not (place / "canary").exists()
 
 

@@ -70,7 +70,7 @@ def checked_report(models: Path, samples: int, unseen: int) -> dict:
 
 def test_sixty_characters_from_strokes_to_recognition(tmp_path):
     """Every stage hands on to the next, and after fifty steps of training it reads far better than chance."""
-    flags, folder = ["--sets", 20, "--epochs", 4, "--seed", 5], tmp_path / "here"
+    flags, folder = ["--sets", 20, "--epochs", 6, "--seed", 5], tmp_path / "here"
     run = ScriptRun("quickstart", flags, folder, functools.partial(small, ""))
     assert run.finish() == 0, run.errors
     report = checked_report(folder / "models" / "quickstart", 20 * 60, 2 * 60)
@@ -82,7 +82,7 @@ def test_sixty_characters_from_strokes_to_recognition(tmp_path):
     assert again.errors.splitlines()[-1] == "export ended with exit code 3; the same command goes on from here"
     printed = (again.output / "out").read_text(encoding="utf-8")
     assert "resumed from" in printed
-    assert "epoch   4/4" not in printed
+    assert "epoch   6/6" not in printed
 
 
 @pytest.mark.long

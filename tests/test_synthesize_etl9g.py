@@ -205,7 +205,7 @@ def test_measure_gives_what_was_drawn():
         (("--sets", 0), "--sets must be a multiple of 4"),
         (("--sets", 204), "--sets must be a multiple of 4"),
         (("--seed", -1), "--seed must lie between"),
-        (("--processes", 0), "--processes must be at least 1"),
+        (("--processes", 0), "--processes must lie between 1 and 61"),
         (("--font", "nowhere.ttf"), "nowhere.ttf is missing"),
     ],
 )
