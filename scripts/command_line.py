@@ -20,6 +20,7 @@ NO_MEMORY = re.compile(
 )
 
 
+TO_TIDY_UP = 2.0  # seconds that a worker has when it is asked to end
 MOST_PROCESSES = 61  # Windows waits for no more
 PROCESSES = min(os.cpu_count() or 1, MOST_PROCESSES)
 
@@ -76,10 +77,16 @@ def begin_worker() -> None:
     ends = (signal.SIGINT, signal.SIGTERM)
     for number in ends:  # an exception in here would be told of
         signal.signal(number, lambda number, _: os._exit(128 + number))
-    threading.Thread(target=_end_with, args=[multiprocessing.parent_process()], daemon=True).start()
+    asked: list[int] = []
+    threading.Thread(target=_end_with, args=[multiprocessing.parent_process(), asked], daemon=True).start()
     _numpy_on_one_thread()
+
+    def end(number: int, _frame) -> None:
+        asked.append(number)
+        sys.exit(128 + number)
+
     for number in ends:
-        signal.signal(number, lambda number, _: sys.exit(128 + number))
+        signal.signal(number, end)
 
 
 def _numpy_on_one_thread() -> None:
@@ -92,9 +99,14 @@ def _numpy_on_one_thread() -> None:
             ThreadpoolController().select(prefix="libscipy_openblas").limit(limits=1)  # that of numpy's wheels
 
 
-def _end_with(parent: multiprocessing.process.BaseProcess) -> None:
-    parent.join()
-    os._exit(1)
+def _end_with(parent: multiprocessing.process.BaseProcess, asked: list[int]) -> None:
+    """Ends this process when its parent ends, or soon after it was asked to: a pool's worker takes the exception that
+    ends a job for the job's answer, and would wait for the next."""
+    while parent.is_alive() and not asked:
+        parent.join(0.5)
+    if asked:
+        time.sleep(TO_TIDY_UP)
+    os._exit(128 + asked[0] if asked else 1)
 
 
 def _say(error: BaseException, code: int) -> int:

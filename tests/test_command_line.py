@@ -7,6 +7,8 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
+from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
@@ -161,6 +163,19 @@ command_line.run(main)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
     assert process.returncode == -signal.SIGKILL
+
+
+def test_a_worker_that_is_asked_to_end_in_the_midst_of_a_job_takes_no_other():
+    """A pool takes the end of the job for its answer; the pool's own end would wait for that worker for ever."""
+    with ProcessPoolExecutor(1, initializer=command_line.begin_worker) as pool:
+        job = pool.submit(time.sleep, 60)
+        while not job.running():
+            time.sleep(0.01)
+        time.sleep(0.5)
+        (worker,) = pool._processes.values()
+        os.kill(worker.pid, signal.SIGTERM)
+        worker.join(30)
+        assert worker.exitcode == 128 + signal.SIGTERM
 
 
 def test_output_that_finds_no_room_is_one_line():
