@@ -618,35 +618,38 @@ def test_what_cannot_be_written_is_found_out_before_training(tiny_dataset, tmp_p
         training.fit(ARCHITECTURE, config(data, tmp_path / "models", plot=True))
 
 
-def test_a_device_without_enough_memory_gets_one_line(tiny_dataset, tmp_path, monkeypatch, capsys):
-    def too_much(*_):
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9.00 GiB.\nSee the documentation")
+class InductorError(RuntimeError):
+    """As torch's compiler names its own."""
 
-    monkeypatch.setattr(training.Run, "train_epoch", too_much)
+    __module__ = "torch._inductor.exc"
+
+
+@pytest.mark.parametrize(
+    ("fault", "code", "line"),
+    [
+        (
+            torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9.00 GiB.\nSee the documentation"),
+            1,
+            "error: not enough memory (on the device for --batch-size 16: try a smaller one)\n",
+        ),
+        (
+            InductorError("InvalidCxxCompiler: no C++ compiler\nSet TORCHDYNAMO_VERBOSE=1"),
+            2,
+            "error: the model cannot be compiled here (InvalidCxxCompiler: no C++ compiler): try --no-compile\n",
+        ),
+    ],
+    ids=["memory", "compiler"],
+)
+def test_what_the_device_cannot_do_gets_one_line(fault, code, line, tiny_dataset, tmp_path, monkeypatch, capsys):
+    def failing(*_):
+        raise fault
+
+    monkeypatch.setattr(training.Run, "train_epoch", failing)
     flags = ["--data-dir", str(tiny_dataset()), "--model-dir", str(tmp_path), "--batch-size", "16"]
     monkeypatch.setattr(sys, "argv", ["train_etl9g_model.py", *TINY_FLAGS, *flags])
     with pytest.raises(SystemExit) as ended:
         training.train(ARCHITECTURE)
-    assert ended.value.code == 1
-    line = "error: not enough memory (on the device for --batch-size 16: try a smaller one)\n"
-    assert capsys.readouterr().err == line
-
-
-def test_what_cannot_be_compiled_gets_one_line(tiny_dataset, tmp_path, monkeypatch, capsys):
-    class InductorError(RuntimeError):
-        pass
-
-    def failing(*_):
-        raise InductorError("InvalidCxxCompiler: no working C++ compiler\nSet TORCHDYNAMO_VERBOSE=1")
-
-    InductorError.__module__ = "torch._inductor.exc"
-    monkeypatch.setattr(training.Run, "train_epoch", failing)
-    flags = ["--data-dir", str(tiny_dataset()), "--model-dir", str(tmp_path), "--compile"]
-    monkeypatch.setattr(sys, "argv", ["train_etl9g_model.py", *TINY_FLAGS, *flags])
-    with pytest.raises(SystemExit) as ended:
-        training.train(ARCHITECTURE)
-    assert ended.value.code == 2
-    line = "error: the model cannot be compiled here (InvalidCxxCompiler: no working C++ compiler): try --no-compile\n"
+    assert ended.value.code == code
     assert capsys.readouterr().err == line
 
 
