@@ -33,6 +33,7 @@ from atomic_file import write_text
 from augmentation import augment
 from character_structure import ARRANGEMENTS, DEEPEST, Node, StructureTable, structure_table
 from command_line import run
+from devices import autocast
 from etl9g_dataset import PreparedDataset
 from etl9g_format import etl9g_classes, read_records, unpack_images
 from handwriting import new_writer, write_character
@@ -41,7 +42,7 @@ from normalization import normalize, normalize_frames
 from prepare_dataset import find_raw
 from recognize import Recognizer, read_grey, recognize
 from structure_codes import encode
-from training import Run, autocast, to_input
+from training import Run, to_input
 from watched_training import GIB, larger_than_memory, shared, soak
 
 

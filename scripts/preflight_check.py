@@ -113,15 +113,15 @@ def cores() -> int:
 def device() -> Check:
     """What training would run on."""
     try:
-        torch, training = load("torch", "training")
+        torch, devices = load("torch", "devices")
     except ImportError as error:
         return Check("MISSING", "device", str(error), INSTALL)
     if torch.cuda.is_available():
         facts = torch.cuda.get_device_properties(0)
         more = f", one of {torch.cuda.device_count()}" if torch.cuda.device_count() > 1 else ""
-        speed = "bf16" if training.fast_bf16(torch.device("cuda")) else "fp32"
+        speed = "bf16" if devices.fast_bf16(torch.device("cuda")) else "fp32"
         return Check("ok", "device", f"{facts.name}, {facts.total_memory / GB:.0f} GB, {speed}{more}")
-    speed = "fast bf16" if training.fast_bf16(torch.device("cpu")) else "fp32"
+    speed = "fast bf16" if devices.fast_bf16(torch.device("cpu")) else "fp32"
     return Check("ok", "device", f"CPU, {cores()} core{'s'[: cores() != 1]}, {speed}; no GPU that PyTorch can use")
 
 

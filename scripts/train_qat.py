@@ -23,6 +23,7 @@ import checkpoints
 import processes
 import train_etl9g_model
 from command_line import InputError, run
+from devices import told_of_the_device
 from etl9g_dataset import PreparedDataset
 from optimization_config import OptimizationConfig, default, option, own_options, parse_config, recorded
 from output_folders import OutputFolders
@@ -30,7 +31,7 @@ from plain_json import parse_json
 from quantization import calibrate, calibration_images, convert, float_model_of, load_float, prepare, save_quantized
 from quantization_loss import metrics_of, quantization_loss, told
 from train_hiercode import loss_of_shown
-from training import Architecture, check_split, fit, told_of_the_device
+from training import Architecture, check_split, fit
 
 SHARED_WITH_CNN = (
     "data_dir",

@@ -20,7 +20,6 @@ import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -31,6 +30,16 @@ import processes
 import training_log
 from augmentation import augment
 from command_line import InputError, first_line, run
+from devices import (
+    autocast,
+    choose_device,
+    compiles_well,
+    fast_bf16,
+    mixed,
+    seed_generators,
+    told_of_the_device,
+    uses_bf16,
+)
 from etl9g_dataset import IMAGE_BYTES, PreparedDataset
 from optimization_config import OptimizationConfig, own_options, parse_config, recorded
 from optimizers import average_weights, learning_rate_factor, make_optimizers
@@ -86,56 +95,6 @@ class Architecture:
     @property
     def best_file(self) -> str:
         return self.best_name or f"{self.name}_model_best.pth"
-
-
-def choose_device(name: str) -> torch.device:
-    try:
-        device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
-        if device.type == "cuda" and processes.count() > 1:
-            device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
-        if device.type == "cuda" and device.index is not None:
-            torch.cuda.set_device(device)  # it is the current one that is seeded
-        torch.zeros(1, device=device).item()
-    except (RuntimeError, AssertionError) as error:
-        raise InputError(f"--device {name} cannot be used here: {first_line(error)}") from None
-    return device
-
-
-def fast_bf16(device: torch.device) -> bool:
-    """Whether bf16 products are faster than fp32 ones on this device (tensor cores, AMX, AVX512-BF16)."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    features = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")  # no public names yet
-    return device.type == "cpu" and any(getattr(torch.cpu, name, bool)() for name in features)
-
-
-def uses_bf16(config: OptimizationConfig, device: torch.device) -> bool:
-    return config.precision == "bf16" or (config.precision == "auto" and fast_bf16(device))
-
-
-def compiles_well(device: torch.device) -> bool:
-    """Whether torch.compile can work on this device and is worth its time: its code for GPUs needs Triton."""
-    if device.type != "cuda" or not importlib.util.find_spec("triton"):
-        return False
-    return torch.cuda.get_device_capability(device) >= (7, 0)
-
-
-def mixed(*numbers: int) -> int:
-    """A seed that depends on all of these, in 32 bits: of a larger number PyTorch's generator on a CPU takes the last
-    32."""
-    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
-
-
-def seed_generators(number: int, device: torch.device) -> None:
-    """Seeds the generators of the CPU and of one device; torch.manual_seed looks for those of every kind of device."""
-    torch.default_generator.manual_seed(number)
-    if device.type != "cpu":
-        torch.get_device_module(device).manual_seed(number)
-
-
-def autocast(config: OptimizationConfig, device: torch.device) -> torch.autocast:
-    """Mixed precision as --precision says."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=uses_bf16(config, device))
 
 
 class Batches:
@@ -343,43 +302,42 @@ class Run:
         told = json.dumps([settings, self.dataset.metadata, self.dataset.classes])
         processes.must_match(told.encode(), "settings and data")
 
-    def earlier(self) -> str:
-        """The checkpoint to go on from, or "": as --resume-from says, in a folder that may be used."""
-        self.check_folder()
-        if self.config.resume_from != "auto":
-            return self.config.resume_from or ""
-        found = checkpoints.existing(self.checkpoint_dir)
-        if not found:
-            return ""
-        try:
-            checkpoints.load(found[-1])
-        except InputError as error:
-            raise InputError(f"{error}: delete it to go on from the one before") from None
-        return str(found[-1])
-
-    def check_folder(self) -> None:
-        """Refuses a folder with another architecture's checkpoints, or with an earlier run's that is neither resumed
-        nor, by --overwrite, replaced."""
+    def earlier(self) -> tuple[str, dict] | None:
+        """The checkpoint to go on from, as --resume-from says, and what it holds, or None for a run that begins. Raises
+        InputError for a folder that this run may not use."""
         found, resume = checkpoints.existing(self.checkpoint_dir), self.config.resume_from
-        if not found:
-            return
-        if (other := self.script_of(found)) != self.script:
-            raise InputError(f"{self.checkpoint_dir} holds checkpoints of {other}.py: choose another --checkpoint-dir")
+        newest, content = self.newest_readable(found)
+        if content.get("script", self.script) != self.script:
+            other = f"{content['script']}.py"
+            raise InputError(f"{self.checkpoint_dir} holds checkpoints of {other}: choose another --checkpoint-dir")
         resuming = resume and (resume == "auto" or Path(resume).resolve().parent == self.checkpoint_dir.resolve())
-        if not resuming and not self.config.overwrite:
+        if found and not resuming:
+            self.take_over()
+        if not resume or (resume == "auto" and not found):
+            return None
+        path = found[-1] if resume == "auto" else Path(resume)
+        try:
+            return str(path), content if path == newest else checkpoints.load(path)
+        except InputError as error:
+            hint = ": delete it to go on from the one before" if resume == "auto" else ""
+            raise InputError(f"{error}{hint}") from None
+
+    @staticmethod
+    def newest_readable(found: list[Path]) -> tuple[Path | None, dict]:
+        """The last of these checkpoints that is not damaged, and what it holds."""
+        for path in reversed(found):
+            with contextlib.suppress(InputError):
+                return path, checkpoints.load(path)
+        return None, {}
+
+    def take_over(self) -> None:
+        """Deletes the checkpoints of an earlier run, if --overwrite says so; else raises InputError."""
+        if not self.config.overwrite:
             raise InputError(
                 f"{self.checkpoint_dir} holds an earlier run: go on with --resume-from auto, begin anew with "
                 "--overwrite, or choose another --checkpoint-dir"
             )
-        if not resuming:
-            checkpoints.prune(self.checkpoint_dir, 0)
-
-    def script_of(self, found: list[Path]) -> str:
-        """The script that made these checkpoints, as the newest that can be read says; this one where none can be."""
-        for path in reversed(found):
-            with contextlib.suppress(InputError):
-                return checkpoints.load(path)["script"]
-        return self.script
+        checkpoints.prune(self.checkpoint_dir, 0)
 
     def check_outputs(self) -> None:
         """Makes the folders now: one that cannot be written to must not be found out after an epoch of training."""
@@ -389,9 +347,9 @@ class Run:
         if self.config.plot and not importlib.util.find_spec("matplotlib"):
             raise InputError("--plot needs the package matplotlib: pip install matplotlib")
 
-    def restore(self, path: Path, setbacks: int = 0) -> None:
-        """Goes on from a checkpoint, after at least this many setbacks. Raises InputError if it is another run's."""
-        content = processes.from_first(lambda: checkpoints.load(path))
+    def restore(self, path: Path, content: dict, setbacks: int = 0) -> None:
+        """Goes on from what a checkpoint holds, after at least this many setbacks. Raises InputError if it is another
+        run's."""
         if content["script"] != self.script:
             raise InputError(f"{path} was made by {content['script']}.py, not by {self.script}.py")
         if "optimizers" not in content:
@@ -560,7 +518,7 @@ class Run:
             raise FloatingPointError(f"{what}, after {self.setbacks} steps back: try a lower --learning-rate")
         if not processes.from_first(start.is_file):
             raise FloatingPointError(f"{what}, and {start}, to step back to, is not there")
-        self.restore(start, self.setbacks + 1)
+        self.restore(start, processes.from_first(lambda: checkpoints.load(start)), self.setbacks + 1)
         processes.say(f"{what}: back to its start, learning rate × {0.5**self.setbacks:g}")
 
     def end_epoch(self) -> dict:
@@ -617,14 +575,15 @@ def begin(state: Run) -> None:
     """Finds the run's place: where --resume-from says, or the start; then says what is trained."""
     architecture, config = state.architecture, state.config
     state.check_processes()
-    if resume := processes.from_first(state.earlier):
-        state.restore(Path(resume))
+    if found := processes.from_first(state.earlier):
+        resume, content = found
+        state.restore(Path(resume), content)
         where = f"epoch {state.epoch + 1}, step {state.step + 1}" if state.epoch < config.epochs else "its end"
         processes.say(f"resumed from {resume} at {where}")
     elif state.started:
         processes.say(state.started)
     if processes.first():
-        if resume:
+        if found:
             checkpoints.clean(state.checkpoint_dir, config.keep_last_n)
         state.check_outputs()
     parameters = sum(p.numel() for p in state.model.parameters())
@@ -675,19 +634,6 @@ def train_to_end(state: Run, stop: Stop) -> None:
         f"best validation top-1 {state.best:.2f} %" if len(state.validation_rows) else "not validated, the last model"
     )
     processes.say(f"{score}: {state.model_dir / architecture.best_file}")
-
-
-@contextlib.contextmanager
-def told_of_the_device(config: OptimizationConfig) -> Iterator[None]:
-    """What a device or its compiler cannot do, as one line."""
-    try:
-        yield
-    except torch.OutOfMemoryError:
-        raise MemoryError(f"on the device for --batch-size {config.batch_size}: try a smaller one") from None
-    except RuntimeError as error:
-        if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
-            raise
-        raise InputError(f"the model cannot be compiled here ({first_line(error):.200}): try --no-compile") from None
 
 
 def train(architecture: Architecture) -> None:

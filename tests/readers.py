@@ -219,7 +219,7 @@ def resumed_checkpoint(folder: Path) -> Reader:
     path = run.save()
 
     def read():
-        run.restore(path)
+        run.restore(path, checkpoints.load(path))
         assert 0 <= run.epoch <= 2
         assert 0 <= run.step <= run.steps_per_epoch
         run.train_step(run.rows[:2])

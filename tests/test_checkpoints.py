@@ -302,7 +302,7 @@ def test_no_entry_of_another_kind_brings_a_resumed_run_to_a_fault(tiny_dataset, 
                 inside[place[-1]] = odd
             torch.save(content, path)
             try:
-                run.restore(path)
+                run.restore(path, checkpoints.load(path))
             except InputError as error:
                 assert "\n" not in str(error), place
                 refused += 1

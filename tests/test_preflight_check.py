@@ -14,8 +14,8 @@ import pytest
 import torch
 
 import command_line
+import devices
 import preflight_check
-import training
 from etl9g_format import RECORD, STANDIN_MARK, records_per_file
 from preflight_check import Check
 
@@ -124,7 +124,7 @@ def test_a_gpu_is_named_with_its_memory(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     card = SimpleNamespace(name="NVIDIA T4", total_memory=16e9)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda number: card)
-    monkeypatch.setattr(training, "fast_bf16", lambda device: device.type != "cuda")
+    monkeypatch.setattr(devices, "fast_bf16", lambda device: device.type != "cuda")
     assert preflight_check.device() == Check("ok", "device", "NVIDIA T4, 16 GB, fp32, one of 2")
 
 

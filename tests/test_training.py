@@ -18,6 +18,7 @@ import torch
 from PIL import Image
 
 import checkpoints
+import devices
 import train_hiercode
 import training
 import training_log
@@ -487,7 +488,7 @@ def test_going_back_to_an_earlier_checkpoint_does_the_later_epochs_again(tiny_da
     folder = tmp_path / "checkpoints" / "cnn"
     second = str(folder / "checkpoint_epoch_002.pt")
     run = training.Run(ARCHITECTURE, config(data, tmp_path, epochs=4), training.PreparedDataset(data))
-    run.restore(Path(second))
+    run.restore(Path(second), checkpoints.load(Path(second)))
     run.train_epoch(training.Stop())
     run.end_epoch()
     assert [p.name for p in checkpoints.existing(folder)] == [f"checkpoint_epoch_00{k}.pt" for k in (1, 2, 3)]
@@ -552,6 +553,15 @@ def test_a_damaged_last_checkpoint_locks_nobody_out(tiny_dataset, tmp_path):
     assert_identical(weights(tmp_path), whole)
 
 
+def test_a_run_that_goes_on_reads_its_checkpoint_once(tiny_dataset, tmp_path, monkeypatch):
+    data = tiny_dataset()
+    training.fit(ARCHITECTURE, config(data, tmp_path, epochs=2))
+    read, load = [], checkpoints.load
+    monkeypatch.setattr(checkpoints, "load", lambda path: read.append(path.name) or load(path))
+    training.fit(ARCHITECTURE, config(data, tmp_path, epochs=3, resume_from="auto"))
+    assert read == ["checkpoint_epoch_002.pt"]
+
+
 def test_a_step_beyond_the_epoch_is_refused(tiny_dataset, tmp_path):
     data = tiny_dataset()
     run = training.Run(ARCHITECTURE, config(data, tmp_path, epochs=2), training.PreparedDataset(data))
@@ -559,7 +569,7 @@ def test_a_step_beyond_the_epoch_is_refused(tiny_dataset, tmp_path):
     path = run.save()
     assert run.step == run.steps_per_epoch
     with pytest.raises(InputError, match="its schedule is at step"):
-        run.restore(path)
+        run.restore(path, checkpoints.load(path))
 
 
 def test_lines_of_the_metrics_that_are_damaged_count_as_later_ones():
@@ -657,10 +667,10 @@ def test_what_the_device_cannot_do_gets_one_line(fault, code, line, tiny_dataset
     ("triton", "capability", "compiled"), [(True, (8, 0), True), (True, (6, 1), False), (False, (9, 0), False)]
 )
 def test_a_gpu_compiles_by_itself_only_where_it_can(triton, capability, compiled, monkeypatch):
-    monkeypatch.setattr(training.importlib.util, "find_spec", lambda name: triton or None)
+    monkeypatch.setattr(devices.importlib.util, "find_spec", lambda name: triton or None)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
-    assert training.compiles_well(torch.device("cuda")) == compiled
-    assert not training.compiles_well(torch.device("cpu"))
+    assert devices.compiles_well(torch.device("cuda")) == compiled
+    assert not devices.compiles_well(torch.device("cpu"))
 
 
 def test_a_second_wish_to_stop_ends_at_once(capsys):
