@@ -110,9 +110,12 @@ class Proof:
         )
 
 
-def single_thread(model: str | bytes) -> onnxruntime.InferenceSession:
+def single_thread(model: Path | bytes, optimised: Path | None = None) -> onnxruntime.InferenceSession:
+    """A session on one thread of the processor, which can write down what onnxruntime makes of the graph."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.log_severity_level = 1, 3
+    if optimised:
+        options.optimized_model_filepath = str(optimised)
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
@@ -135,7 +138,7 @@ def prove(path: Path, original: Path, count: int | None = None) -> Proof:
 
     Raises AnyImageError where they differ in more than rounding.
     """
-    recognizer, session = Recognizer(original), single_thread(str(path))
+    recognizer, session = Recognizer(original), single_thread(path)
     normalization = single_thread(normalization_model(opset_of(onnx.load(path))).SerializeToString())
     same, differences, pictures = 0, [], list(varied_pictures(recognizer.classes, count or PICTURES))
     for picture in pictures:

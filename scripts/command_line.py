@@ -20,9 +20,14 @@ NO_MEMORY = re.compile(
 )
 
 
+def cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 TO_TIDY_UP = 2.0  # seconds that a worker has when it is asked to end
 MOST_PROCESSES = 61  # Windows waits for no more
-PROCESSES = min(os.cpu_count() or 1, MOST_PROCESSES)
+PROCESSES = min(cores(), MOST_PROCESSES)
 
 
 class InputError(ValueError):

@@ -11,7 +11,6 @@ JSON, and a picture of accuracy against bytes and against latency go to --output
 import argparse
 import importlib.util
 import json
-import os
 import platform
 import subprocess
 import sys
@@ -24,10 +23,11 @@ import onnxruntime
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from any_image_model import single_thread
 from atomic_file import atomic_write, write_text
 from benchmark import interleaved
 from checkpoints import load_trained
-from command_line import InputError, run
+from command_line import InputError, cores, run
 from convert_to_onnx import default_output, metadata
 from etl9g_dataset import PreparedDataset
 from evaluate import evaluate_file
@@ -112,16 +112,10 @@ def evaluation(entry: Entry, data: Path | None, images: Path | None, limit: int 
     return {name: result[name] for name in ("samples", "top1", "top1_standard_error", "top5", "kinds")}
 
 
-def session(path: Path) -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-
-
 def inference_seconds(entries: list[Entry], batch: int, rounds: int) -> dict[str, float]:
     """Median seconds that onnxruntime takes for a batch on one thread."""
     images = np.random.default_rng(0).random((batch, 1, CANVAS, CANVAS), np.float32)
-    sessions = {entry.told: session(entry.exported) for entry in entries}
+    sessions = {entry.told: single_thread(entry.exported) for entry in entries}
     runs = {told: lambda s=s: s.run(None, {"input_image": images}) for told, s in sessions.items()}
     return interleaved(runs, rounds * (1 if batch > 1 else 10))
 
@@ -276,7 +270,6 @@ def main() -> None:
 
 def processor() -> str:
     """What the machine computes with, as far as it says so."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
     try:
@@ -284,7 +277,7 @@ def processor() -> str:
     except OSError:
         lines = []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0] if names else platform.machine()}, {cores} cores"
+    return f"{names[0] if names else platform.machine()}, {cores()} cores"
 
 
 if __name__ == "__main__":

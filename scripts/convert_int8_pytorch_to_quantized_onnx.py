@@ -17,11 +17,10 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 import torch
 from torch import fx
 
-from any_image_model import opset_of
+from any_image_model import opset_of, single_thread
 from atomic_file import atomic_write, scratch_folder
 from benchmark import interleaved
 from command_line import run
@@ -67,16 +66,6 @@ def default_output(model_path: Path, opset: int) -> Path:
     return model_path.with_name(f"{name}_int8_quantized_quantized_int8_onnx_opset{opset}.onnx")
 
 
-def session(path: Path, optimised: Path | None = None) -> onnxruntime.InferenceSession:
-    """A session on one thread of the processor, which can write down what onnxruntime makes of the graph."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 3
-    if optimised:
-        options.optimized_model_filepath = str(optimised)
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-
-
 def left_in_float(path: Path) -> list[str]:
     """The convolutions and products with a constant that onnxruntime computes in float once it has optimised the file.
 
@@ -84,7 +73,7 @@ def left_in_float(path: Path) -> list[str]:
     """
     with scratch_folder(path) as folder:
         optimised = folder / "optimised.onnx"
-        session(path, optimised)
+        single_thread(path, optimised)
         graph = onnx.load(optimised).graph
     constants = {constant.name for constant in graph.initializer}
     found = []
@@ -99,7 +88,7 @@ def left_in_float(path: Path) -> list[str]:
 
 def compare(network: fx.GraphModule, path: Path, samples: Samples, rows: np.ndarray) -> tuple[float, float]:
     """How often (in %) the file's top-1 is PyTorch's on these samples, and the largest difference of a logit."""
-    found, same, worst = session(path), 0, 0.0
+    found, same, worst = single_thread(path), 0, 0.0
     for part in np.array_split(rows, -(-len(rows) // CHUNK)):
         images = samples.images(part)
         with torch.inference_mode():
@@ -114,7 +103,7 @@ def compare(network: fx.GraphModule, path: Path, samples: Samples, rows: np.ndar
 
 def accuracy(path: Path, classes: str, samples: Samples, rows: np.ndarray) -> float:
     """Top-1 in % of the file on these samples."""
-    found, names, right = session(path), np.array(list(classes)), 0
+    found, names, right = single_thread(path), np.array(list(classes)), 0
     for part in np.array_split(rows, -(-len(rows) // CHUNK)):
         logits = found.run(["logits"], {"input_image": samples.images(part)})[0]
         right += int((names[logits.argmax(1)] == samples.characters[part]).sum())
@@ -123,7 +112,7 @@ def accuracy(path: Path, classes: str, samples: Samples, rows: np.ndarray) -> fl
 
 def milliseconds(files: dict[str, Path], samples: Samples) -> dict[int, dict[str, float]]:
     """Median milliseconds an image of each file, by batch, on one thread, all files in turn."""
-    sessions = {name: session(path) for name, path in files.items()}
+    sessions = {name: single_thread(path) for name, path in files.items()}
     found = {}
     for batch, rounds in BATCHES.items():
         images = samples.images(np.resize(np.arange(min(batch, len(samples.characters))), batch))

@@ -23,7 +23,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from command_line import InputError, first_line, run
+from command_line import InputError, cores, first_line, run
 
 OLDEST_PYTHON = (3, 11)
 REQUIREMENTS = Path(__file__).resolve().parent.parent / "requirements.txt"
@@ -104,10 +104,6 @@ def load(*names: str):
         return [importlib.import_module(name) for name in names]
     except (ImportError, OSError) as error:  # OSError: a library that a package brings does not load
         raise ImportError(f"cannot be checked: {first_line(error)}") from error
-
-
-def cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def device() -> Check:

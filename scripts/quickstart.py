@@ -8,7 +8,6 @@ it reached. Stopped half-way, the same command goes on.
 
 import argparse
 import json
-import os
 import platform
 import subprocess
 import sys
@@ -21,7 +20,7 @@ import torch
 from PIL import Image
 
 from atomic_file import atomic_write, write_text
-from command_line import InputError, run
+from command_line import InputError, cores, run
 from etl9g_format import DARKEST, etl9g_classes
 from handwriting import new_writer, write_character
 from kanjivg_strokes import stroke_models
@@ -96,7 +95,6 @@ def main() -> None:
     metadata = data / "metadata.json"
     if metadata.is_file() and read_json(metadata, "delete it").get("source") == "ETL9G":
         raise InputError(f"{data} holds the real ETL9G, which stays as it is: give the stand-in another --data-dir")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     seconds: dict[str, float] = {}
     begin = time.monotonic()
     print(
@@ -134,7 +132,7 @@ def main() -> None:
             "torch": torch.__version__,
             "onnxruntime": onnxruntime.__version__,
         },
-        "cores": cores,
+        "cores": cores(),
     }
     write_text(models / "report.json", json.dumps(report, ensure_ascii=False, indent=1) + "\n")
     scores = f"top-1 {figures['top1']:.2f} %, top-5 {figures['top5']:.2f} %"
@@ -145,7 +143,7 @@ def main() -> None:
             f"({100 * recognised['right'] / recognised['named']:.1f} %)"
         )
     print(
-        f"all in {report['seconds']['all']:.0f} s on {cores} cores; look at {models / 'recognised.png'}, "
+        f"all in {report['seconds']['all']:.0f} s on {cores()} cores; look at {models / 'recognised.png'}, "
         f"then at {models / 'report.json'}"
     )
 
