@@ -97,12 +97,18 @@ def subjects_of(models: list[Path], against: list[str]) -> list[Subject]:
     return found
 
 
-def pictures_of(arguments: argparse.Namespace) -> tuple[list[np.ndarray], list[str], str]:
+def pictures_of(arguments: argparse.Namespace, classes: str) -> tuple[list[np.ndarray], list[str], str]:
     """Pictures uint8 (H, W), dark ink on white, the character of each, and what they are; at most --limit."""
     if arguments.images:
         paths, characters = labelled_images(arguments.images)
+        known = [row for row, character in enumerate(characters) if character in classes]
+        if not known:
+            raise InputError(f"{arguments.images} has no image of a character that {arguments.model[0]} knows")
+        left_out = len(paths) - len(known)
+        paths, characters = [paths[row] for row in known], [characters[row] for row in known]
         rows = some_rows(len(paths), arguments.limit)
         told = f"{len(rows):,} images of {arguments.images}"
+        told += f" ({left_out:,} of other characters than the first model's left out)" if left_out else ""
         pictures = [read_grey(paths[row]) for row in rows]
         pictures = [picture if np.median(picture) >= 128 else 255 - picture for picture in pictures]
     else:
@@ -172,6 +178,8 @@ def parse_arguments() -> argparse.Namespace:
     arguments = parser.parse_args()
     if arguments.limit < 1:
         parser.error("--limit must be at least 1")
+    if not arguments.output.name:
+        parser.error("--output needs a name: .md and .json are appended to it")
     return arguments
 
 
@@ -181,13 +189,16 @@ def main() -> None:
     if wrong := next((path for path in arguments.model if path.suffix.lower() != ".onnx"), None):
         raise InputError(f"{wrong} is no ONNX file: export it with scripts/convert_to_onnx.py")
     subjects = subjects_of(arguments.model, arguments.against)
-    pictures, characters, told = pictures_of(arguments)
+    pictures, characters, told = pictures_of(arguments, subjects[0].classes)
     rows = compare(subjects, pictures, characters)
     told = f"{told}, {len(set(characters)):,} classes; one thread of {processor()}"
     text = f"{told}\n\n{table(rows)}\n"
     print(text)
-    write_text(arguments.output.with_suffix(".md"), text)
-    write_text(arguments.output.with_suffix(".json"), json.dumps({"told": told, "rows": rows}, indent=1) + "\n")
+    write_text(arguments.output.with_name(arguments.output.name + ".md"), text)
+    write_text(
+        arguments.output.with_name(arguments.output.name + ".json"),
+        json.dumps({"told": told, "rows": rows}, indent=1) + "\n",
+    )
 
 
 if __name__ == "__main__":

@@ -32,6 +32,8 @@ from convert_to_onnx import default_output, metadata
 from etl9g_dataset import PreparedDataset
 from evaluate import evaluate_file
 from normalization import CANVAS
+from optimization_config import parse_config
+from plain_json import read_json
 from training import Architecture, Run
 
 SCRIPTS = Path(__file__).resolve().parent
@@ -40,9 +42,9 @@ THROUGHPUT_BATCH = 64
 
 
 def architectures() -> dict[str, Architecture]:
-    """Every architecture that a train_*.py beside this file defines, by its name."""
+    """Every architecture that a train_*.py beside this file defines, by its name; INT8 is no further one."""
     found = {}
-    for path in sorted(SCRIPTS.glob("train_*.py")):
+    for path in sorted({*SCRIPTS.glob("train_*.py")} - {SCRIPTS / "train_qat.py"}):
         module = importlib.import_module(path.stem)
         if architecture := getattr(module, "ARCHITECTURE", None):
             found[architecture.name] = architecture
@@ -71,9 +73,10 @@ def read_entries(texts: list[str], output: Path) -> list[Entry]:
     """Entries from texts such as "vit --depth 4". Raises InputError for an architecture that there is none of."""
     known, entries = architectures(), []
     for text in texts:
-        name, *settings = text.split()
+        name, *settings = text.split() or [""]
         if name not in known:
             raise InputError(f"there is no architecture {name}: there are {', '.join(known)}")
+        parse_config(known[name].config, "", settings)  # a wrong setting ends the program now
         folder = output / "_".join([name, *(word.lstrip("-") for word in settings)])
         entries.append(Entry(text, known[name], settings, folder))
     return entries
@@ -98,6 +101,10 @@ def is_exported(entry: Entry) -> bool:
 
 def make(entry: Entry, data: Path, budget: list[str]) -> None:
     """Trains and exports one entry, or goes on where an earlier call stopped."""
+    told = entry.folder / "budget.json"
+    if told.is_file() and read_json(told, "delete it") != {"flags": budget}:
+        raise InputError(f"{entry.folder} was trained with another budget: choose another --output-dir")
+    write_text(told, json.dumps({"flags": budget}))
     module = sys.modules[entry.architecture.model.__module__]
     folder = ("--data-dir", data, "--model-dir", entry.folder)
     script(f"{Path(module.__file__).stem}.py", *folder, *budget, *entry.settings, "--resume-from", "auto")
@@ -136,7 +143,8 @@ def training_seconds(entries: list[Entry], dataset: PreparedDataset, rounds: int
 def size(entry: Entry) -> dict[str, int]:
     """Parameters, floating-point operations for an image (two for a multiply-add), and bytes of the ONNX file."""
     model, _ = load_trained(entry.best)
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
+    # As one operator of oneDNN an LSTM would not be counted.
+    with FlopCounterMode(display=False) as counter, torch.no_grad(), torch.backends.mkldnn.flags(enabled=False):
         model(torch.zeros(1, 1, CANVAS, CANVAS))
     return {
         "parameters": sum(p.numel() for p in model.parameters()),

@@ -27,6 +27,7 @@ from command_line import run
 from convert_to_onnx import DEFAULT_OPSET, ConversionError, describe, export
 from labelled_samples import Samples, dataset_samples
 from older_opset import OLDEST, OpsetError
+from output_folders import beside, check_not
 from qdq_graph import write
 from quantization import float_model_of, load_quantized
 from quantization_loss import some
@@ -63,7 +64,7 @@ def adds_integer_products() -> bool:
 
 def default_output(model_path: Path, opset: int) -> Path:
     name = model_path.stem.removeprefix("quantized_").removesuffix("_int8")
-    return model_path.with_name(f"{name}_int8_quantized_quantized_int8_onnx_opset{opset}.onnx")
+    return beside(model_path, f"{name}_int8_quantized_quantized_int8_onnx_opset{opset}.onnx")
 
 
 def left_in_float(path: Path) -> list[str]:
@@ -193,6 +194,7 @@ def convert(arguments: argparse.Namespace) -> str:
     samples = dataset_samples(arguments.data_dir, "test", facts["config"])
     opset = arguments.opset
     output = arguments.output or default_output(arguments.model_path, opset)
+    check_not(output, arguments.model_path)
     tested = some(samples, facts["classes"], arguments.test_samples)
     compared = some(samples, facts["classes"], arguments.compare)
     with scratch_folder(output) as folder, atomic_write(output) as temporary:

@@ -195,8 +195,8 @@ def main() -> None:
     data_dir = arguments.data_dir
     if data_dir is None and (Path("dataset") / "metadata.json").is_file():
         data_dir = Path("dataset")
-    if kind == "coreml" and output.suffix != SUFFIXES[kind]:
-        raise InputError(f"{output}: a Core ML package is named *{SUFFIXES[kind]}")
+    if output.suffix != SUFFIXES[kind]:
+        raise InputError(f"{output}: what {kind} reads is named *{SUFFIXES[kind]}")
     output.parent.mkdir(parents=True, exist_ok=True)
     warnings.simplefilter("ignore")  # notes of these packages about their own future
     logging.disable(logging.WARNING)

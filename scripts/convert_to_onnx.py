@@ -29,6 +29,7 @@ from command_line import InputError, run
 from etl9g_dataset import PreparedDataset
 from normalization import CANVAS, CONTRACT
 from normalization_graph import OLDEST_OPSET
+from output_folders import beside, check_not
 from recognize import Recognizer
 
 DEFAULT_OPSET = 18
@@ -45,7 +46,7 @@ class ConversionError(RuntimeError):
 
 def default_output(model_path: Path, any_image: bool = False) -> Path:
     stem = model_path.stem
-    return model_path.with_name(FILE_NAMES.get(stem, stem) + ("_any_image" if any_image else "") + ".onnx")
+    return beside(model_path, FILE_NAMES.get(stem, stem) + ("_any_image" if any_image else "") + ".onnx")
 
 
 def published_config(config: dict) -> dict:
@@ -208,18 +209,19 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--data-dir", type=Path, help="compare on this dataset's test images (default: dataset, if there)"
     )
-    parser.add_argument(
-        "--opset", type=int, default=DEFAULT_OPSET, help=f"ONNX opset, 13 to 23 (default {DEFAULT_OPSET})"
-    )
+    parser.add_argument("--opset", type=int, help=f"ONNX opset, 13 to 23 (default {DEFAULT_OPSET})")
     arguments = parser.parse_args()
-    if not 13 <= arguments.opset <= 23:
+    if arguments.opset is not None and not 13 <= arguments.opset <= 23:
         parser.error("--opset must lie between 13 and 23")
-    if arguments.any_image and arguments.opset < OLDEST_OPSET:
+    if arguments.any_image and arguments.opset is not None and arguments.opset < OLDEST_OPSET:
         parser.error(f"--any-image needs --opset {OLDEST_OPSET} or newer")
     if arguments.top is not None and (not arguments.any_image or arguments.top < 1):
         parser.error("--top goes with --any-image and must be at least 1")
     if arguments.model_path.suffix.lower() == ".onnx" and not arguments.any_image:
         parser.error(f"{arguments.model_path} is ONNX already: --any-image puts the normalisation into it")
+    if arguments.model_path.suffix.lower() == ".onnx" and (arguments.data_dir or arguments.opset is not None):
+        parser.error(f"{arguments.model_path} keeps its opset and is compared on pictures: no --opset, no --data-dir")
+    arguments.opset = DEFAULT_OPSET if arguments.opset is None else arguments.opset
     return arguments
 
 
@@ -230,6 +232,7 @@ def main() -> None:
         data_dir = Path("dataset")
     model_path, opset = arguments.model_path, arguments.opset
     output = arguments.output or default_output(model_path, arguments.any_image)
+    check_not(output, model_path)
     try:
         if arguments.any_image:
             print(convert_any_image(model_path, output, data_dir, opset, arguments.top or DEFAULT_TOP))

@@ -21,6 +21,7 @@ from checkpoints import architecture_of, build, load_safetensors, load_trained
 from command_line import InputError, run
 from convert_to_onnx import FILE_NAMES, ConversionError, probe_images, published_config
 from normalization import CONTRACT
+from output_folders import beside
 
 TOLD = ("script", "config", "classes", "source", "generator", "metrics", "epoch", "best", "quantization", "confidence")
 PROBES = 64
@@ -38,7 +39,7 @@ Recognition, *ETL Character Database*, 1973-1984, AIST. None of them is in this 
 
 def default_output(model_path: Path) -> Path:
     stem = model_path.stem
-    return model_path.with_name(FILE_NAMES.get(stem, stem) + ".safetensors")
+    return beside(model_path, FILE_NAMES.get(stem, stem) + ".safetensors")
 
 
 def facts_told(facts: dict) -> dict:
@@ -94,6 +95,10 @@ def convert_to_folder(model_path: Path, folder: Path) -> str:
     """Writes and compares in a folder beside it; what else lies in `folder` stays. Returns one line."""
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(f"{folder} is a file: give a folder with --folder")
+    if others := [name for name in (SETTINGS, CARD) if (folder / name).exists() and not (folder / WEIGHTS).exists()]:
+        raise InputError(
+            f"{folder / others[0]} was not made by this script and stays as it is: choose another --folder"
+        )
     model, facts = load_trained(model_path)
     with scratch_folder(folder) as making:
         with atomic_write(making / WEIGHTS) as temporary:

@@ -195,10 +195,12 @@ class PreparedDataset:
                 )
             positions = {name: np.flatnonzero(np.isin(self.sets, splits[name])) for name in SPLITS}
         else:
-            order = np.random.default_rng(seed).permutation(len(self.labels))
-            test, validation = len(order) // 10, len(order) // 20
-            parts = np.split(order, [len(order) - test - validation, len(order) - test])
-            positions = {name: np.sort(part) for name, part in zip(SPLITS, parts, strict=True)}
+            # Its side depends on the sample alone: a larger dataset must not test with what a smaller one trained on.
+            sets, rows = np.unique(self.sets, return_inverse=True)
+            draws = [np.random.default_rng([seed, s]).random(len(self.classes)) for s in sets]
+            draw = np.stack(draws)[rows, self.labels]
+            sides = {"train": draw >= 0.15, "validation": (draw >= 0.1) & (draw < 0.15), "test": draw < 0.1}
+            positions = {name: np.flatnonzero(sides[name]) for name in SPLITS}
         self.splits = {name: Split(p, torch.from_numpy(self.labels[p])) for name, p in positions.items()}
 
     def _add_chunk(self, path: Path, number: int, facts: dict) -> None:

@@ -8,7 +8,21 @@ from filelock import FileLock, Timeout
 from command_line import InputError
 
 LOCK_FILE = ".lock"
+RELEASED = Path(__file__).resolve().parent.parent / "models" / "released"
 PATIENCE = 2.0  # seconds, for a process that is just ending
+
+
+def beside(model: Path, name: str) -> Path:
+    """Where what is made of a model goes, unless told: into its folder, or, as the released ones stay as they are, into
+    the one above theirs."""
+    folder = model.parent
+    return (folder.parent if folder.resolve() == RELEASED else folder) / name
+
+
+def check_not(output: Path, model: Path) -> None:
+    """Raises InputError where a file that is made of a model would take the model's place."""
+    if output.resolve() == model.resolve():
+        raise InputError(f"{output} is the model itself: give another --output")
 
 
 class OutputFolders:

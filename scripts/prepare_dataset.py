@@ -4,7 +4,8 @@
 
 Each raw file becomes one chunk of images in the input contract (normalization.py); then come character_mapping.json and
 metadata.json. A chunk that is already there and belongs to the same raw file is kept, so a stopped run goes on.
-A damaged file stops everything before it is replaced; --skip-damaged leaves damaged records out and counts them.
+A damaged file stops everything, one that is too short before anything is written; its dataset is whole again when the
+file has been replaced. --skip-damaged leaves damaged records out and counts them.
 """
 
 import argparse
@@ -133,13 +134,21 @@ def finished_chunk(chunk: Path, raw_name: str, raw_hash: str) -> dict | None:
     return counts if counted and same == (CONTRACT_VERSION, raw_name, raw_hash, len(images)) else None
 
 
-def check_one_source(files: list[dict], paths: list[Path]) -> str:
-    """ "ETL9G" or "KanjiVG stand-in"; raises InputError for a mixture and for a file that is there twice."""
-    marks = {facts["mark"] for facts in files}
+def check_files(paths: list[Path], skip_damaged: bool) -> None:
+    """Raises InputError for what shows before any record is looked at: files too short, or of several sources."""
+    marks = set()
+    for path in paths:
+        records, problem = read_records(path)
+        if problem and not (skip_damaged and len(records)):
+            raise InputError(problem)
+        marks.add(standin_mark(records))
     if len(marks) > 1:
-        raise InputError(
-            f"{paths[0].parent} mixes files of several sources: {', '.join(str(m or 'real ETL9G') for m in marks)}"
-        )
+        told = ", ".join(sorted(str(mark or "real ETL9G") for mark in marks))
+        raise InputError(f"{paths[0].parent} mixes files of several sources: {told}")
+
+
+def source_of(files: list[dict], paths: list[Path]) -> str:
+    """ "ETL9G" or "KanjiVG stand-in"; raises InputError for a file that is there twice."""
     seen: dict[str, str] = {}
     for facts in files:
         if facts["sha256"] in seen:
@@ -147,7 +156,7 @@ def check_one_source(files: list[dict], paths: list[Path]) -> str:
                 f"{paths[0].parent / facts['file']} is byte for byte {seen[facts['sha256']]}: a renamed copy?"
             )
         seen[facts["sha256"]] = facts["file"]
-    return "KanjiVG stand-in" if marks != {None} else "ETL9G"
+    return "KanjiVG stand-in" if files[0]["mark"] else "ETL9G"
 
 
 def write_mapping(folder: Path) -> None:
@@ -184,6 +193,7 @@ def prepare(paths: list[Path], folder: Path, arguments: argparse.Namespace) -> N
     """Makes the chunks that are not there yet, then the mapping, then metadata.json."""
     chunks = [folder / CHUNK_NAME.format(file_number(path)) for path in paths]
     begin = time.monotonic()
+    check_files(paths, arguments.skip_damaged)
     with ProcessPoolExecutor(arguments.processes, initializer=begin_worker) as pool:
         jobs = [pool.submit(make_chunk, p, c, arguments.skip_damaged) for p, c in zip(paths, chunks, strict=True)]
         try:
@@ -192,7 +202,7 @@ def prepare(paths: list[Path], folder: Path, arguments: argparse.Namespace) -> N
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
-    source = check_one_source(files, paths)
+    source = source_of(files, paths)
     every = CHUNK_NAME.replace("{:02d}", "*")
     for stale in {*folder.glob(every), *folder.glob(f".{every}.part")} - set(chunks):
         (folder / METADATA_FILE).unlink(missing_ok=True)

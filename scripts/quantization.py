@@ -253,7 +253,8 @@ class LSTM(nn.Module):
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]:
         start = x.new_zeros(len(self.ways), len(x), self.hidden_size)
         flat = [part() for way in self.ways for part in way]
-        states, *last = torch.lstm(x, (start, start), flat, True, 1, 0.0, False, self.bidirectional, True)
+        learns = torch.is_grad_enabled()  # cuDNN goes back only through what it computed as training
+        states, *last = torch.lstm(x, (start, start), flat, True, 1, 0.0, learns, self.bidirectional, True)
         return states, tuple(last)
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from command_line import InputError, run
 from etl9g_dataset import PreparedDataset
+from output_folders import beside, check_not
 from quantization import (
     calibrate,
     calibration_images,
@@ -27,6 +28,8 @@ from quantization import (
 )
 from quantization_loss import metrics_of, quantization_loss, told
 
+ANEW = "\nhow sure it may be is not the float model's: calibrate_confidence.py finds it for the exported INT8 file"
+
 
 def quantize(
     model_path: Path,
@@ -37,6 +40,12 @@ def quantize(
     limit: int | None = None,
 ) -> str:
     """Calibrates, measures and writes; returns what was found."""
+    if output:
+        check_not(output, model_path)
+        if output.suffix not in {".pth", ".pt"}:
+            raise InputError(
+                f"{output}: an INT8 file of PyTorch is named *.pth; convert_to_safetensors.py makes others"
+            )
     model, facts = load_float(model_path)
     config = facts["config"]
     dataset = PreparedDataset(data_dir, config.get("split", "writer"), config.get("seed", 0))
@@ -44,13 +53,16 @@ def quantize(
         raise InputError(f"{data_dir} has no {min(unknown)}, which is a class of {model_path}")
     architecture, settings = float_model_of(facts, model_path)
     network = prepare(model)
-    calibrate(network, calibration_images(dataset, images, architecture.held_out(settings, facts["classes"])))
+    batches = calibration_images(dataset, images, architecture.held_out(settings, facts["classes"]))
+    images = sum(map(len, batches))  # there may be fewer
+    calibrate(network, batches)
     integer = convert(network)
     figures = quantization_loss({"float": model, "int8": integer}, facts, data_dir, images_dir, limit)
-    output = output or model_path.with_name(f"quantized_{architecture.name}_int8.pth")
+    output = output or beside(model_path, f"quantized_{architecture.name}_int8.pth")
     how = {"how": "calibration", "images": images, "measured": figures}
     save_quantized(output, integer, facts | {"metrics": metrics_of(figures)}, how)
-    return f"{told(figures)}\n{output}: {output.stat().st_size:,} bytes, calibrated on {images:,} images"
+    found = f"{told(figures)}\n{output}: {output.stat().st_size:,} bytes, calibrated on {images:,} images"
+    return found + (ANEW if facts.get("confidence") else "")
 
 
 def parse_arguments() -> argparse.Namespace:

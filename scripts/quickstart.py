@@ -92,6 +92,8 @@ def main() -> None:
     raw, data, models = arguments.raw_dir, arguments.data_dir, arguments.model_dir
     if arguments.images and not arguments.images.is_dir():
         raise FileNotFoundError(f"{arguments.images} is missing: --images takes a folder of images")
+    if arguments.images:
+        find_images([arguments.images])  # a folder without any is refused now
     metadata = data / "metadata.json"
     if metadata.is_file() and read_json(metadata, "delete it").get("source") == "ETL9G":
         raise InputError(f"{data} holds the real ETL9G, which stays as it is: give the stand-in another --data-dir")

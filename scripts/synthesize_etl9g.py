@@ -111,7 +111,9 @@ def check_folder(folder: Path, files: int, mark: bytes) -> list[int]:
         number, found = int(path.name[-2:]), standin_mark(records)
         if found is None:
             raise InputError(f"{path} was not made by this script and stays as it is: choose another --out")
-        if found.encode() != mark or number > files or problem:
+        if found.encode() == mark and number > files and not problem:
+            raise InputError(f"{path} is of this stand-in, which has more sets: give more --sets, or another --out")
+        if found.encode() != mark or problem:
             raise InputError(f"{path} belongs to another stand-in ({found}): delete it or choose another --out")
         missing.discard(number)
     return sorted(missing)
@@ -198,8 +200,11 @@ def parse_arguments() -> argparse.Namespace:
 
 def main() -> None:
     arguments = parse_arguments()
-    for font in arguments.font:
-        Glyphs(font)  # an unreadable font is refused before anything is drawn
+    for font in arguments.font:  # one that cannot be used is refused before anything is drawn
+        if not any(map(Glyphs(font).has, etl9g_classes())):
+            raise InputError(f"{font} has none of the characters")
+    if len(arguments.font) * FONT_SHARE > 1:
+        raise InputError(f"{len(arguments.font)} fonts are too many: each copies {FONT_SHARE:.0%} of the sheets")
     with OutputFolders(arguments.out):
         synthesize(arguments)
 

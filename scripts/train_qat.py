@@ -129,10 +129,10 @@ def float_model(config: QATConfig) -> Path:
     def to_be_trained() -> bool:
         if not best.is_file():
             return True
-        if found := checkpoints.existing(folder):
-            return checkpoints.load(found[-1])["epoch"] < config.cnn_epochs
-        # The best of its first epoch is written before the first checkpoint.
-        return checkpoints.load(best)["config"].get("checkpoint_dir") == str(folder)
+        if checkpoints.load(best)["config"].get("checkpoint_dir") != str(folder):
+            return False  # it was trained by itself
+        found = checkpoints.existing(folder)  # none yet: the best of the first epoch is written before its checkpoint
+        return not found or checkpoints.load(found[-1])["epoch"] < config.cnn_epochs
 
     if processes.from_first(to_be_trained):
         processes.say(f"{best} is not there yet: the CNN is trained first")

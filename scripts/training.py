@@ -41,7 +41,7 @@ from devices import (
     uses_bf16,
 )
 from etl9g_dataset import IMAGE_BYTES, PreparedDataset
-from optimization_config import OptimizationConfig, own_options, parse_config, recorded
+from optimization_config import OptimizationConfig, own_options, parse_config, recorded, restored
 from optimizers import average_weights, learning_rate_factor, make_optimizers
 from output_folders import OutputFolders
 
@@ -70,6 +70,19 @@ def check_split(path: Path, facts: dict, config: OptimizationConfig, dataset: Pr
     split, seed = facts["config"].get("split", "writer"), facts["config"].get("seed", 0)
     if split != config.split or (split == "random" and seed != config.seed):
         raise InputError(f"{path} was trained with --split {split} --seed {seed}: give the same, or it knows the tests")
+
+
+def check_held_out(path: Path, facts: dict, held_out: str) -> None:
+    """Raises InputError for a model that has seen images of characters that are to be held out."""
+    if not held_out:
+        return
+    architecture = checkpoints.architecture_of(facts["script"], path)
+    try:
+        theirs = architecture.held_out(restored(architecture.config, facts["config"]), facts["classes"])
+    except ValueError as error:
+        raise InputError(f"{path} is damaged: {first_line(error)}") from None
+    if seen := set(held_out) & set(facts["classes"]) - set(theirs):
+        raise InputError(f"{path} has seen {len(seen):,} of the characters that are to be held out")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -190,11 +203,15 @@ class Run:
         self.log_dir = self.model_dir / architecture.name
         self.folders = OutputFolders(self.log_dir, self.checkpoint_dir)
         torch.manual_seed(config.seed)
-        model = architecture.model(config, dataset.classes)
+        try:
+            model = architecture.model(config, dataset.classes)
+        except (TypeError, OverflowError) as error:
+            raise InputError(f"no model can be made with these settings: {first_line(error)}") from None
         self.started = ""  # what is told of a run that begins
         if config.init_from:
             fresh, facts = checkpoints.start_from(model, dataset.classes, Path(config.init_from))
             check_split(Path(config.init_from), facts, config, dataset)
+            check_held_out(Path(config.init_from), facts, architecture.held_out(config, dataset.classes))
             self.started = f"weights of {config.init_from}; new: {', '.join(fresh) or 'nothing'}"
         self.model = model.to(self.device, memory_format=torch.channels_last)
         self.teacher = self.load_teacher() if config.teacher and config.distillation else None
@@ -213,6 +230,8 @@ class Run:
         self.rows = torch.cat([rows, again.repeat(config.hiragana_repeats - 1)])
         epoch_samples = min(config.epoch_samples or len(self.rows), len(self.rows))
         self.batch_size = min(config.batch_size, epoch_samples)
+        if self.batch_size < 2:
+            raise InputError("one sample an epoch is too few: batch norm has no spread over one sample")
         if self.batch_size < processes.count():
             raise InputError(f"--batch-size {self.batch_size} is too small for {processes.count()} processes")
         self.steps_per_epoch = epoch_samples // self.batch_size
@@ -314,6 +333,7 @@ class Run:
         if found and not resuming:
             self.take_over()
         if not resume or (resume == "auto" and not found):
+            self.check_best()
             return None
         path = found[-1] if resume == "auto" else Path(resume)
         try:
@@ -330,12 +350,26 @@ class Run:
                 return path, checkpoints.load(path)
         return None, {}
 
+    def check_best(self) -> None:
+        """Raises InputError where this run, which begins, would replace the best model of another.
+
+        One that was stopped before its first checkpoint may have left a best model of its first epoch.
+        """
+        best = self.model_dir / self.architecture.best_file
+        if self.config.overwrite or not best.is_file():
+            return
+        if self.config.resume_from == "auto":
+            content = checkpoints.load(best)
+            if content.get("epoch") == 1 and content["config"].get("checkpoint_dir") == self.config.checkpoint_dir:
+                return
+        raise InputError(f"{best} is an earlier run's: choose another --model-dir, or replace it with --overwrite")
+
     def take_over(self) -> None:
         """Deletes the checkpoints of an earlier run, if --overwrite says so; else raises InputError."""
         if not self.config.overwrite:
             raise InputError(
                 f"{self.checkpoint_dir} holds an earlier run: go on with --resume-from auto, begin anew with "
-                "--overwrite, or choose another --checkpoint-dir"
+                "--overwrite, or choose another --model-dir"
             )
         checkpoints.prune(self.checkpoint_dir, 0)
 
@@ -368,7 +402,8 @@ class Run:
         # A setting that an older checkpoint does not know had what is now its default.
         saved, now = dataclasses.asdict(type(self.config)()) | content["config"], dataclasses.asdict(self.config)
         for settings in (saved, now):  # a file may be named in more than one way
-            settings["model_path"] = str(Path(settings["model_path"]).resolve()) if settings.get("model_path") else None
+            for name in ("model_path", "teacher"):
+                settings[name] = str(Path(settings[name]).resolve()) if settings.get(name) else None
         must_match = [
             *(name for name in own_options(self.config) if name not in self.architecture.loose),
             "batch_size",

@@ -155,11 +155,15 @@ def test_rapidocr_reads_printed_characters():
 def test_pictures_are_dark_on_white_whatever_they_were(tmp_path):
     draw_bar(tmp_path / "あ" / "dark.png", True)
     draw_bar(tmp_path / "い" / "light.png", False, ink=255, paper=0)
-    pictures, characters, told = compare_alternatives.pictures_of(argparse.Namespace(images=tmp_path, limit=9))
+    draw_bar(tmp_path / "ア" / "unknown.png", True)
+    pictures, characters, told = compare_alternatives.pictures_of(argparse.Namespace(images=tmp_path, limit=9), "あい")
     assert sorted(characters) == ["あ", "い"]
     assert all(picture.dtype == np.uint8 and np.median(picture) == 255 and picture.min() == 0 for picture in pictures)
     assert told.startswith("2 images of")
-    assert len(compare_alternatives.pictures_of(argparse.Namespace(images=tmp_path, limit=1))[0]) == 1
+    assert told.endswith("(1 of other characters than the first model's left out)")
+    assert len(compare_alternatives.pictures_of(argparse.Namespace(images=tmp_path, limit=1), "あい")[0]) == 1
+    with pytest.raises(InputError, match=r"has no image of a character that m\.onnx knows"):
+        compare_alternatives.pictures_of(argparse.Namespace(images=tmp_path, limit=1, model=["m.onnx"]), "語")
 
 
 def test_the_script_on_a_folder(tmp_path, monkeypatch):
@@ -186,6 +190,7 @@ def test_the_script_on_a_folder(tmp_path, monkeypatch):
         (["--model", "bars.onnx", "--images", "empty"], "holds no images"),
         (["--model", "bars.onnx", "--against", "other"], "invalid choice"),
         (["--model", "bars.onnx", "--limit", "0"], "--limit"),
+        (["--model", "bars.onnx", "--output", "."], "--output needs a name"),
     ],
 )
 def test_wrong_calls_end_with_one_line(tmp_path, monkeypatch, arguments, message):

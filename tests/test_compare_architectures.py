@@ -5,7 +5,9 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
+from torch.utils.flop_counter import FlopCounterMode
 
 import benchmark
 import compare_architectures
@@ -77,9 +79,39 @@ def test_a_file_is_known_by_its_figures_not_by_its_time(tiny_dataset, tmp_path):
 def test_wrong_calls(tiny_dataset, tmp_path):
     with pytest.raises(InputError, match="there is no architecture resnet: there are cnn, "):
         compare_architectures.read_entries(["resnet"], tmp_path)
+    for entry in ("qat", ""):  # INT8 is no further architecture
+        with pytest.raises(InputError, match="there is no architecture"):
+            compare_architectures.read_entries([entry], tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        compare_architectures.read_entries(["vit --depht 4"], tmp_path)
+    assert ended.value.code == 2
     code, _, err = call(tmp_path, "--images", "nowhere")
     assert (code, err) == (2, "error: nowhere is missing: --images takes a folder of images\n")
     assert call(tmp_path, "--epochs", "0")[0] == 2
+
+
+def test_another_budget_needs_another_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(compare_architectures, "script", lambda *_: None)
+    monkeypatch.setattr(compare_architectures, "is_exported", lambda _: True)
+    (entry,) = compare_architectures.read_entries(["cnn"], tmp_path)
+    for epochs in ("1", "1"):
+        compare_architectures.make(entry, tmp_path, ["--epochs", epochs])
+    with pytest.raises(InputError, match="was trained with another budget"):
+        compare_architectures.make(entry, tmp_path, ["--epochs", "4"])
+
+
+def test_an_lstm_is_counted(tmp_path):
+    (entry,) = compare_architectures.read_entries(["radical_rnn"], tmp_path)
+    model, facts = tiny_model("train_radical_rnn")
+    save(entry.best, facts | {"metrics": {}, "model": model.state_dict()})
+    entry.exported.write_bytes(b"")
+    read = [module for module in model.modules() if isinstance(module, torch.nn.LSTM)]
+    numbers = sum(weight.numel() for layer in read for name, weight in layer.named_parameters() if "weight" in name)
+    assert numbers
+    with FlopCounterMode(display=False) as counter, torch.no_grad():  # as one operator it is not
+        model(torch.zeros(1, 1, 64, 64))
+    steps = (compare_architectures.size(entry)["flops"] - counter.get_total_flops()) / (2 * numbers)
+    assert steps == int(steps) > 0
 
 
 def test_without_matplotlib_nothing_is_trained(tmp_path, monkeypatch, capsys):

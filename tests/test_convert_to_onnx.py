@@ -109,6 +109,13 @@ def test_a_model_of_a_random_split_is_proved_on_its_own_test_samples(tiny_datase
     assert {(255 * image).round().byte().numpy().tobytes() for image in found} == wanted
 
 
+def test_what_is_made_of_a_released_model_does_not_take_its_place():
+    released = Path(convert_to_onnx.__file__).parents[1] / "models/released"
+    found = convert_to_onnx.default_output(released / "hiercode_model_best.safetensors")
+    assert found == released.parent / "hiercode_model_best.onnx"
+    assert convert_to_onnx.default_output(Path("here/x.pth")) == Path("here/x.onnx")
+
+
 def test_a_failed_comparison_leaves_no_file(model_path, tmp_path, monkeypatch):
     monkeypatch.setattr(convert_to_onnx, "TOLERANCE", -1.0)
     with pytest.raises(convert_to_onnx.ConversionError):
@@ -126,6 +133,8 @@ def test_a_failed_comparison_leaves_no_file(model_path, tmp_path, monkeypatch):
         (["--model-path", "text.pth", "--top", "5"], "--any-image"),
         (["--model-path", "text.pth", "--any-image", "--top", "0"], "at least 1"),
         (["--model-path", "text.onnx"], "--any-image"),
+        (["--model-path", "text.onnx", "--any-image", "--opset", "20"], "no --opset, no --data-dir"),
+        (["--model-path", "text.pth", "--output", "./text.pth"], "is the model itself"),
         (["--model-path", "text.onnx", "--any-image"], "is not an ONNX model"),
         (["--model-path", "missing.onnx", "--any-image"], "missing.onnx is missing"),
     ],

@@ -255,12 +255,15 @@ def test_the_script_writes_beside_the_model(tmp_path):
         (["--model-path", "another.pth"], "do not fit"),
         (["--model-path", "model.pth", "--folder", "text.pth"], "is a file"),
         (["--model-path", "model.pth", "--output", "model.bin"], ".safetensors"),
+        (["--model-path", "model.pth", "--folder", "mine"], "README.md was not made by this script"),
         (["--model-path", "model.pth", "--output", "a.safetensors", "--folder", "a"], "not allowed with"),
     ],
 )
 def test_wrong_calls_end_with_one_line(model_path, tmp_path, arguments, message):
     for name in ("text.pth", "text.safetensors"):
         (tmp_path / name).write_text("no model")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/README.md").write_text("mine")
     saved(tmp_path / "model.pth")
     saved(tmp_path / "another.pth", model={"weight": torch.ones(2)})
     before = sorted(tmp_path.iterdir())

@@ -10,6 +10,7 @@ import torch
 
 from command_line import InputError
 from etl9g_dataset import CHUNK_NAME, MAPPING_FILE, METADATA_FILE, SPLITS, PreparedDataset, split_sets
+from etl9g_format import etl9g_classes
 
 CLASSES = "あいう亜腕"
 
@@ -83,10 +84,13 @@ def test_a_writer_is_a_sheet_of_a_data_set(tiny_dataset):
         assert len(set(sets[own])) == len(set(sheets[own])) == 1
 
 
-def test_a_random_split_takes_a_tenth_and_a_twentieth(folder):
+def test_a_random_split_takes_a_tenth_and_a_twentieth(folder, tiny_dataset):
+    kanji = "".join(etl9g_classes()[100:400])
+    large = PreparedDataset(tiny_dataset(kanji, sets=20, samples_per_set=1), "random")
+    shares = [len(large.splits[name]) / len(large.labels) for name in SPLITS]
+    assert shares == pytest.approx([0.85, 0.05, 0.1], abs=0.02)  # of 6,000; the largest standard error is 0.005
     dataset = PreparedDataset(folder, "random", seed=1)
     parts = [dataset.splits[name].positions.tolist() for name in SPLITS]
-    assert [len(part) for part in parts] == [85, 5, 10]
     assert sorted(position for part in parts for position in part) == list(range(100))
     again = PreparedDataset(folder, "random", seed=1)
     other = PreparedDataset(folder, "random", seed=2)
@@ -94,6 +98,16 @@ def test_a_random_split_takes_a_tenth_and_a_twentieth(folder):
     assert [other.splits[name].positions.tolist() for name in SPLITS] != parts
     writers = [set(dataset.sets[part].tolist()) for part in parts]
     assert writers[0] & writers[2]  # this is what a split by writer avoids
+
+
+def test_a_sample_stays_on_its_side_when_the_dataset_grows(tiny_dataset):
+    """A model of the smaller one has then not been trained on what the larger one tests with."""
+    small, large = (PreparedDataset(tiny_dataset(CLASSES, sets=sets, samples_per_set=2), "random") for sets in (6, 20))
+    assert large.labels[: len(small.labels)].tolist() == small.labels.tolist()
+    for name in SPLITS:
+        positions = large.splits[name].positions
+        assert positions[positions < len(small.labels)].tolist() == small.splits[name].positions.tolist()
+        assert len(small.splits["test"])
 
 
 @pytest.mark.parametrize(("count", "validation", "test"), [(3, 1, 1), (4, 1, 1), (19, 1, 1), (20, 1, 2), (200, 10, 20)])

@@ -232,7 +232,7 @@ def test_other_splits_and_the_models_own_random_split(spots, tmp_path):
     result = evaluate.evaluate_file(spot_model(tmp_path / "random.onnx", config=config), spots)
     assert result["data"]["split_by"] == "random"
     own = PreparedDataset(spots, "random", 3).splits["test"].labels
-    assert result["samples"] == len(own) == 12
+    assert result["samples"] == len(own) > 0
     counts = {c: row[1] for c, row in result["per_class"].items()}
     assert counts == {CLASSES[label]: int((own == label).sum()) for label in own.unique().tolist()}
 

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 import checkpoints
 import structure_codes
 import train_hiercode
+import training
 import zero_shot
 from character_structure import structure_table
 from command_line import InputError
@@ -92,6 +93,24 @@ def test_a_run_shows_no_image_of_them(tiny_dataset, tmp_path, monkeypatch):
         labels = batches.get(rows)[1]
         assert set(labels.tolist()) == {0, 2}
     assert run.images == 2 * 8
+
+
+def test_a_model_that_has_seen_them_is_no_beginning(tiny_dataset, tmp_path, monkeypatch):
+    monkeypatch.setattr(structure_codes, "held_out", lambda count, classes: "晴" if count else "")
+    data = str(tiny_dataset("語晴清", samples_per_set=2))
+    small = {"data_dir": data, "width": 0.25, "dimensions": 8, "batch_size": 4, "epochs": 1, "precision": "fp32"}
+    for held_out in (0, 500):
+        config = HierCodeConfig(**small, model_dir=str(tmp_path / str(held_out)), hold_out_classes=held_out)
+        training.fit(train_hiercode.ARCHITECTURE, config)
+
+    def begin_from(held_out: int) -> None:
+        start = str(tmp_path / str(held_out) / "hiercode_model_best.pth")
+        config = HierCodeConfig(**small, model_dir=str(tmp_path / "new"), hold_out_classes=500, init_from=start)
+        training.fit(train_hiercode.ARCHITECTURE, config)
+
+    with pytest.raises(InputError, match="has seen 1 of the characters that are to be held out"):
+        begin_from(0)
+    begin_from(500)
 
 
 def test_a_code_is_all_that_a_class_needs(model):

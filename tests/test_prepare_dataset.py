@@ -259,16 +259,22 @@ def test_a_renamed_copy_is_refused(standin, prepared, prepare, monkeypatch, tmp_
     assert_refused(prepare(raw, output), output, "ETL9G_02 is byte for byte ETL9G_01: a renamed copy?")
 
 
-def test_real_files_and_a_stand_in_are_not_mixed(tmp_path):
-    files = [
-        {"file": "ETL9G_01", "sha256": "a", "mark": None},
-        {"file": "ETL9G_02", "sha256": "b", "mark": "KanjiVG stand-in 1/0"},
-    ]
-    paths = [tmp_path / file["file"] for file in files]
-    with pytest.raises(command_line.InputError, match=r"mixes files of several sources: .*real ETL9G"):
-        prepare_dataset.check_one_source(files, paths)
-    assert prepare_dataset.check_one_source(files[:1], paths) == "ETL9G"
-    assert prepare_dataset.check_one_source(files[1:], paths) == "KanjiVG stand-in"
+def test_real_files_and_a_stand_in_are_not_mixed(standin, prepare, tmp_path):
+    """Nor does a file beside them that is too short cost a dataset that is there already."""
+    raw, output = tmp_path / "raw", tmp_path / "dataset"
+    raw.mkdir()
+    output.mkdir()
+    (output / "metadata.json").write_text("whole")
+    (raw / "ETL9G_01").hardlink_to(standin[0] / "ETL9G_01")
+    with (raw / "ETL9G_02").open("wb") as file:
+        file.truncate((standin[0] / "ETL9G_01").stat().st_size)
+    for more, says in (([], "mixes files of several sources: KanjiVG stand-in"), (["ETL9G_03"], "ETL9G_03")):
+        for name in more:
+            (raw / name).write_bytes(b"short")
+        code, _, error = prepare(raw, output)
+        assert code == 2
+        assert says in error
+        assert [path.name for path in output.iterdir() if path.name != ".lock"] == ["metadata.json"]
 
 
 @pytest.mark.parametrize("name", ["ETL9G_51", "ETL9G_00", "ETL9G_1", "ETL8G_01", "etl9g_01", "ETL9B_1"])

@@ -112,6 +112,8 @@ def test_wrong_calls_end_with_one_line(models, tiny_dataset, tmp_path, monkeypat
         (["--model-path", "float.pth", "--data-dir", data, "--images", strange], "none is of the model's 5 classes"),
         (["--model-path", "float.pth", "--calibration-images", "0"], "--calibration-images"),
         (["--model-path", "float.pth", "--limit", "0"], "--limit"),
+        (["--model-path", "float.pth", "--output", "float.pth"], "is the model itself"),
+        (["--model-path", "float.pth", "--output", "x.safetensors"], "is named *.pth"),
     ]
     for call, words in calls:
         monkeypatch.setattr(sys, "argv", ["quantize_model.py", *call])

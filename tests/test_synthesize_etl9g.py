@@ -143,6 +143,13 @@ def test_a_font_draws_what_it_has_and_strokes_the_rest(standin, box_font, monkey
     assert (drawn[differing][:, 62:66, 58:62] > 2).all()
 
 
+def test_fonts_that_nobody_would_copy_are_refused(synthesize, box_font, tmp_path):
+    code, _, error = synthesize("--out", tmp_path / "out", "--sets", 4, "--font", LATIN_FONT)
+    assert (code, "has none of the characters" in error) == (2, True)
+    code, _, error = synthesize("--out", tmp_path / "out", "--sets", 4, *("--font", box_font) * 21)
+    assert (code, "21 fonts are too many: each copies 5% of the sheets" in error) == (2, True)
+
+
 def test_a_font_without_japanese_has_no_class():
     glyphs = Glyphs(LATIN_FONT)
     assert glyphs.has("A")
@@ -233,12 +240,15 @@ def test_a_folder_that_holds_other_files_is_refused(name, content, says, synthes
     assert (tmp_path / name).read_bytes() == content
 
 
-def test_a_folder_that_holds_another_stand_in_is_refused(standin, synthesize, tmp_path):
+def test_a_folder_that_holds_another_stand_in_is_refused(standin, synthesize, box_font, tmp_path):
     (tmp_path / "ETL9G_01").hardlink_to(standin[0] / "ETL9G_01")
-    for other in (("--seed", SEED + 1), ("--seed", SEED, "--font", LATIN_FONT)):
+    for other in (("--seed", SEED + 1), ("--seed", SEED, "--font", box_font)):
         code, _, error = synthesize("--out", tmp_path, "--sets", 4, *other)
         assert (code, error.count("\n")) == (2, 1)
         assert f"belongs to another stand-in ({STANDIN_MARK.decode()} {GENERATOR_VERSION}/{SEED})" in error
+    (tmp_path / "ETL9G_01").rename(tmp_path / "ETL9G_02")
+    code, _, error = synthesize("--out", tmp_path, "--sets", 4, "--seed", SEED)
+    assert (code, "ETL9G_02 is of this stand-in, which has more sets" in error) == (2, True)
 
 
 def test_an_output_folder_that_is_a_file(synthesize, tmp_path):

@@ -538,6 +538,50 @@ def test_going_on_elsewhere_keeps_the_checkpoints_that_lie_there(tiny_dataset, t
     assert names == ["checkpoint_epoch_002.pt"]
 
 
+def test_the_best_model_of_an_earlier_run_is_not_replaced_unasked(tiny_dataset, tmp_path):
+    data = tiny_dataset()
+    training.fit(ARCHITECTURE, config(data, tmp_path, epochs=2))
+    best = (tmp_path / "best_kanji_model.pth").read_bytes()
+    for changes in ({}, {"resume_from": "auto"}):
+        elsewhere = config(data, tmp_path, epochs=1, checkpoint_dir=str(tmp_path / "other"), **changes)
+        with pytest.raises(InputError, match="is an earlier run's: choose another --model-dir, or replace it with"):
+            training.fit(ARCHITECTURE, elsewhere)
+    assert (tmp_path / "best_kanji_model.pth").read_bytes() == best
+    training.fit(ARCHITECTURE, dataclasses.replace(elsewhere, resume_from=None, overwrite=True))
+    assert (tmp_path / "best_kanji_model.pth").read_bytes() != best
+
+
+def test_a_run_stopped_before_its_first_checkpoint_begins_again(tiny_dataset, tmp_path):
+    data = tiny_dataset()
+    training.fit(ARCHITECTURE, config(data, tmp_path, epochs=1))
+    for path in checkpoints.existing(tmp_path / "checkpoints" / "cnn"):
+        path.unlink()
+    training.fit(ARCHITECTURE, config(data, tmp_path, epochs=1, resume_from="auto"))
+
+
+def test_a_teacher_may_be_named_in_another_way(tiny_dataset, tmp_path, monkeypatch):
+    data = tiny_dataset()
+    training.fit(ARCHITECTURE, config(data, tmp_path / "teacher", epochs=1))
+    teacher = tmp_path / "teacher" / "best_kanji_model.pth"
+    training.fit(ARCHITECTURE, config(data, tmp_path, epochs=1, teacher=str(teacher)))
+    monkeypatch.chdir(teacher.parent)
+    training.fit(ARCHITECTURE, config(data, tmp_path, epochs=2, teacher=teacher.name, resume_from="auto"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"epoch_samples": 1}, "batch norm has no spread"),
+        ({"width": 1e300}, "no model can"),
+        ({"embedding": 10**20}, "no model can"),
+    ],
+)
+def test_settings_that_make_no_training_get_one_line(changes, line, tiny_dataset, tmp_path):
+    with pytest.raises(InputError, match=line) as refused:
+        training.fit(ARCHITECTURE, config(tiny_dataset(), tmp_path, **changes))
+    assert len(str(refused.value).splitlines()) == 1
+
+
 def test_a_damaged_last_checkpoint_locks_nobody_out(tiny_dataset, tmp_path):
     data = tiny_dataset()
     training.fit(ARCHITECTURE, config(data, tmp_path, epochs=2))
@@ -592,8 +636,9 @@ def test_of_equal_scores_the_later_model_is_kept(tiny_dataset, tmp_path, capsys)
 
 
 def test_a_random_split_trains_too(tiny_dataset, tmp_path):
-    metrics = training.fit(ARCHITECTURE, config(tiny_dataset(), tmp_path, epochs=1, split="random", hiragana_repeats=1))
-    assert metrics["samples"] == 102 // 8 * 8  # 120 less a tenth and a twentieth, in whole batches
+    data = tiny_dataset()
+    metrics = training.fit(ARCHITECTURE, config(data, tmp_path, epochs=1, split="random", hiragana_repeats=1))
+    assert metrics["samples"] == len(training.PreparedDataset(data, "random").splits["train"]) // 8 * 8
     assert "validation_top1" in metrics
 
 

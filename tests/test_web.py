@@ -393,7 +393,10 @@ def test_it_tells_of_its_model(page, model):
     assert page.text("#model-script") == "made_by_hand"
     assert page.text("#model-source") == "KanjiVG stand-in"
     assert page.text("#model-classes") == f"{len(CLASSES)} characters"
-    assert page.text("#model-accuracy") == "87.7 %"
+    assert (page.text("#accuracy-of"), page.text("#model-accuracy")) == (
+        "Of writers it has not seen, it reads",
+        "87.7 %",
+    )
     assert page.text("#model-size") == f"{model.stat().st_size / 1e6:.1f} MB"
     assert "CC BY-SA 3.0" in page.text("#licence")
 

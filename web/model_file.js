@@ -56,6 +56,7 @@ export function describeModel(bytes) {
     source: metadata.source || "not named",
     script: metadata.script || "not named",
     accuracy: metrics.validation_top1 ?? metrics.test_top1,
+    newWriters: JSON.parse(metadata.config || "{}").split !== "random",
     confidence: confidenceOf(metadata),
     bytes: bytes.length,
   };

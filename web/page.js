@@ -76,7 +76,7 @@ function showNormalized(normalized) {
   context.putImageData(image, 0, 0);
 }
 
-function showModel({ classes, source, script, accuracy, bytes }) {
+function showModel({ classes, source, script, accuracy, newWriters, bytes }) {
   const facts = {
     "model-script": script,
     "model-source": source,
@@ -85,6 +85,7 @@ function showModel({ classes, source, script, accuracy, bytes }) {
     "model-accuracy": accuracy === undefined ? "not named" : `${accuracy.toFixed(1)} %`,
   };
   for (const [id, fact] of Object.entries(facts)) element(id).textContent = fact;
+  if (!newWriters) element("accuracy-of").textContent = "Of samples it has not seen, it reads";
   element("licence").hidden = !source.includes("KanjiVG");
   document.body.dataset.state = "ready";
   element("invitation-text").textContent = "Draw one character";
