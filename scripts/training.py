@@ -403,7 +403,7 @@ class Run:
         saved, now = dataclasses.asdict(type(self.config)()) | content["config"], dataclasses.asdict(self.config)
         for settings in (saved, now):  # a file may be named in more than one way
             for name in ("model_path", "teacher"):
-                settings[name] = str(Path(settings[name]).resolve()) if settings.get(name) else None
+                settings[name] = str(Path(str(settings[name])).resolve()) if settings.get(name) else None
         must_match = [
             *(name for name in own_options(self.config) if name not in self.architecture.loose),
             "batch_size",
