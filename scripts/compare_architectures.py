@@ -14,6 +14,7 @@ import json
 import platform
 import subprocess
 import sys
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -144,8 +145,10 @@ def size(entry: Entry) -> dict[str, int]:
     """Parameters, floating-point operations for an image (two for a multiply-add), and bytes of the ONNX file."""
     model, _ = load_trained(entry.best)
     # As one operator of oneDNN an LSTM would not be counted.
-    with FlopCounterMode(display=False) as counter, torch.no_grad(), torch.backends.mkldnn.flags(enabled=False):
-        model(torch.zeros(1, 1, CANVAS, CANVAS))
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.filterwarnings("ignore", "TF32 acceleration")  # which nobody asked for
+        with FlopCounterMode(display=False) as counter, torch.backends.mkldnn.flags(enabled=False):
+            model(torch.zeros(1, 1, CANVAS, CANVAS))
     return {
         "parameters": sum(p.numel() for p in model.parameters()),
         "flops": counter.get_total_flops(),
