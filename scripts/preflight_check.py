@@ -6,12 +6,7 @@ One line for each check: ok, note (training can start all the same) or MISSING, 
 code 0 if training can start, 1 if not.
 """
 
-# Only the standard library is imported here, so that this runs where the packages are still missing; and what needs a
-# newer Python than 3.9 is left alone, so that it can say that Python is too old.
-from __future__ import annotations
-
 import argparse
-import importlib
 import importlib.metadata
 import os
 import re
@@ -23,7 +18,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from command_line import InputError, cores, first_line, run
+from files.command_line import InputError, first_line, run
+from files.workers import cores
 
 OLDEST_PYTHON = (3, 11)
 REQUIREMENTS = Path(__file__).resolve().parent.parent / "requirements.txt"

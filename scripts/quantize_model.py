@@ -14,19 +14,12 @@ costs too much, fine-tune with scripts/train_qat.py. convert_int8_pytorch_to_qua
 import argparse
 from pathlib import Path
 
-from command_line import InputError, run
-from etl9g_dataset import PreparedDataset
-from output_folders import beside, check_not
-from quantization import (
-    calibrate,
-    calibration_images,
-    convert,
-    float_model_of,
-    load_float,
-    prepare,
-    save_quantized,
-)
-from quantization_loss import metrics_of, quantization_loss, told
+from data.prepared import PreparedDataset
+from files.command_line import InputError, run
+from files.folders import beside, check_not
+from quantization.files import calibration_images, float_model_of, load_float, save_quantized
+from quantization.loss import metrics_of, quantization_loss, told
+from quantization.network import calibrate, convert, prepare
 
 ANEW = "\nhow sure it may be is not the float model's: calibrate_confidence.py finds it for the exported INT8 file"
 

@@ -19,15 +19,20 @@ import onnxruntime
 import torch
 from PIL import Image
 
-from atomic_file import atomic_write, write_text
-from command_line import InputError, cores, run
-from etl9g_format import DARKEST, etl9g_classes
-from handwriting import new_writer, write_character
-from kanjivg_strokes import stroke_models
-from named_characters import true_character
-from plain_json import read_json
-from recognition_picture import RecognitionPicture
-from recognize import Recognizer, find_images, read_grey, recognize
+from characters.jis import etl9g_classes
+from characters.names import true_character
+from evaluation.recognition_picture import RecognitionPicture
+from files.atomic import atomic_write, write_text
+from files.command_line import InputError, run
+from files.plain_json import read_json
+from files.workers import cores
+from handwriting.page import write_character
+from handwriting.strokes import stroke_models
+from handwriting.writer import new_writer
+from images.reading import find_images, read_grey
+from inference.readings import recognize
+from inference.recognizer import Recognizer
+from records.etl9g import DARKEST
 
 SCRIPTS = Path(__file__).resolve().parent
 SHOWN = 32  # images in the picture

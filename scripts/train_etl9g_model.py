@@ -12,9 +12,10 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from layers import WIDTHS, convolutional_features, embedding, scaled
+from engine.architecture import Architecture
+from engine.layers import WIDTHS, convolutional_features, embedding, scaled
+from engine.training import train
 from optimization_config import OptimizationConfig, option
-from training import Architecture, train
 
 
 @dataclass
@@ -48,6 +49,7 @@ class CNN(nn.Module):
 
 
 ARCHITECTURE = Architecture("cnn", CNNConfig, CNN, best_name="best_kanji_model.pth")
+
 
 if __name__ == "__main__":
     train(ARCHITECTURE)

@@ -13,19 +13,23 @@ This project's reading: trees from KanjiVG instead of ideographic description se
 compared by the cosine, and the light convolutional network in front.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-import structure_codes
-from character_structure import kanjivg_version, structure_table
-from layers import convolutional_features, scaled
+from engine.architecture import Architecture, loss_of_shown
+from engine.layers import convolutional_features, scaled
+from engine.training import train
 from optimization_config import OptimizationConfig, option
-from training import Architecture, cross_entropy, train
+from structure.codes import HELD_OUT, PLACES, SIDES, encode, held_out, symbols_of
+from structure.kanjivg import kanjivg_version
+from structure.table import structure_table
 
 WIDTHS = (32, 64, 96, 128, 160)
+TABLES = ("components", "places", "sides", "first_sides")  # of learned vectors
 
 
 @dataclass
@@ -33,7 +37,7 @@ class HierCodeConfig(OptimizationConfig):
     width: float = option(1.0, "factor on the number of channels")
     dimensions: int = option(256, "of the feature and the prototypes")
     code_dropout: float = option(0.1, "share of a code's nodes left out in a step")
-    hold_out_classes: int = option(0, "never shown", [0, *structure_codes.HELD_OUT])
+    hold_out_classes: int = option(0, "never shown", [0, *HELD_OUT])
     codes: str = option("structure", "own: free vectors", ["structure", "own"])
 
     def check(self) -> None:
@@ -54,11 +58,11 @@ class Prototypes(nn.Module):
     def __init__(self, classes: str, dimensions: int, dropout: float):
         super().__init__()
         table = structure_table()
-        self.symbols, self.dropout = structure_codes.symbols_of(table), dropout
+        self.symbols, self.dropout = symbols_of(table), dropout
         self.components = nn.Parameter(0.1 * torch.randn(len(self.symbols), dimensions))
-        self.places = nn.Parameter(1 + 0.3 * torch.randn(structure_codes.PLACES, dimensions))
-        self.sides = nn.Parameter(0.3 * torch.randn(structure_codes.SIDES, dimensions))
-        self.first_sides = nn.Parameter(0.3 * torch.randn(structure_codes.SIDES, dimensions))
+        self.places = nn.Parameter(1 + 0.3 * torch.randn(PLACES, dimensions))
+        self.sides = nn.Parameter(0.3 * torch.randn(SIDES, dimensions))
+        self.first_sides = nn.Parameter(0.3 * torch.randn(SIDES, dimensions))
         self.register_buffer("kinds", torch.empty(0))
         self.register_buffer("members", torch.empty(0))
         self.set_classes(classes)
@@ -67,9 +71,13 @@ class Prototypes(nn.Module):
     def set_classes(self, classes: str) -> None:
         """Makes these the classes, whatever they were: only their codes are needed. Raises InputError for a character
         without a decomposition or with a component that no character of ETL9G has."""
-        codes = structure_codes.encode(classes, structure_table(), self.symbols)
+        codes = encode(classes, structure_table(), self.symbols)
         self.kinds = torch.from_numpy(codes.kinds).to(self.places.device)
         self.members = torch.from_numpy(codes.members).to(self.places.device)
+
+    def quantized(self, weight: Callable[[torch.Tensor], nn.Module]) -> nn.Module:
+        """The same with tables that are int8 weights, each made by `weight`; what is left of this one is used up."""
+        return RoundedPrototypes(self, weight)
 
     def forward(self) -> torch.Tensor:
         place, side, first, symbol = self.kinds.long().T
@@ -83,6 +91,21 @@ class Prototypes(nn.Module):
             return F.embedding_bag(members[real], kinds, starts, mode="sum", per_sample_weights=kept)
         kinds = F.pad(kinds, (0, 0, 0, 1))  # the filling counts nothing
         return sum(kinds[column] for column in members.unbind(1))
+
+
+class RoundedPrototypes(nn.Module):
+    """Prototypes whose tables are rounded to int8; their codes, and the check of them, are theirs."""
+
+    components, places, sides, first_sides = (property(lambda self, name=name: self.tables[name]()) for name in TABLES)
+    kinds, members = (property(lambda self, name=name: getattr(self.codes, name)) for name in ("kinds", "members"))
+    forward = Prototypes.forward
+
+    def __init__(self, prototypes: Prototypes, weight: Callable[[torch.Tensor], nn.Module]):
+        super().__init__()
+        self.tables = nn.ModuleDict({name: weight(getattr(prototypes, name)) for name in TABLES})
+        for name in TABLES:
+            delattr(prototypes, name)
+        self.codes = prototypes
 
 
 def _check_codes(prototypes: Prototypes, state: dict, prefix: str, *_) -> None:
@@ -116,8 +139,8 @@ class HierCode(nn.Module):
         else:
             self.own = nn.Parameter(0.1 * torch.randn(len(classes), config.dimensions))
         self.log_scale = nn.Parameter(torch.tensor(3.0))
-        held_out = structure_codes.held_out(config.hold_out_classes, classes)
-        shown = torch.tensor([char not in held_out for char in classes])
+        unseen = held_out(config.hold_out_classes, classes)
+        shown = torch.tensor([char not in unseen for char in classes])
         self.register_buffer("shown", shown, persistent=False)
 
     def forward(self, images: torch.Tensor):
@@ -129,14 +152,8 @@ class HierCode(nn.Module):
         return self.log_scale.exp() * F.linear(feature, prototypes), self.shown.cumsum(0) - 1
 
 
-def loss_of_shown(output, labels: torch.Tensor, config: HierCodeConfig) -> torch.Tensor:
-    """The cross entropy over the classes that are shown: held-out ones are not even counted as wrong."""
-    logits, column = output
-    return cross_entropy(logits, column[labels], config)
-
-
 def held_out_classes(config: HierCodeConfig, classes: str) -> str:
-    return structure_codes.held_out(config.hold_out_classes, classes)
+    return held_out(config.hold_out_classes, classes)
 
 
 def add_classes(model: HierCode, classes: str, characters: str) -> str:
@@ -152,5 +169,36 @@ def add_classes(model: HierCode, classes: str, characters: str) -> str:
 
 ARCHITECTURE = Architecture("hiercode", HierCodeConfig, HierCode, loss_of_shown, held_out=held_out_classes)
 
+
 if __name__ == "__main__":
     train(ARCHITECTURE)
+
+
+if __name__ == "__main__":
+    train(ARCHITECTURE)
+
+
+if __name__ == "__main__":
+    train(ARCHITECTURE)
+
+
+if __name__ == "__main__":
+    train(ARCHITECTURE)
+
+
+TABLES = ("components", "places", "sides", "first_sides")
+
+
+class RoundedPrototypes(nn.Module):
+    """Trained prototypes whose tables are rounded to int8; their codes, and the check of them, are theirs."""
+
+    components, places, sides, first_sides = (property(lambda self, name=name: self.tables[name]()) for name in TABLES)
+    kinds, members = (property(lambda self, name=name: getattr(self.codes, name)) for name in ("kinds", "members"))
+    forward = Prototypes.forward
+
+    def __init__(self, prototypes: Prototypes):
+        super().__init__()
+        self.tables = nn.ModuleDict({name: Weight(getattr(prototypes, name)) for name in TABLES})
+        for name in TABLES:
+            delattr(prototypes, name)
+        self.codes = prototypes

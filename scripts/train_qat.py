@@ -19,19 +19,20 @@ from pathlib import Path
 import torch
 from torch import fx, nn
 
-import checkpoints
-import processes
-import train_etl9g_model
-from command_line import InputError, run
-from devices import told_of_the_device
-from etl9g_dataset import PreparedDataset
+from data.prepared import PreparedDataset
+from engine import checkpoints, model_files, processes
+from engine.architecture import Architecture, loss_of_shown
+from engine.devices import told_of_the_device
+from engine.model_files import architecture_of
+from engine.run import check_split
+from engine.training import fit
+from files.command_line import InputError, run
+from files.folders import OutputFolders
+from files.plain_json import parse_json
 from optimization_config import OptimizationConfig, default, option, own_options, parse_config, recorded
-from output_folders import OutputFolders
-from plain_json import parse_json
-from quantization import calibrate, calibration_images, convert, float_model_of, load_float, prepare, save_quantized
-from quantization_loss import metrics_of, quantization_loss, told
-from train_hiercode import loss_of_shown
-from training import Architecture, check_split, fit
+from quantization.files import calibration_images, float_model_of, load_float, save_quantized
+from quantization.loss import metrics_of, quantization_loss, told
+from quantization.network import calibrate, convert, prepare
 
 SHARED_WITH_CNN = (
     "data_dir",
@@ -123,7 +124,7 @@ def float_model(config: QATConfig) -> Path:
     """The float model to begin from; the CNN is trained if there is none, or if that was begun and not ended."""
     if config.model_path:
         return Path(config.model_path)
-    cnn, folder = train_etl9g_model.ARCHITECTURE, Path(config.model_dir) / "checkpoints" / "qat_cnn"
+    cnn, folder = architecture_of("train_etl9g_model"), Path(config.model_dir) / "checkpoints" / "qat_cnn"
     best = Path(config.model_dir) / cnn.best_file
 
     def to_be_trained() -> bool:
@@ -138,7 +139,7 @@ def float_model(config: QATConfig) -> Path:
         processes.say(f"{best} is not there yet: the CNN is trained first")
         shared = {name: getattr(config, name) for name in SHARED_WITH_CNN}
         own = {"epochs": config.cnn_epochs, "checkpoint_dir": str(folder), "resume_from": "auto"}
-        fit(cnn, train_etl9g_model.CNNConfig(**shared, **own))
+        fit(cnn, cnn.config(**shared, **own))
         processes.wait()  # for the first one, which writes it
     return best
 
@@ -170,7 +171,7 @@ def begin(config: QATConfig, model: nn.Module, facts: dict, path: Path) -> Path:
 def finish(config: QATConfig, model: nn.Module, facts: dict) -> str:
     """Makes the best model INT8, measures and writes it; returns what was found."""
     best = Path(config.model_dir) / ARCHITECTURE.best_file
-    trained, about = checkpoints.load_trained(best)
+    trained, about = model_files.load_float(best)
     integer = convert(trained.network)
     networks = {"float": model, "int8": integer}
     figures = quantization_loss(networks, facts, Path(config.data_dir), limit=config.test_samples)

@@ -14,12 +14,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-import structure_codes
-from character_structure import structure_table
-from layers import WIDTHS, convolutional_features, scaled
+from engine.architecture import Architecture, cross_entropy
+from engine.layers import WIDTHS, convolutional_features, scaled
+from engine.training import train
 from optimization_config import OptimizationConfig, option
 from rnn.radical_reader import RadicalReader
-from training import Architecture, cross_entropy, train
+from structure.codes import component_sequences, component_sets
+from structure.table import structure_table
 
 
 @dataclass
@@ -50,8 +51,8 @@ class RadicalRNN(nn.Module):
     def __init__(self, config: RadicalRNNConfig, classes: str):
         super().__init__()
         table = structure_table()
-        components, sets = structure_codes.component_sets(classes, table)
-        sequences = structure_codes.component_sequences(classes, table, components)
+        components, sets = component_sets(classes, table)
+        sequences = component_sequences(classes, table, components)
         target = torch.from_numpy(sets if config.radical_target == "set" else sequences)
         self.register_buffer("target", target, persistent=False)
         widths = scaled(WIDTHS, config.width)
@@ -92,6 +93,7 @@ def class_and_radicals(output, labels: torch.Tensor, config: RadicalRNNConfig) -
 
 
 ARCHITECTURE = Architecture("radical_rnn", RadicalRNNConfig, RadicalRNN, class_and_radicals)
+
 
 if __name__ == "__main__":
     train(ARCHITECTURE)

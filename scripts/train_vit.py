@@ -13,10 +13,11 @@ from itertools import pairwise
 import torch
 from torch import nn
 
-from layers import StochasticDepth, convolution, embedding
-from normalization import CANVAS
+from engine.architecture import Architecture
+from engine.layers import StochasticDepth, convolution, embedding
+from engine.training import train
+from images.normalization import CANVAS
 from optimization_config import OptimizationConfig, default, option
-from training import Architecture, train
 
 DEEPEST = 100  # blocks: a file that names more is refused before they are made
 
@@ -105,6 +106,7 @@ class VisionTransformer(nn.Module):
 
 
 ARCHITECTURE = Architecture("vit", ViTConfig, VisionTransformer)
+
 
 if __name__ == "__main__":
     train(ARCHITECTURE)

@@ -14,10 +14,11 @@ import pytest
 import torch
 from filelock import FileLock
 
-import synthesize_etl9g
-from etl9g_dataset import CHUNK_NAME, MAPPING_FILE, METADATA_FILE, split_sets
-from etl9g_format import SETS_PER_FILE, jis_code
-from normalization import CANVAS, CONTENT, CONTRACT, place
+import synthesize_etl9g  # TODO
+from characters.jis import jis_code
+from data.prepared import CHUNK_NAME, MAPPING_FILE, METADATA_FILE, split_sets
+from images.normalization import CANVAS, CONTENT, CONTRACT, place
+from records.etl9g import SETS_PER_FILE
 
 pytest_plugins = ["script_runs"]
 

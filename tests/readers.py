@@ -9,20 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import structure_codes  # TODO
 import torch
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image, ImageDraw
 
-import character_structure
-import checkpoints
-import confusable
-import convert_to_safetensors
-import evaluate
-import prepare_dataset
-import quantization
-import structure_codes
-from command_line import InputError
-from confidence import confidence_of
+import prepare_dataset  # TODO
+from characters import confusable
 from damage import (
     Edit,
     Recipe,
@@ -35,12 +28,22 @@ from damage import (
     edit_safetensors,
     edit_zip,
 )
-from etl9g_dataset import CHUNK_NAME, MAPPING_FILE, METADATA_FILE, SPLITS, PreparedDataset
-from etl9g_format import IMAGE_HEIGHT, IMAGE_WIDTH, new_records
-from normalization import CANVAS, normalize
-from recognize import read_grey
+from data import preparing
+from data.prepared import CHUNK_NAME, MAPPING_FILE, METADATA_FILE, SPLITS, PreparedDataset
+from engine import checkpoints, model_files
+from engine.run import Run
+from evaluation.model import load_model
+from export import safetensors_file
+from files.command_line import InputError
+from images.normalization import CANVAS, normalize
+from images.reading import read_grey
+from inference.confidence import confidence_of
+from quantization.files import load_quantized, save_quantized
+from quantization.network import calibrate, convert, prepare
+from records.etl9g import IMAGE_HEIGHT, IMAGE_WIDTH, new_records
+from structure.codes import HELD_OUT_FILE, held_out
+from structure.table import _digest, _load, build_table
 from train_etl9g_model import ARCHITECTURE, CNNConfig
-from training import Run
 
 CLASSES = "あいう亜腕"
 REFUSED = (InputError, FileNotFoundError)  # what ends a script with one line and exit code 2
@@ -98,7 +101,7 @@ def raw_records(folder: Path) -> Reader:
 
     def read():
         chunk.unlink(missing_ok=True)
-        facts = prepare_dataset.make_chunk(path, chunk, skip_damaged=True)
+        facts = preparing.make_chunk(path, chunk, skip_damaged=True)
         with np.load(chunk) as arrays:
             labels, sets = arrays["labels"].tolist(), arrays["sets"].tolist()
             assert arrays["images"].shape == (len(labels), CANVAS, CANVAS)
@@ -158,7 +161,7 @@ def finished_chunk(folder: Path) -> Reader:
     path = folder / CHUNK_NAME.format(1)
 
     def read():
-        found = prepare_dataset.finished_chunk(path, "ETL9G_01", "hash")
+        found = preparing.finished_chunk(path, "ETL9G_01", "hash")
         assert found is None or found["records"] == 9
         return found
 
@@ -177,7 +180,7 @@ def tiny_file(path: Path, **facts) -> tuple[bytes, torch.nn.Module, dict]:
     return path.read_bytes(), model, told
 
 
-def read_model(path: Path, load: Callable = checkpoints.load_trained) -> list:
+def read_model(path: Path, load: Callable = model_files.load_trained) -> list:
     model, facts = load(path)
     assert len(set(facts["classes"])) == len(facts["classes"]) > 0
     assert model(torch.zeros(1, 1, CANVAS, CANVAS)).shape == (1, len(facts["classes"]))
@@ -196,12 +199,12 @@ def float_checkpoint(folder: Path) -> Reader:
 def int8_checkpoint(folder: Path) -> Reader:
     path = folder / "model.pth"
     _, model, facts = tiny_file(path)
-    network = quantization.prepare(model)
-    quantization.calibrate(network, [torch.rand(4, 1, CANVAS, CANVAS)])
-    quantization.save_quantized(path, quantization.convert(network), facts, {"how": "calibration", "images": 4})
+    network = prepare(model)
+    calibrate(network, [torch.rand(4, 1, CANVAS, CANVAS)])
+    save_quantized(path, convert(network), facts, {"how": "calibration", "images": 4})
 
     def read():
-        return read_model(path, quantization.load_quantized)
+        return read_model(path, load_quantized)
 
     return Reader(path, (path.read_bytes(),), (edit_bytes, edit_zip, edit_checkpoint), read, checked=True)
 
@@ -231,7 +234,7 @@ def resumed_checkpoint(folder: Path) -> Reader:
 def safetensors_file(folder: Path) -> Reader:
     path = folder / "model.safetensors"
     _, model, facts = tiny_file(folder / "model.pth")
-    convert_to_safetensors.write(model, facts, path, folder / "model.pth")
+    safetensors_file.write(model, facts, path, folder / "model.pth")
     return Reader(path, (path.read_bytes(),), (edit_bytes, edit_safetensors), lambda: read_model(path))
 
 
@@ -263,7 +266,7 @@ def onnx_file(folder: Path) -> Reader:
     whole = onnx_model(np.random.default_rng(0).normal(size=(CANVAS, len(CLASSES))).astype(np.float32))
 
     def read():
-        model = evaluate.load_model(path)
+        model = load_model(path)
         logits = model.logits(np.full((2, 1, CANVAS, CANVAS), 0.5, np.float32))
         assert logits.shape == (2, len(model.classes))
         assert np.isfinite(logits).all()
@@ -322,33 +325,33 @@ def png_file(folder: Path) -> Reader:
 
 def held_out_list(folder: Path) -> Reader:
     """A list of held-out classes, where it lies beside structure_codes.py."""
-    published = Path(structure_codes.__file__).with_name(structure_codes.HELD_OUT_FILE.format(500)).read_bytes()
+    published = Path(structure_codes.__file__).with_name(HELD_OUT_FILE.format(500)).read_bytes()
     classes = prepare_dataset.etl9g_classes()
 
     def read():
         place, structure_codes.__file__ = structure_codes.__file__, str(folder / "structure_codes.py")
         try:
-            found = structure_codes.held_out(500, classes)
+            found = held_out(500, classes)
         finally:
             structure_codes.__file__ = place
         assert len(found) == len(set(found)) == 500
         return found
 
-    return Reader(folder / structure_codes.HELD_OUT_FILE.format(500), (published,), (edit_bytes,), read)
+    return Reader(folder / HELD_OUT_FILE.format(500), (published,), (edit_bytes,), read)
 
 
 def structure_cache(folder: Path) -> Reader:
     characters, path = "語晴亜", folder / "cache.json"
-    table = character_structure.build_table(characters)
+    table = build_table(characters)
     trees = {char: str(node) for char, node in table.trees.items()}
     content = {
         "trees": trees,
         "shared_by": table.shared_by,
-        "sha256": character_structure._digest(trees, table.shared_by),
+        "sha256": _digest(trees, table.shared_by),
     }
 
     def read():
-        found = character_structure._load(path, characters)
+        found = _load(path, characters)
         assert found is None or found == table
         return found
 

@@ -20,9 +20,10 @@ from multiprocessing import forkserver
 from pathlib import Path
 
 import pytest
+import training  # TODO
 
-import etl9g_format
-import training
+from characters import jis
+from records import etl9g
 from tiny_models import TINY, save_float, save_int8
 
 SCRIPTS = Path(training.__file__).parent
@@ -195,10 +196,10 @@ def disk_order(log: Path) -> Iterator[None]:
 @contextlib.contextmanager
 def sixty_characters() -> Iterator[None]:
     """Sets are of 60 characters, made and read by forked workers."""
-    (characters, sheets, places), every = etl9g_format.set_layout(), etl9g_format.etl9g_classes()
-    etl9g_format.etl9g_classes = lambda: "".join(char for char in every if char in characters[:60])
-    etl9g_format.set_layout = lambda: (characters[:60], sheets[:60], places[:60])
-    etl9g_format.records_per_set = lambda: 60
+    (characters, sheets, places), every = etl9g.set_layout(), jis.etl9g_classes()
+    jis.etl9g_classes = lambda: "".join(char for char in every if char in characters[:60])
+    etl9g.set_layout = lambda: (characters[:60], sheets[:60], places[:60])
+    etl9g.records_per_set = lambda: 60
     multiprocessing.set_start_method("fork", force=True)
     yield
 
@@ -207,7 +208,7 @@ def sixty_characters() -> Iterator[None]:
 def prepared(*inner: Callable[[], AbstractContextManager]) -> Iterator[None]:
     """Raw files are of one set of 60 characters; then the given contexts."""
     with sixty_characters(), contextlib.ExitStack() as stack:
-        etl9g_format.SETS_PER_FILE = 1
+        etl9g.SETS_PER_FILE = 1
         for context in inner:
             stack.enter_context(context())
         yield

@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import training  # TODO
 
-import checkpoints
-import convert_to_onnx
-import training
-from etl9g_format import etl9g_classes
-from layers import StochasticDepth
-from recognize import Recognizer
+from characters.jis import etl9g_classes
+from engine import model_files, training
+from engine.layers import StochasticDepth
+from export import onnx_file
+from inference.recognizer import Recognizer
 
 SCRIPTS = Path(training.__file__).parent
 CLASSES = "あが亜腕語晴"
@@ -93,10 +93,10 @@ def test_it_learns_exports_and_comes_back(module, tiny_dataset, tmp_path):
     metrics = training.fit(module.ARCHITECTURE, settings)
     assert metrics["validation_top1"] > 80, metrics  # by chance: 17 %
     best = tmp_path / module.ARCHITECTURE.best_file
-    exported = convert_to_onnx.default_output(best)
-    convert_to_onnx.convert(best, exported, data)
+    exported = onnx_file.default_output(best)
+    onnx_file.convert(best, exported, data)
     images = np.random.default_rng(0).random((3, 1, 64, 64), np.float32)
-    model, facts = checkpoints.load_trained(best)
+    model, facts = model_files.load_trained(best)
     with torch.no_grad():
         expected = model(torch.from_numpy(images)).numpy()
     assert facts["classes"] == CLASSES

@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 
-import augmentation
-from augmentation import BLURRED, augment, erase, soften, stretch, thicken_or_thin, warp
-from normalization import SOLID
+from data import augmentation
+from data.augmentation import BLURRED, augment, erase, soften, stretch, thicken_or_thin, warp
+from images.normalization import SOLID
 
 SIDE = 64
 

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 import character_structure
-from character_structure import ARRANGEMENTS, DEEPEST, Node, build_table, parse, structure_table
-from command_line import InputError
-from etl9g_format import etl9g_classes
+from characters.jis import etl9g_classes
+from files.command_line import InputError
 from script_runs import run_script
+from structure.table import _digest, _load, build_table, structure_table
+from structure.trees import ARRANGEMENTS, DEEPEST, WORTH_KNOWING, Node, parse
 
 SCRIPT = Path(character_structure.__file__)
 
@@ -79,14 +80,14 @@ def test_components_are_worth_knowing(table):
     components = table.components()
     for name in components:
         if "STROKE" in unicodedata.name(name[0], ""):
-            assert table.shared_by[name] >= character_structure.WORTH_KNOWING // 2, name
+            assert table.shared_by[name] >= WORTH_KNOWING // 2, name
     assert len(components) < 600
     assert sum(components.values()) == sum(len(set(node.leaves())) for node in table.trees.values())
     assert components["口"] > 200
 
 
 def test_a_component_that_many_share_is_not_taken_apart(table):
-    assert table.shared_by["青"] >= character_structure.WORTH_KNOWING
+    assert table.shared_by["青"] >= WORTH_KNOWING
     assert str(table.tree("清")) == "⿰氵青"
     assert table.tree("青").parts  # the character itself is
 
@@ -183,13 +184,13 @@ def test_the_command(table, tmp_path):
     ],
 )
 def test_a_cache_that_is_whole_but_says_what_cannot_be_is_not_believed(change, tmp_path):
-    table = character_structure.build_table("語晴亜")
+    table = build_table("語晴亜")
     trees, shared = {c: str(node) for c, node in table.trees.items()}, dict(table.shared_by)
 
     def load():
-        content = {"trees": trees, "shared_by": shared, "sha256": character_structure._digest(trees, shared)}
+        content = {"trees": trees, "shared_by": shared, "sha256": _digest(trees, shared)}
         (tmp_path / "cache.json").write_text(json.dumps(content), encoding="utf-8")
-        return character_structure._load(tmp_path / "cache.json", "語晴亜")
+        return _load(tmp_path / "cache.json", "語晴亜")
 
     assert load() == table
     change(trees, shared)

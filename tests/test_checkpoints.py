@@ -7,14 +7,16 @@ import resource
 import zipfile
 from pathlib import Path
 
+import atomic_file  # TODO
+import checkpoints  # TODO
 import pytest
 import torch
 
-import atomic_file
-import checkpoints
-import training
-from command_line import InputError
-from etl9g_dataset import PreparedDataset
+from data.prepared import PreparedDataset
+from engine import checkpoints, model_files, optimizers
+from engine.run import Run
+from files import atomic
+from files.command_line import InputError
 from train_etl9g_model import ARCHITECTURE, CNN, CNNConfig
 
 CLASSES = "あいう亜腕"
@@ -58,7 +60,7 @@ def test_the_file_is_flushed_before_it_is_renamed(tmp_path, monkeypatch):
     fsync, replace = os.fsync, Path.replace
     monkeypatch.setattr(atomic_file.os, "fsync", lambda number: (events.append("fsync"), fsync(number)))
     monkeypatch.setattr(Path, "replace", lambda self, target: (events.append("rename"), replace(self, target))[1])
-    atomic_file.write_text(tmp_path / "a.txt", "text")
+    atomic.write_text(tmp_path / "a.txt", "text")
     assert events == ["fsync", "rename", "fsync"]  # the data, the name, the folder
 
 
@@ -83,7 +85,7 @@ def test_other_files_are_refused(tmp_path, bad):
     with pytest.raises(InputError, match=r"model\.safetensors"):
         other = tmp_path / "model.safetensors"
         other.write_bytes(bad)
-        checkpoints.load_trained(other)
+        model_files.load_trained(other)
 
 
 def test_damaged_pickles_of_any_kind_are_refused(tmp_path):
@@ -132,14 +134,14 @@ def test_only_training_scripts_are_imported(tmp_path, script):
     path = tmp_path / "model.pth"
     checkpoints.save(path, content(script=script))
     with pytest.raises(InputError, match="not one of this toolkit's"):
-        checkpoints.load_trained(path)
+        model_files.load_trained(path)
 
 
 def test_a_trained_model_comes_back_equal(tmp_path):
     saved = content()
     path = tmp_path / "model.pth"
     checkpoints.save(path, saved)
-    model, facts = checkpoints.load_trained(path)
+    model, facts = model_files.load_trained(path)
     original = CNN(CNNConfig(width=0.25, embedding=16), CLASSES)
     original.load_state_dict(saved["model"])
     images = torch.rand(3, 1, 64, 64)
@@ -154,14 +156,14 @@ def test_the_averaged_weights_are_preferred(tmp_path):
     saved = content()
     averaged = {k: v * 0 if v.is_floating_point() else v for k, v in saved["model"].items()}
     checkpoints.save(tmp_path / "model.pth", saved | {"ema": averaged})
-    model, _ = checkpoints.load_trained(tmp_path / "model.pth")
+    model, _ = model_files.load_trained(tmp_path / "model.pth")
     assert all((p == 0).all() for p in model.parameters())
 
 
 def test_weights_of_another_shape_are_refused(tmp_path):
     checkpoints.save(tmp_path / "model.pth", content(config={"width": 0.5, "embedding": 16}))
     with pytest.raises(InputError, match="do not fit"):
-        checkpoints.load_trained(tmp_path / "model.pth")
+        model_files.load_trained(tmp_path / "model.pth")
 
 
 def test_only_the_last_checkpoints_are_kept(tmp_path):
@@ -202,7 +204,7 @@ def test_starting_from_other_classes_makes_the_head_anew(tmp_path):
     checkpoints.save(tmp_path / "other.pth", saved)
     model = CNN(CNNConfig(width=0.25, embedding=16), CLASSES)
     head = model.classify[1].weight.clone()
-    fresh, facts = checkpoints.start_from(model, CLASSES, tmp_path / "other.pth")
+    fresh, facts = model_files.start_from(model, CLASSES, tmp_path / "other.pth")
     assert facts["classes"] == "一二三亜腕"
     assert fresh == ["classify.1.bias", "classify.1.weight"]
     torch.testing.assert_close(model.classify[1].weight, head)
@@ -249,7 +251,7 @@ def test_starting_from_the_same_classes_takes_everything(tmp_path):
     saved = content()
     checkpoints.save(tmp_path / "same.pth", saved)
     model = CNN(CNNConfig(width=0.25, embedding=16), CLASSES)
-    assert checkpoints.start_from(model, CLASSES, tmp_path / "same.pth")[0] == []
+    assert model_files.start_from(model, CLASSES, tmp_path / "same.pth")[0] == []
     torch.testing.assert_close(model.classify[1].weight, saved["model"]["classify.1.weight"])
 
 
@@ -272,20 +274,20 @@ def test_moments_that_are_not_the_optimizers_are_refused(change):
 
     first, second = optimizer(), optimizer()
     first.step()
-    checkpoints.restore_optimizer(second, first.state_dict() | {"param_groups": "of the file, and not looked at"})
+    optimizers.restore_optimizer(second, first.state_dict() | {"param_groups": "of the file, and not looked at"})
     assert second.param_groups[0]["lr"] == 0.1
     assert torch.equal(second.state_dict()["state"][0]["exp_avg"], first.state_dict()["state"][0]["exp_avg"])
     state = first.state_dict()
     change(state["state"])
     with pytest.raises((ValueError, TypeError, AttributeError)):
-        checkpoints.restore_optimizer(optimizer(), state)
+        optimizers.restore_optimizer(optimizer(), state)
 
 
 def test_no_entry_of_another_kind_brings_a_resumed_run_to_a_fault(tiny_dataset, tmp_path):
     """Each entry, and each of an entry's own, is left out or becomes something else, one at a time."""
     data = tiny_dataset()
     config = CNNConfig(width=0.13, embedding=2, batch_size=2, data_dir=str(data), model_dir=str(tmp_path), device="cpu")
-    run = training.Run(ARCHITECTURE, config, PreparedDataset(data))
+    run = Run(ARCHITECTURE, config, PreparedDataset(data))
     path = run.save()
     whole, refused, read = checkpoints.load(path), 0, 0
     places = [(name,) for name in whole]

@@ -12,11 +12,11 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
+import command_line  # TODO
 import pytest
 
-import atomic_file
-import command_line
-from command_line import InputError, run
+from files import atomic, workers
+from files.command_line import InputError, run
 
 SCRIPTS = Path(command_line.__file__).parent
 
@@ -167,7 +167,7 @@ command_line.run(main)
 
 def test_a_worker_that_is_asked_to_end_in_the_midst_of_a_job_takes_no_other():
     """A pool takes the end of the job for its answer; the pool's own end would wait for that worker for ever."""
-    with ProcessPoolExecutor(1, initializer=command_line.begin_worker) as pool:
+    with ProcessPoolExecutor(1, initializer=workers.begin_worker) as pool:
         job = pool.submit(time.sleep, 60)
         while not job.running():
             time.sleep(0.01)
@@ -220,7 +220,7 @@ def test_a_folder_for_what_is_needed_on_the_way(tmp_path):
     """It is empty at first, whatever a killed process left, and gone at the end."""
     left = tmp_path / ".model.onnx.parts" / "left"
     left.mkdir(parents=True)
-    with pytest.raises(ValueError), atomic_file.scratch_folder(tmp_path / "model.onnx") as folder:
+    with pytest.raises(ValueError), atomic.scratch_folder(tmp_path / "model.onnx") as folder:
         assert not list(folder.iterdir())
         (folder / "file").write_text("half")
         raise ValueError
@@ -230,7 +230,7 @@ def test_a_folder_for_what_is_needed_on_the_way(tmp_path):
 def test_a_folder_that_vanished_is_named(tmp_path):
     folder = tmp_path / "folder"
     vanished = pytest.raises(OSError, match="cannot be written: its folder has vanished")
-    with vanished as raised, atomic_file.atomic_write(folder / "file") as temporary:
+    with vanished as raised, atomic.atomic_write(folder / "file") as temporary:
         temporary.write_text("half")
         shutil.rmtree(folder)
     assert not isinstance(raised.value, FileNotFoundError)
@@ -238,13 +238,13 @@ def test_a_folder_that_vanished_is_named(tmp_path):
 
 def test_a_file_appears_whole_and_alone(tmp_path):
     path = tmp_path / "new" / "folder" / "file.txt"
-    with atomic_file.atomic_write(path) as temporary:
+    with atomic.atomic_write(path) as temporary:
         assert temporary.parent == path.parent
         temporary.write_text("whole")
         assert not path.exists()
     assert path.read_text() == "whole"
     assert list(path.parent.iterdir()) == [path]
-    atomic_file.write_text(path, "漢字\n")
+    atomic.write_text(path, "漢字\n")
     assert path.read_bytes() == "漢字\n".encode()
 
 
@@ -252,7 +252,7 @@ def test_a_file_appears_whole_and_alone(tmp_path):
 def test_a_file_that_fails_half_way_leaves_the_old_one(error, tmp_path):
     path = tmp_path / "file.txt"
     path.write_text("old")
-    with pytest.raises(type(error)), atomic_file.atomic_write(path) as temporary:
+    with pytest.raises(type(error)), atomic.atomic_write(path) as temporary:
         temporary.write_text("half")
         raise error
     assert path.read_text() == "old"
@@ -261,7 +261,7 @@ def test_a_file_that_fails_half_way_leaves_the_old_one(error, tmp_path):
 
 def test_a_block_that_writes_nothing_is_a_failure(tmp_path):
     path = tmp_path / "file.txt"
-    with pytest.raises(OSError, match="has vanished") as caught, atomic_file.atomic_write(path):
+    with pytest.raises(OSError, match="has vanished") as caught, atomic.atomic_write(path):
         pass
     assert not isinstance(caught.value, FileNotFoundError)  # which would end a script as bad input does
     assert not list(tmp_path.iterdir())

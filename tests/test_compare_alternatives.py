@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import compare_alternatives
-import other_readers
-from command_line import InputError
-from other_readers import Reader, Redrawing, one_character_scores
+import compare_alternatives  # TODO
+from evaluation import alternatives, other_readers
+from evaluation.other_readers import Reader, Redrawing, one_character_scores
+from files.command_line import InputError
 from script_runs import run_script
 from test_evaluate import bar_model, draw_bar
 
@@ -61,7 +61,7 @@ def test_redrawing_crops_thickens_and_reduces():
 
 
 def test_the_names_of_redrawings_differ():
-    for redrawings in (compare_alternatives.RAPIDOCR, compare_alternatives.TESSERACT):
+    for redrawings in (alternatives.RAPIDOCR, alternatives.TESSERACT):
         assert len({str(redrawing) for redrawing in redrawings}) == len(redrawings)
     assert str(Redrawing()) == "as drawn"
 
@@ -77,28 +77,28 @@ def test_turns_places_and_the_best_row():
 
     one, other = reader("one", ["い", "漢", "あ"]), reader("other", ["あ"], ranks=False)
     subjects = [
-        compare_alternatives.Subject(one, Redrawing(), "あ漢"),
-        compare_alternatives.Subject(one, Redrawing(0.2), "漢"),
-        compare_alternatives.Subject(other, Redrawing(), "あ"),
+        alternatives.Subject(one, Redrawing(), "あ漢"),
+        alternatives.Subject(one, Redrawing(0.2), "漢"),
+        alternatives.Subject(other, Redrawing(), "あ"),
     ]
     characters = ["漢"] * 40 + ["あ"] * 20 + ["い"] * 20
-    rows = compare_alternatives.compare(subjects, [bar()] * 80, characters)
+    rows = alternatives.compare(subjects, [bar()] * 80, characters)
     assert calls == ["one", "one", "other"] * 2  # chunks of 50 and 30
     assert [row["top1"] for row in rows] == [25, 25, 25]
     assert [row["top1_among_classes"] for row in rows] == [50, 50, None]
     assert [row["top5"] for row in rows] == [100, 100, None]
     assert [row["best"] for row in rows] == [True, False, True]
     assert rows[0]["top1_standard_error"] == pytest.approx(4.841, abs=1e-3)  # 100 √(1/4 · 3/4 / 80)
-    lines = compare_alternatives.table(rows).splitlines()
+    lines = alternatives.table(rows).splitlines()
     assert len(lines) == 5
     assert lines[2].startswith("| one | as drawn | **25.00 % ± 4.84** | 50.00 % | 100.00 % |")
     assert lines[4].startswith("| other | as drawn | **25.00 % ± 4.84** | – | – |")
 
 
 def test_processor_time_is_that_of_the_processes_started_too():
-    begin = compare_alternatives.processor_seconds()
+    begin = alternatives.processor_seconds()
     subprocess.run([sys.executable, "-c", "sum(range(10_000_000))"], check=True)
-    assert compare_alternatives.processor_seconds() - begin >= 0.02
+    assert alternatives.processor_seconds() - begin >= 0.02
 
 
 def fake_tesseract(folder: Path, monkeypatch, lines: str, language: str = "jpn") -> Path:
@@ -156,14 +156,14 @@ def test_pictures_are_dark_on_white_whatever_they_were(tmp_path):
     draw_bar(tmp_path / "あ" / "dark.png", True)
     draw_bar(tmp_path / "い" / "light.png", False, ink=255, paper=0)
     draw_bar(tmp_path / "ア" / "unknown.png", True)
-    pictures, characters, told = compare_alternatives.pictures_of(argparse.Namespace(images=tmp_path, limit=9), "あい")
+    pictures, characters, told = alternatives.pictures_of(argparse.Namespace(images=tmp_path, limit=9), "あい")
     assert sorted(characters) == ["あ", "い"]
     assert all(picture.dtype == np.uint8 and np.median(picture) == 255 and picture.min() == 0 for picture in pictures)
     assert told.startswith("2 images of")
     assert told.endswith("(1 of other characters than the first model's left out)")
-    assert len(compare_alternatives.pictures_of(argparse.Namespace(images=tmp_path, limit=1), "あい")[0]) == 1
+    assert len(alternatives.pictures_of(argparse.Namespace(images=tmp_path, limit=1), "あい")[0]) == 1
     with pytest.raises(InputError, match=r"has no image of a character that m\.onnx knows"):
-        compare_alternatives.pictures_of(argparse.Namespace(images=tmp_path, limit=1, model=["m.onnx"]), "語")
+        alternatives.pictures_of(argparse.Namespace(images=tmp_path, limit=1, model=["m.onnx"]), "語")
 
 
 def test_the_script_on_a_folder(tmp_path, monkeypatch):
@@ -178,7 +178,7 @@ def test_the_script_on_a_folder(tmp_path, monkeypatch):
     assert found["told"].startswith("2 images of in, 2 classes")
     own, *others = found["rows"]
     assert (own["top1"], own["bytes"]) == (100, model.stat().st_size)
-    assert len(others) == len(compare_alternatives.TESSERACT)
+    assert len(others) == len(alternatives.TESSERACT)
     assert {row["top1"] for row in others} <= {0, 50, 100}
     assert (tmp_path / "alternatives.md").read_text(encoding="utf-8") in done.stdout + "\n"
 

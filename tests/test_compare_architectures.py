@@ -9,11 +9,12 @@ import torch
 from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
-import benchmark
 import compare_architectures
-from checkpoints import load_trained, save
-from command_line import InputError
-from convert_to_onnx import convert
+from engine.checkpoints import save
+from engine.model_files import load_trained
+from evaluation import comparison, speed
+from export.onnx_file import convert
+from files.command_line import InputError
 from script_runs import forked_stages, run_script
 from tiny_models import tiny_model
 
@@ -62,28 +63,28 @@ def test_a_second_call_trains_and_exports_nothing(tiny_dataset, tmp_path):
 
 
 def test_a_file_is_known_by_its_figures_not_by_its_time(tiny_dataset, tmp_path):
-    (entry,) = compare_architectures.read_entries(["cnn"], tmp_path)
+    (entry,) = comparison.read_entries(["cnn"], tmp_path)
     entry.folder.mkdir()
-    assert not compare_architectures.is_exported(entry)
+    assert not comparison.is_exported(entry)
     model, facts = tiny_model("train_etl9g_model")
     told = facts | {"metrics": {"epoch": 1, "train_loss": 0.5}, "model": model.state_dict()}
     save(entry.best, told)
     convert(entry.best, entry.exported, None, 17)
     os.utime(entry.best, (4e9, 4e9))
-    assert compare_architectures.is_exported(entry)
+    assert comparison.is_exported(entry)
     save(entry.best, told | {"metrics": {"epoch": 2, "train_loss": 0.4}})
     os.utime(entry.best, (1, 1))
-    assert not compare_architectures.is_exported(entry)
+    assert not comparison.is_exported(entry)
 
 
 def test_wrong_calls(tiny_dataset, tmp_path):
     with pytest.raises(InputError, match="there is no architecture resnet: there are cnn, "):
-        compare_architectures.read_entries(["resnet"], tmp_path)
+        comparison.read_entries(["resnet"], tmp_path)
     for entry in ("qat", ""):  # INT8 is no further architecture
         with pytest.raises(InputError, match="there is no architecture"):
-            compare_architectures.read_entries([entry], tmp_path)
+            comparison.read_entries([entry], tmp_path)
     with pytest.raises(SystemExit) as ended:
-        compare_architectures.read_entries(["vit --depht 4"], tmp_path)
+        comparison.read_entries(["vit --depht 4"], tmp_path)
     assert ended.value.code == 2
     code, _, err = call(tmp_path, "--images", "nowhere")
     assert (code, err) == (2, "error: nowhere is missing: --images takes a folder of images\n")
@@ -93,15 +94,15 @@ def test_wrong_calls(tiny_dataset, tmp_path):
 def test_another_budget_needs_another_folder(tmp_path, monkeypatch):
     monkeypatch.setattr(compare_architectures, "script", lambda *_: None)
     monkeypatch.setattr(compare_architectures, "is_exported", lambda _: True)
-    (entry,) = compare_architectures.read_entries(["cnn"], tmp_path)
+    (entry,) = comparison.read_entries(["cnn"], tmp_path)
     for epochs in ("1", "1"):
-        compare_architectures.make(entry, tmp_path, ["--epochs", epochs])
+        comparison.make(entry, tmp_path, ["--epochs", epochs])
     with pytest.raises(InputError, match="was trained with another budget"):
-        compare_architectures.make(entry, tmp_path, ["--epochs", "4"])
+        comparison.make(entry, tmp_path, ["--epochs", "4"])
 
 
 def test_an_lstm_is_counted(tmp_path):
-    (entry,) = compare_architectures.read_entries(["radical_rnn"], tmp_path)
+    (entry,) = comparison.read_entries(["radical_rnn"], tmp_path)
     model, facts = tiny_model("train_radical_rnn")
     save(entry.best, facts | {"metrics": {}, "model": model.state_dict()})
     entry.exported.write_bytes(b"")
@@ -110,7 +111,7 @@ def test_an_lstm_is_counted(tmp_path):
     assert numbers
     with FlopCounterMode(display=False) as counter, torch.no_grad():  # as one operator it is not
         model(torch.zeros(1, 1, 64, 64))
-    steps = (compare_architectures.size(entry)["flops"] - counter.get_total_flops()) / (2 * numbers)
+    steps = (comparison.size(entry)["flops"] - counter.get_total_flops()) / (2 * numbers)
     assert steps == int(steps) > 0
 
 
@@ -123,7 +124,7 @@ def test_without_matplotlib_nothing_is_trained(tmp_path, monkeypatch, capsys):
 
 
 def test_heads_grow_with_the_classes():
-    small, large = benchmark.head_bytes(1000), benchmark.head_bytes(4000)
+    small, large = speed.head_bytes(1000), speed.head_bytes(4000)
     assert small["cnn"] == 4 * 1000 * 129  # rank 128 and a bias, fp32
     assert large["cnn"] == 4 * small["cnn"]
     assert small["hiercode, learned"] == large["hiercode, learned"]  # nothing learned has a row for a class
@@ -131,5 +132,5 @@ def test_heads_grow_with_the_classes():
 
 
 def test_made_up_characters_are_all_different():
-    trees = benchmark.made_up_trees(2000)
+    trees = speed.made_up_trees(2000)
     assert len(trees) == len({str(tree) for tree in trees.values()}) == 2000

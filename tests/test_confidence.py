@@ -3,27 +3,31 @@
 import json
 from pathlib import Path
 
+import any_image_model
 import numpy as np
 import onnxruntime
 import pytest
 import torch
 
-import any_image_model
-import calibrate_confidence
-import checkpoints
-import confidence
-import convert_to_onnx
-import convert_to_safetensors
-import evaluate
-import strangers
-from command_line import InputError
-from confidence import Confidence, confidence_of
-from etl9g_format import etl9g_classes
-from recognize import Recognizer
+import calibrate_confidence  # TODO
+import evaluate  # TODO
+from characters import kinds
+from characters.jis import etl9g_classes
+from engine import model_files
+from evaluation import measurement
+from evaluation.calibration import area_under_curve, fitted_temperature, store
+from evaluation.model import load_model
+from export import any_image_proof, onnx_file, safetensors_file
+from export.any_image import AnyImageError
+from export.varied_pictures import varied_pictures
+from files.command_line import InputError
+from handwriting import out_of_set
+from inference import confidence
+from inference.confidence import Confidence, confidence_of
+from inference.recognizer import Recognizer
 from script_runs import run_script
 from test_evaluate import CLASSES, linear_model
 from tiny_models import save_float, save_int8
-from varied_pictures import varied_pictures
 
 SCRIPT = Path(calibrate_confidence.__file__)
 LOGITS = np.array([[1.0, 3.0, 2.0], [-4.0, 0.0, 0.5]])
@@ -79,7 +83,7 @@ def test_the_temperature_that_made_the_labels_is_found(temperature):
     logits = random.normal(0, 3, (20_000, 12)).astype(np.float32)
     draw = random.random((len(logits), 1)) < confidence.probabilities(logits, temperature).cumsum(axis=1)
     labels = draw.argmax(axis=1)
-    found = calibrate_confidence.fitted_temperature(logits, labels)
+    found = fitted_temperature(logits, labels)
     assert found == pytest.approx(temperature, rel=0.04)
     loss = [
         -np.log(confidence.probabilities(logits, t)[np.arange(len(labels)), labels]).mean()
@@ -92,38 +96,38 @@ def test_no_temperature_fits_a_model_that_is_always_right():
     for margin in (1, 8, 20, 40):
         logits = margin * np.eye(4, dtype=np.float32)[[0, 1, 2, 3] * 5]
         with pytest.raises(InputError, match="no temperature fits: the model is right on all"):
-            calibrate_confidence.fitted_temperature(logits, logits.argmax(axis=1))
+            fitted_temperature(logits, logits.argmax(axis=1))
 
 
 def test_area_under_the_curve_by_counting_pairs():
     own, strange = np.array([3.0, 2.0, 2.0, 0.5]), np.array([2.0, 1.0, 0.0])
     pairs = [1.0 if a > b else 0.5 if a == b else 0.0 for a in own for b in strange]
-    assert calibrate_confidence.area_under_curve(own, strange) == pytest.approx(sum(pairs) / len(pairs))
+    assert area_under_curve(own, strange) == pytest.approx(sum(pairs) / len(pairs))
 
 
 def test_strangers_are_none_of_the_classes():
     classes = "".join(etl9g_classes())
-    level_2 = strangers.level_2()
+    level_2 = kinds.level_2()
     assert (len(level_2), level_2[0], level_2[-1]) == (3390, "弌", "熙")
     assert not set(level_2) & set(classes)
-    assert set("アガン") <= set(strangers.characters_of("katakana", classes))
-    assert not set("ロカニヘ") & set(strangers.characters_of("katakana", classes))
-    assert set("ロカ") <= set(strangers.characters_of("katakana", "あ"))  # nothing there that has their shape
-    assert len(strangers.characters_of("Latin", classes)) == 62
-    assert "乂" not in strangers.characters_of("level 2", classes + "乂")
+    assert set("アガン") <= set(out_of_set.characters_of("katakana", classes))
+    assert not set("ロカニヘ") & set(out_of_set.characters_of("katakana", classes))
+    assert set("ロカ") <= set(out_of_set.characters_of("katakana", "あ"))  # nothing there that has their shape
+    assert len(out_of_set.characters_of("Latin", classes)) == 62
+    assert "乂" not in out_of_set.characters_of("level 2", classes + "乂")
 
 
-@pytest.mark.parametrize("kind", strangers.KINDS)
+@pytest.mark.parametrize("kind", out_of_set.KINDS)
 def test_strangers_are_drawn_in_the_input_contract(kind):
-    images, shown = strangers.strangers(kind, CLASSES, 12, seed=3)
+    images, shown = out_of_set.strangers(kind, CLASSES, 12, seed=3)
     assert (images.shape, images.dtype) == ((12, 1, 64, 64), np.float32)
     assert 0 <= images.min() <= images.max() <= 1
     inked = images.any(axis=(1, 2, 3))
     assert inked.sum() <= 4 if kind == "blank" else inked.all()
-    assert all(shown) == (kind in strangers.KINDS[:3])
+    assert all(shown) == (kind in out_of_set.KINDS[:3])
     if kind != "blank":  # two specks may be the same rectangle
         assert len({image.tobytes() for image in images}) == len(images)
-    again, _ = strangers.strangers(kind, CLASSES, 12, seed=3)
+    again, _ = out_of_set.strangers(kind, CLASSES, 12, seed=3)
     assert (again == images).all()
 
 
@@ -158,7 +162,7 @@ def test_the_script_fits_reports_and_writes_into_an_onnx_file(tiny_dataset, tmp_
     assert known.mean() == pytest.approx(0.9, abs=0.01)
     assert set(content["strangers"]) >= {"katakana", "Latin", "level 2", "scribbles"}
     assert Recognizer(model).classes == CLASSES  # what else it said, it still says
-    result = evaluate.evaluate_file(model, data)
+    result = measurement.evaluate_file(model, data)
     assert result["calibration"]["temperature"] == found.temperature
     assert result["calibration"]["error"] < result["calibration"]["error_without_temperature"]
     assert 0 < result["calibration"]["rejected"] < 30
@@ -171,35 +175,35 @@ FACTS = {"temperature": 0.5, "score": "logit", "threshold": 1.25, "kept": 0.97}
 def test_exports_carry_it(tmp_path, suffix):
     path = save_float("train_hiercode", tmp_path / "hiercode_model_best.pth")
     if suffix == "safetensors":
-        convert_to_safetensors.convert(path, path.with_suffix(".safetensors"))
+        safetensors_file.convert(path, path.with_suffix(".safetensors"))
         path = path.with_suffix(".safetensors")
-    weights = checkpoints.load_trained(path)[0].state_dict()
-    calibrate_confidence.store(path, FACTS)
-    network, facts = checkpoints.load_trained(path)
+    weights = model_files.load_trained(path)[0].state_dict()
+    store(path, FACTS)
+    network, facts = model_files.load_trained(path)
     assert facts["confidence"] == FACTS
     assert all(value.equal(weights[name]) for name, value in network.state_dict().items())
-    assert evaluate.load_model(path).confidence == Confidence(0.5, "logit", 1.25)
-    convert_to_onnx.convert(path, tmp_path / "out.onnx", None)
+    assert load_model(path).confidence == Confidence(0.5, "logit", 1.25)
+    onnx_file.convert(path, tmp_path / "out.onnx", None)
     assert Recognizer(tmp_path / "out.onnx").confidence == Confidence(0.5, "logit", 1.25)
-    assert evaluate.load_model(tmp_path / "out.onnx").confidence == Confidence(0.5, "logit", 1.25)
-    convert_to_safetensors.convert(path, tmp_path / "out.safetensors")
-    assert checkpoints.load_safetensors(tmp_path / "out.safetensors")["confidence"] == FACTS
+    assert load_model(tmp_path / "out.onnx").confidence == Confidence(0.5, "logit", 1.25)
+    safetensors_file.convert(path, tmp_path / "out.safetensors")
+    assert model_files.load_safetensors(tmp_path / "out.safetensors")["confidence"] == FACTS
 
 
 def test_an_int8_file_has_a_confidence_of_its_own(tmp_path):
     path = save_int8("train_hiercode", tmp_path / "quantized_hiercode_int8.pth")
-    assert evaluate.load_model(path).confidence == Confidence()
-    calibrate_confidence.store(path, FACTS)
-    assert evaluate.load_model(path).confidence == Confidence(0.5, "logit", 1.25)
+    assert load_model(path).confidence == Confidence()
+    store(path, FACTS)
+    assert load_model(path).confidence == Confidence(0.5, "logit", 1.25)
 
 
 def test_a_file_for_any_image_divides_by_the_temperature(tmp_path, monkeypatch):
     monkeypatch.setattr(any_image_model, "PICTURES", 60)
     path = save_float("train_hiercode", tmp_path / "hiercode_model_best.pth")
-    convert_to_onnx.convert(path, tmp_path / "plain.onnx", None)
-    calibrate_confidence.store(tmp_path / "plain.onnx", FACTS)
+    onnx_file.convert(path, tmp_path / "plain.onnx", None)
+    store(tmp_path / "plain.onnx", FACTS)
     output = tmp_path / "any_image.onnx"
-    convert_to_onnx.convert_any_image(tmp_path / "plain.onnx", output, None, 18, top=3)
+    any_image_proof.convert_any_image(tmp_path / "plain.onnx", output, None, 18, top=3)
     assert Recognizer(output).confidence == Confidence(0.5, "logit", 1.25)
     session = onnxruntime.InferenceSession(str(output))
     picture = list(varied_pictures(CLASSES, 60))[-1]
@@ -210,9 +214,9 @@ def test_a_file_for_any_image_divides_by_the_temperature(tmp_path, monkeypatch):
     done = run_script(SCRIPT, "--model", output, "--data-dir", tmp_path)
     assert done.returncode == 2
     assert "calibrate the file it was made from" in done.stderr
-    calibrate_confidence.store(tmp_path / "plain.onnx", FACTS | {"temperature": 0.6})
-    with pytest.raises(any_image_model.AnyImageError, match="do not fit the logits"):
-        any_image_model.prove(output, tmp_path / "plain.onnx", 60)
+    store(tmp_path / "plain.onnx", FACTS | {"temperature": 0.6})
+    with pytest.raises(AnyImageError, match="do not fit the logits"):
+        any_image_proof.prove(output, tmp_path / "plain.onnx", 60)
 
 
 def test_a_damaged_confidence_ends_with_one_line(tmp_path):

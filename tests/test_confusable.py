@@ -5,10 +5,10 @@ import json
 import numpy as np
 import pytest
 
-import confusable
-import evaluate
-from command_line import InputError
-from confusable import Confusable
+from characters import confusable
+from characters.confusable import Confusable
+from evaluation import measurement
+from files.command_line import InputError
 from test_evaluate import CLASSES, spot_model
 
 
@@ -67,7 +67,7 @@ def test_a_file_that_is_none_is_refused(tmp_path, text):
 
 def test_an_evaluation_writes_it(tiny_dataset, tmp_path):
     model = spot_model(tmp_path / "spots.onnx")
-    result = evaluate.evaluate_file(model, tiny_dataset(CLASSES), confusable=tmp_path / "confusable.json")
+    result = measurement.evaluate_file(model, tiny_dataset(CLASSES), confusable=tmp_path / "confusable.json")
     assert result["mixed_up"]  # a model of five pixels is often wrong
     assert confusable.load(tmp_path / "confusable.json") == Confusable(result["mixed_up"], {})
     assert "spots.onnx" in json.loads((tmp_path / "confusable.json").read_text(encoding="utf-8"))["told"]

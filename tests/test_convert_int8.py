@@ -10,12 +10,10 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
-import convert_int8_pytorch_to_quantized_onnx as conversion
-import convert_to_onnx
-import older_opset
-import qdq_graph
-import quantization
-from recognize import Recognizer
+import convert_int8_pytorch_to_quantized_onnx
+from export import int8_file, older_opset, onnx_file, qdq_graph
+from inference.recognizer import Recognizer
+from quantization.files import load_quantized
 from script_runs import run_script
 from tiny_models import CLASSES, TINY, save_int8, some_images, tiny_model
 
@@ -35,11 +33,11 @@ def int8(tmp_path_factory) -> dict[str, Path]:
 
 @pytest.mark.parametrize(("script", "opset"), [*((script, 14) for script in TINY), ("train_vit", 20)])
 def test_the_file_computes_what_pytorch_does(script, opset, int8, tmp_path):
-    network, _ = quantization.load_quantized(int8[script])
+    network, _ = load_quantized(int8[script])
     path = tmp_path / "model.onnx"
     qdq_graph.write(network, path, opset)
     assert opset_of(path) == opset
-    assert conversion.left_in_float(path) == []
+    assert int8_file.left_in_float(path) == []
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     for size in (1, 3, 40):
         images = some_images(size, seed=size)
@@ -54,8 +52,8 @@ def test_the_file_computes_what_pytorch_does(script, opset, int8, tmp_path):
 
 def test_what_stays_in_float_is_noticed(tmp_path):
     model, _ = tiny_model("train_etl9g_model")
-    convert_to_onnx.export(model, tmp_path / "float.onnx", 18)
-    left = conversion.left_in_float(tmp_path / "float.onnx")
+    onnx_file.export(model, tmp_path / "float.onnx", 18)
+    left = int8_file.left_in_float(tmp_path / "float.onnx")
     assert len([name for name in left if "Conv" in name]) == 7
     assert len(left) == 9
 
@@ -67,9 +65,9 @@ def arguments(int8: dict[str, Path], data: Path, script: str, **changes) -> argp
 
 
 def test_a_file_is_proved_and_told_of(int8, tiny_dataset, monkeypatch):
-    monkeypatch.setattr(conversion, "BATCHES", {1: 3, 64: 1})
+    monkeypatch.setattr(convert_int8_pytorch_to_quantized_onnx, "BATCHES", {1: 3, 64: 1})
     data = tiny_dataset(samples_per_set=8)
-    told = conversion.convert(arguments(int8, data, "train_hiercode"))
+    told = int8_file.convert(arguments(int8, data, "train_hiercode"))
     path = int8["train_hiercode"].with_name("train_hiercode_int8_quantized_quantized_int8_onnx_opset14.onnx")
     assert str(path) in told
     assert opset_of(path) == 14
@@ -95,10 +93,10 @@ def test_a_file_is_proved_and_told_of(int8, tiny_dataset, monkeypatch):
     ],
 )
 def test_a_file_that_falls_short_is_refused(changes, words, int8, tiny_dataset, tmp_path, monkeypatch):
-    monkeypatch.setattr(conversion, "BATCHES", {1: 3})
+    monkeypatch.setattr(convert_int8_pytorch_to_quantized_onnx, "BATCHES", {1: 3})
     asked = arguments(int8, tiny_dataset(), "train_etl9g_model", output=tmp_path / "never.onnx", **changes)
-    with pytest.raises(convert_to_onnx.ConversionError, match=words):
-        conversion.convert(asked)
+    with pytest.raises(onnx_file.ConversionError, match=words):
+        int8_file.convert(asked)
     assert not list(tmp_path.iterdir())
 
 
@@ -115,26 +113,26 @@ def test_twice_the_speed_is_asked_of_processors_made_for_it(told, expected, int8
     path = tmp_path / "cpuinfo"
     if told:
         path.write_text(told)
-    monkeypatch.setattr(conversion, "PROCESSOR", path)
+    monkeypatch.setattr(convert_int8_pytorch_to_quantized_onnx, "PROCESSOR", path)
     asked = arguments(int8, tmp_path, "train_etl9g_model", times_faster=None)
-    assert {name: conversion.limits_of(name, 10, asked).times_faster for name in expected} == expected
+    assert {name: int8_file.limits_of(name, 10, asked).times_faster for name in expected} == expected
     asked.times_faster = 3.0
-    assert conversion.limits_of("cnn", 10, asked).times_faster == 3
+    assert int8_file.limits_of("cnn", 10, asked).times_faster == 3
 
 
 def test_a_file_that_disagrees_or_stays_in_float_is_refused(int8, tiny_dataset, tmp_path, monkeypatch):
     def write_another(network, path, opset):
         model, _ = tiny_model("train_etl9g_model", seed=5)
-        convert_to_onnx.export(model, path, 18)
+        onnx_file.export(model, path, 18)
 
-    monkeypatch.setattr(conversion, "BATCHES", {1: 3})
-    monkeypatch.setattr(conversion, "write", write_another)
+    monkeypatch.setattr(convert_int8_pytorch_to_quantized_onnx, "BATCHES", {1: 3})
+    monkeypatch.setattr(convert_int8_pytorch_to_quantized_onnx, "write", write_another)
     asked = arguments(int8, tiny_dataset(), "train_etl9g_model", output=tmp_path / "never.onnx", opset=18)
-    with pytest.raises(convert_to_onnx.ConversionError, match=r"left in float: Conv.*agrees with PyTorch on"):
-        conversion.convert(asked)
+    with pytest.raises(onnx_file.ConversionError, match=r"left in float: Conv.*agrees with PyTorch on"):
+        int8_file.convert(asked)
     asked.opset = 20
-    with pytest.raises(convert_to_onnx.ConversionError, match="has opset 18, not 20"):
-        conversion.convert(asked)
+    with pytest.raises(onnx_file.ConversionError, match="has opset 18, not 20"):
+        int8_file.convert(asked)
     assert not list(tmp_path.iterdir())
 
 

@@ -4,21 +4,22 @@ import shutil
 import sys
 from pathlib import Path
 
+import any_image_model
 import numpy as np
 import pytest
 import torch
 
-import any_image_model
-import calibrate_confidence
-import convert_to_edge
-from checkpoints import load_trained
-from convert_int8_pytorch_to_quantized_onnx import describe_int8
-from convert_int8_pytorch_to_quantized_onnx import write as write_int8
-from convert_to_edge import ConversionError
-from convert_to_onnx import convert as convert_to_onnx
-from convert_to_onnx import convert_any_image
-from quantization import load_quantized
-from recognize import Recognizer
+import convert_to_edge  # TODO
+from engine.model_files import load_trained
+from evaluation.calibration import store
+from export import edge
+from export.any_image_proof import convert_any_image
+from export.int8_file import describe_int8
+from export.onnx_file import ConversionError
+from export.onnx_file import convert as convert_to_onnx
+from export.qdq_graph import write as write_int8
+from inference.recognizer import Recognizer
+from quantization.files import load_quantized
 from script_runs import run_script
 from tiny_models import CLASSES, TINY, save_float, save_int8, some_images
 
@@ -41,9 +42,7 @@ def test_ort_of_a_float_model_and_of_one_that_takes_pictures(cnn, monkeypatch):
     convert_to_onnx(cnn, plain, None)
     convert_any_image(plain, pictures, None, 18, 3)
     for source in (plain, pictures):
-        assert "equal to the original on 64 images" in convert_to_edge.convert(
-            "ort", source, source.with_suffix(".ort"), None
-        )
+        assert "equal to the original on 64 images" in edge.convert("ort", source, source.with_suffix(".ort"), None)
         made = Recognizer(source.with_suffix(".ort"))
         assert made.classes == CLASSES
         assert made.facts["source"] == "test shapes"
@@ -59,7 +58,7 @@ def test_ort_of_an_int8_model(tmp_path):
     network, facts = load_quantized(save_int8("train_hiercode", tmp_path / "quantized_hiercode_int8.pth"))
     write_int8(network, tmp_path / "int8.onnx", 14)
     describe_int8(tmp_path / "int8.onnx", facts, {})
-    assert "equal" in convert_to_edge.convert("ort", tmp_path / "int8.onnx", tmp_path / "int8.ort", None)
+    assert "equal" in edge.convert("ort", tmp_path / "int8.onnx", tmp_path / "int8.ort", None)
 
 
 def test_a_file_that_says_something_else_gets_no_name(cnn, tmp_path, monkeypatch):
@@ -70,7 +69,7 @@ def test_a_file_that_says_something_else_gets_no_name(cnn, tmp_path, monkeypatch
         Recognizer, "logits", lambda self, images: true(self, images) + ("model.ort" in str(self.path)) * 0.1
     )
     with pytest.raises(ConversionError, match=r"logits differ by 0\.1"):
-        convert_to_edge.convert("ort", plain, tmp_path / "made.ort", None)
+        edge.convert("ort", plain, tmp_path / "made.ort", None)
     assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
 
 
@@ -83,8 +82,8 @@ def test_executorch(script, tmp_path):
     from executorch.runtime import Runtime
 
     path = save_float(script, tmp_path / "model.pth")
-    calibrate_confidence.store(path, {"temperature": 0.5})
-    told = convert_to_edge.convert("executorch", path, tmp_path / "model.pte", None)
+    store(path, {"temperature": 0.5})
+    told = edge.convert("executorch", path, tmp_path / "model.pte", None)
     assert "equal to the original on 64 images" in told
     program = Runtime.get().load_program(tmp_path / "model.pte")
     assert program.load_method("classes").execute([]) == [CLASSES]
@@ -101,7 +100,7 @@ def test_coreml(script, tmp_path):
     coremltools = pytest.importorskip("coremltools", reason="requirements-edge.txt is not installed")
     output = tmp_path / "model.mlpackage"
     shutil.copytree(Path(__file__).parent, output)  # something that was there before
-    told = convert_to_edge.convert("coreml", save_float(script, tmp_path / "model.pth"), output, None)
+    told = edge.convert("coreml", save_float(script, tmp_path / "model.pth"), output, None)
     assert ("not run" in told) == (sys.platform != "darwin")
     description = coremltools.models.MLModel(str(output), skip_model_load=True).get_spec().description
     assert [feature.name for feature in description.input] == ["input_image"]

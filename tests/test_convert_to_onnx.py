@@ -4,6 +4,7 @@ import json
 import re
 from pathlib import Path
 
+import any_image_model
 import numpy as np
 import onnx
 import onnxruntime
@@ -12,18 +13,20 @@ import torch
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
 from PIL import Image
 
-import any_image_model
-import checkpoints
 import convert_to_onnx
-import normalization_graph
-import recognize
-from any_image_model import AnyImageError
-from command_line import InputError
-from etl9g_dataset import PreparedDataset
-from normalization import normalize
+from data.prepared import PreparedDataset
+from engine import checkpoints, model_files
+from export import any_image_proof, onnx_file
+from export.any_image import AnyImageError
+from export.varied_pictures import borderline_pictures, grey_of, varied_pictures
+from files.command_line import InputError
+from images import normalization_graph
+from images.normalization import normalize
+from images.reading import read_grey
+from inference import recognizer
+from inference.readings import recognize
 from script_runs import run_script
 from train_etl9g_model import CNN, CNNConfig
-from varied_pictures import borderline_pictures, grey_of, varied_pictures
 
 SCRIPTS = Path(convert_to_onnx.__file__).parent
 CLASSES = "あいう亜腕"
@@ -53,8 +56,8 @@ def model_path(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def exported(model_path) -> Path:
-    output = convert_to_onnx.default_output(model_path)
-    convert_to_onnx.convert(model_path, output, None)
+    output = onnx_file.default_output(model_path)
+    onnx_file.convert(model_path, output, None)
     return output
 
 
@@ -64,7 +67,7 @@ def opset_of(path: Path) -> int:
 
 def test_name_opset_and_metadata(exported):
     assert exported.name == "kanji_model.onnx"
-    assert opset_of(exported) == convert_to_onnx.DEFAULT_OPSET
+    assert opset_of(exported) == onnx_file.DEFAULT_OPSET
     facts = onnxruntime.InferenceSession(str(exported)).get_modelmeta().custom_metadata_map
     assert facts["classes"] == CLASSES
     assert facts["source"] == "KanjiVG stand-in"
@@ -75,7 +78,7 @@ def test_name_opset_and_metadata(exported):
 
 
 def test_any_batch_gives_the_logits_of_pytorch(model_path, exported):
-    model, _ = checkpoints.load_trained(model_path)
+    model, _ = model_files.load_trained(model_path)
     session = onnxruntime.InferenceSession(str(exported))
     assert session.get_inputs()[0].name == "input_image"
     assert session.get_outputs()[0].name == "logits"
@@ -88,22 +91,22 @@ def test_any_batch_gives_the_logits_of_pytorch(model_path, exported):
 
 def test_an_older_opset_is_really_that_opset(model_path, tmp_path):
     output = tmp_path / "old.onnx"
-    convert_to_onnx.convert(model_path, output, None, opset=14)
+    onnx_file.convert(model_path, output, None, opset=14)
     assert opset_of(output) == 14
 
 
 def test_a_file_that_differs_from_pytorch_is_refused(model_path, exported):
-    model, _ = checkpoints.load_trained(model_path)
+    model, _ = model_files.load_trained(model_path)
     with torch.no_grad():
         model.classify[1].bias[2] += 0.01
-    with pytest.raises(convert_to_onnx.ConversionError, match="differ"):
-        convert_to_onnx.compare(model, exported, convert_to_onnx.probe_images(None, 64, {}))
+    with pytest.raises(onnx_file.ConversionError, match="differ"):
+        onnx_file.compare(model, exported, onnx_file.probe_images(None, 64, {}))
 
 
 def test_a_model_of_a_random_split_is_proved_on_its_own_test_samples(tiny_dataset, tmp_path):
     data = tiny_dataset(sets=2)  # which cannot be split by writer
     settings = {"split": "random", "seed": 3}
-    found = convert_to_onnx.probe_images(data, 64, settings)
+    found = onnx_file.probe_images(data, 64, settings)
     dataset = PreparedDataset(data, **settings)
     wanted = {image.numpy().tobytes() for image in dataset.images(dataset.splits["test"].positions)}
     assert {(255 * image).round().byte().numpy().tobytes() for image in found} == wanted
@@ -111,15 +114,15 @@ def test_a_model_of_a_random_split_is_proved_on_its_own_test_samples(tiny_datase
 
 def test_what_is_made_of_a_released_model_does_not_take_its_place():
     released = Path(convert_to_onnx.__file__).parents[1] / "models/released"
-    found = convert_to_onnx.default_output(released / "hiercode_model_best.safetensors")
+    found = onnx_file.default_output(released / "hiercode_model_best.safetensors")
     assert found == released.parent / "hiercode_model_best.onnx"
-    assert convert_to_onnx.default_output(Path("here/x.pth")) == Path("here/x.onnx")
+    assert onnx_file.default_output(Path("here/x.pth")) == Path("here/x.onnx")
 
 
 def test_a_failed_comparison_leaves_no_file(model_path, tmp_path, monkeypatch):
     monkeypatch.setattr(convert_to_onnx, "TOLERANCE", -1.0)
-    with pytest.raises(convert_to_onnx.ConversionError):
-        convert_to_onnx.convert(model_path, tmp_path / "never.onnx", None)
+    with pytest.raises(onnx_file.ConversionError):
+        onnx_file.convert(model_path, tmp_path / "never.onnx", None)
     assert not list(tmp_path.iterdir())
 
 
@@ -151,10 +154,10 @@ def test_wrong_calls_end_with_one_line(tmp_path, arguments, message):
 @pytest.fixture(scope="module")
 def any_image(model_path) -> Path:
     """The tiny CNN with the normalisation inside, as the script makes it."""
-    output = convert_to_onnx.default_output(model_path, any_image=True)
+    output = onnx_file.default_output(model_path, any_image=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(any_image_model, "PICTURES", PICTURES)
-        told = convert_to_onnx.convert_any_image(model_path, output, None, convert_to_onnx.DEFAULT_OPSET, top=3)
+        told = any_image_proof.convert_any_image(model_path, output, None, onnx_file.DEFAULT_OPSET, top=3)
     assert f"{PICTURES} of {PICTURES} varied pictures" in told
     return output
 
@@ -177,7 +180,7 @@ def test_a_file_for_any_image_tells_what_it_takes_and_gives(any_image):
 
 
 def test_it_reads_as_pytorch_after_normalization(model_path, any_image):
-    model, _ = checkpoints.load_trained(model_path)
+    model, _ = model_files.load_trained(model_path)
     session = onnxruntime.InferenceSession(str(any_image))
     pictures = list(varied_pictures(CLASSES, PICTURES))[len(borderline_pictures()) :]
     for picture in pictures:
@@ -211,12 +214,12 @@ class Drawings(CalibrationDataReader):
 @pytest.mark.parametrize("opset", [14, 18])
 def test_a_quantised_file_of_either_age_can_be_wrapped(model_path, tmp_path, monkeypatch, opset):
     monkeypatch.setattr(any_image_model, "PICTURES", PICTURES)
-    convert_to_onnx.convert(model_path, tmp_path / "float.onnx", None, opset)
+    onnx_file.convert(model_path, tmp_path / "float.onnx", None, opset)
     quantize_static(
         tmp_path / "float.onnx", tmp_path / "int8.onnx", Drawings(), quant_format=QuantFormat.QDQ, per_channel=True
     )
     output = tmp_path / "int8_any_image.onnx"
-    convert_to_onnx.convert_any_image(tmp_path / "int8.onnx", output, None, 18, top=10)
+    any_image_proof.convert_any_image(tmp_path / "int8.onnx", output, None, 18, top=10)
     made = onnx.load(output)
     assert opset_of(output) == 18
     integers = [tensor for tensor in made.graph.initializer if tensor.data_type == onnx.TensorProto.INT8]
@@ -225,7 +228,7 @@ def test_a_quantised_file_of_either_age_can_be_wrapped(model_path, tmp_path, mon
     assert (facts["classes"], facts["source"]) == (CLASSES, "KanjiVG stand-in")
     assert onnxruntime.InferenceSession(str(output)).get_outputs()[0].shape[1] == len(CLASSES)  # fewer than the top 10
     with pytest.raises(InputError, match="already"):
-        convert_to_onnx.convert_any_image(output, tmp_path / "twice.onnx", None, 18, top=10)
+        any_image_proof.convert_any_image(output, tmp_path / "twice.onnx", None, 18, top=10)
     assert not (tmp_path / "twice.onnx").exists()
 
 
@@ -236,7 +239,7 @@ def test_a_normalisation_that_differs_is_noticed(model_path, exported, tmp_path,
     monkeypatch.setattr(any_image_model, "PICTURES", PICTURES)
     monkeypatch.setattr(normalization_graph, name, value)
     with pytest.raises(AnyImageError):
-        convert_to_onnx.convert_any_image(exported, tmp_path / "never.onnx", None, 18, top=3)
+        any_image_proof.convert_any_image(exported, tmp_path / "never.onnx", None, 18, top=3)
     assert not list(tmp_path.iterdir())
 
 
@@ -263,16 +266,16 @@ def rewired(any_image: Path, path: Path, changed: str) -> Path:
 
 @pytest.mark.parametrize("changed", ["top", "blank", "weights"])
 def test_a_file_that_reads_otherwise_is_noticed(exported, any_image, tmp_path, changed):
-    any_image_model.prove(any_image, exported, PICTURES)
+    any_image_proof.prove(any_image, exported, PICTURES)
     with pytest.raises(AnyImageError):
-        any_image_model.prove(rewired(any_image, tmp_path / "broken.onnx", changed), exported, PICTURES)
+        any_image_proof.prove(rewired(any_image, tmp_path / "broken.onnx", changed), exported, PICTURES)
 
 
 def test_recognize_takes_either_file(exported, any_image, tmp_path):
-    plain, complete = recognize.Recognizer(exported), recognize.Recognizer(any_image)
+    plain, complete = recognizer.Recognizer(exported), recognizer.Recognizer(any_image)
     assert (plain.takes_pictures, complete.takes_pictures) == (False, True)
     pictures = [grey_of(picture).astype(np.float32) for picture in varied_pictures(CLASSES, PICTURES)]
-    expected, found = (recognize.recognize(recognizer, pictures, 3) for recognizer in (plain, complete))
+    expected, found = (recognize(recognizer, pictures, 3) for recognizer in (plain, complete))
     assert [[character for character, _ in top] for top in found] == [[c for c, _ in top] for top in expected]
     assert [] in found  # what has no ink
     np.testing.assert_allclose([p for top in found for _, p in top], [p for top in expected for _, p in top], atol=1e-3)
@@ -286,7 +289,7 @@ def test_recognize_takes_either_file(exported, any_image, tmp_path):
 @pytest.mark.skipif(not REAL.is_dir(), reason="the real drawings are measured on where they lie, and not kept here")
 def test_real_drawings_are_read_alike(exported, any_image):
     folders = [folder for folder in sorted(REAL.iterdir()) if re.fullmatch(r"U\+[0-9A-F]{4}", folder.name)]
-    pictures = [recognize.read_grey(path) for folder in folders for path in sorted(folder.glob("*.png"))[:2]]
+    pictures = [read_grey(path) for folder in folders for path in sorted(folder.glob("*.png"))[:2]]
     assert len(pictures) > 50
-    plain, complete = (recognize.Recognizer(path).picture_logits(pictures) for path in (exported, any_image))
+    plain, complete = (recognizer.Recognizer(path).picture_logits(pictures) for path in (exported, any_image))
     np.testing.assert_allclose(complete, plain, atol=1e-3)

@@ -8,15 +8,17 @@ import struct
 from pathlib import Path
 from types import SimpleNamespace
 
+import checkpoints
 import pytest
 import safetensors.torch
 import torch
 from torch import nn
 
-import checkpoints
 import convert_to_safetensors
-from command_line import InputError
-from convert_to_onnx import ConversionError
+from engine import checkpoints, model_files
+from export import hub_folder, safetensors_file
+from export.onnx_file import ConversionError
+from files.command_line import InputError
 from script_runs import run_script
 from train_etl9g_model import CNN, CNNConfig
 
@@ -60,11 +62,11 @@ def header_of(path: Path) -> dict:
 
 
 def test_the_file_is_read_back_as_the_same_model(model_path):
-    output = convert_to_safetensors.default_output(model_path)
-    told = convert_to_safetensors.convert(model_path, output)
+    output = safetensors_file.default_output(model_path)
+    told = safetensors_file.convert(model_path, output)
     assert output.name == "kanji_model.safetensors"
     assert "5 classes" in told
-    (expected, _), (found, facts) = checkpoints.load_trained(model_path), checkpoints.load_trained(output)
+    (expected, _), (found, facts) = model_files.load_trained(model_path), model_files.load_trained(output)
     images = torch.rand(7, 1, 64, 64, generator=torch.Generator().manual_seed(7))
     with torch.no_grad():
         assert found(images).equal(expected(images))
@@ -77,7 +79,7 @@ def test_the_file_is_read_back_as_the_same_model(model_path):
 
 
 def test_the_header_tells_each_fact_as_json(model_path, tmp_path):
-    convert_to_safetensors.convert(model_path, tmp_path / "a.safetensors")
+    safetensors_file.convert(model_path, tmp_path / "a.safetensors")
     told = header_of(tmp_path / "a.safetensors")["__metadata__"]
     assert told["format"] == "pt"
     assert json.loads(told["classes"]) == CLASSES
@@ -88,7 +90,7 @@ def test_the_header_tells_each_fact_as_json(model_path, tmp_path):
 
 def test_how_a_model_was_quantised_is_told_for_it_decides_how_it_is_built():
     facts = {"config": {"width": 1, "resume_from": "a.pt"}, "quantization": {"bits": 8}, "generator": None, "rng": {}}
-    told = convert_to_safetensors.facts_told(facts)
+    told = safetensors_file.facts_told(facts)
     assert told.keys() == {"config", "quantization", "contract"}
     assert (told["config"], told["quantization"]) == ({"width": 1}, {"bits": 8})
 
@@ -96,7 +98,7 @@ def test_how_a_model_was_quantised_is_told_for_it_decides_how_it_is_built():
 def test_the_averaged_weights_are_the_ones_that_count(model_path, tmp_path):
     averaged = {name: value * 2 for name, value in checkpoints.load(model_path)["model"].items()}
     saved(tmp_path / "checkpoint_epoch_003.pt", ema=averaged, rng={"torch": torch.zeros(3)})
-    convert_to_safetensors.convert(tmp_path / "checkpoint_epoch_003.pt", tmp_path / "a.safetensors")
+    safetensors_file.convert(tmp_path / "checkpoint_epoch_003.pt", tmp_path / "a.safetensors")
     found = safetensors.torch.load_file(tmp_path / "a.safetensors")
     assert found.keys() == averaged.keys()
     assert all(found[name].equal(value) for name, value in averaged.items())
@@ -130,7 +132,7 @@ def test_whatever_a_model_holds(tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoints, "architecture_of", lambda script, path: awkward)
     model = Awkward(None, CLASSES)
     saved(tmp_path / "awkward.pth", model=model.state_dict())
-    convert_to_safetensors.convert(tmp_path / "awkward.pth", tmp_path / "awkward.safetensors")
+    safetensors_file.convert(tmp_path / "awkward.pth", tmp_path / "awkward.safetensors")
     found = safetensors.torch.load_file(tmp_path / "awkward.safetensors")
     assert found.keys() == model.state_dict().keys()
     for name, value in model.state_dict().items():
@@ -140,13 +142,13 @@ def test_whatever_a_model_holds(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("script", ARCHITECTURES)
 def test_every_architecture(tmp_path, script):
-    architecture = checkpoints.architecture_of(script, tmp_path)
+    architecture = model_files.architecture_of(script, tmp_path)
     torch.manual_seed(0)
     model = architecture.model(architecture.config(), CLASSES).eval()
     facts = {"script": script, "config": vars(architecture.config()), "classes": CLASSES, "source": "test"}
     checkpoints.save(tmp_path / "model.pth", facts | {"metrics": {}, "model": model.state_dict()})
-    convert_to_safetensors.convert(tmp_path / "model.pth", tmp_path / "model.safetensors")
-    found, _ = checkpoints.load_trained(tmp_path / "model.safetensors")
+    safetensors_file.convert(tmp_path / "model.pth", tmp_path / "model.safetensors")
+    found, _ = model_files.load_trained(tmp_path / "model.safetensors")
     images = torch.rand(2, 1, 64, 64)
     with torch.no_grad():
         assert found(images).equal(model(images))
@@ -168,7 +170,7 @@ def test_a_file_that_is_not_read_back_the_same_gets_no_name(model_path, tmp_path
         return content
 
     def changed(content: dict, path: Path) -> nn.Module:
-        model = checkpoints.build(content, path)
+        model = model_files.build(content, path)
         with torch.no_grad():
             model.classify[1].bias += 1e-5
         return model
@@ -199,14 +201,14 @@ def test_a_folder_for_a_hub(model_path, tmp_path):
     folder = tmp_path / "hub" / "kanji"
     folder.mkdir(parents=True)
     (folder / ".gitattributes").write_text("the hub's own")
-    convert_to_safetensors.convert_to_folder(model_path, folder)
+    hub_folder.convert_to_folder(model_path, folder)
     names = {"model.safetensors", "config.json", "README.md", ".gitattributes"}
     assert {path.name for path in folder.iterdir()} == names
     assert [path.name for path in folder.parent.iterdir()] == ["kanji"]
-    model, facts = checkpoints.load_trained(folder / "model.safetensors")
+    model, facts = model_files.load_trained(folder / "model.safetensors")
     images = torch.rand(2, 1, 64, 64)
     with torch.no_grad():
-        assert model(images).equal(checkpoints.load_trained(model_path)[0](images))
+        assert model(images).equal(model_files.load_trained(model_path)[0](images))
     settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     assert settings["classes"] == facts["classes"] == CLASSES
     assert settings["config"]["width"] == 0.25
@@ -214,7 +216,7 @@ def test_a_folder_for_a_hub(model_path, tmp_path):
 
 
 def test_the_card_of_a_model_of_the_stand_in(model_path, tmp_path):
-    convert_to_safetensors.convert_to_folder(model_path, tmp_path / "kanji")
+    hub_folder.convert_to_folder(model_path, tmp_path / "kanji")
     card = (tmp_path / "kanji" / "README.md").read_text(encoding="utf-8")
     fields = front_matter(card)
     assert (fields["license"], fields["pipeline_tag"]) == ("cc-by-sa-3.0", "image-classification")
@@ -230,7 +232,7 @@ def test_the_card_of_a_model_of_the_stand_in(model_path, tmp_path):
 
 def test_the_card_of_a_model_of_real_handwriting(tmp_path):
     saved(tmp_path / "real.pth", source="ETL9G", metrics={})
-    convert_to_safetensors.convert_to_folder(tmp_path / "real.pth", tmp_path / "real")
+    hub_folder.convert_to_folder(tmp_path / "real.pth", tmp_path / "real")
     card = (tmp_path / "real" / "README.md").read_text(encoding="utf-8")
     assert (front_matter(card)["license"], front_matter(card)["datasets"]) == ("mit", ["ETL9G"])
     assert "KanjiVG" not in card
@@ -278,4 +280,4 @@ def test_a_tensor_that_has_no_place_in_the_file_is_named(tmp_path):
     model = nn.Module()
     model.register_buffer("sparse", torch.eye(3).to_sparse())
     with pytest.raises(InputError, match="sparse"):
-        convert_to_safetensors.tensors_of(model, tmp_path / "a.pth")
+        safetensors_file.tensors_of(model, tmp_path / "a.pth")

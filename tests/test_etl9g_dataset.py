@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from command_line import InputError
-from etl9g_dataset import CHUNK_NAME, MAPPING_FILE, METADATA_FILE, SPLITS, PreparedDataset, split_sets
-from etl9g_format import etl9g_classes
+from characters.jis import etl9g_classes
+from data.prepared import CHUNK_NAME, MAPPING_FILE, METADATA_FILE, SPLITS, PreparedDataset, split_sets
+from files.command_line import InputError
 
 CLASSES = "あいう亜腕"
 

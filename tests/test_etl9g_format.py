@@ -5,8 +5,9 @@ import struct
 import numpy as np
 import pytest
 
-import etl9g_format as etl9g
-from command_line import InputError
+from characters import jis
+from files.command_line import InputError
+from records import etl9g
 
 STRUCT = ">2H8sI4B4H2B34x8128s7x"
 
@@ -28,21 +29,21 @@ def test_the_record_is_the_documented_struct():
 
 
 def test_classes_against_the_codec():
-    classes = etl9g.etl9g_classes()
+    classes = jis.etl9g_classes()
     assert len(classes) == len(set(classes)) == 3036
     assert sum("\u3041" <= c <= "\u3096" for c in classes) == 71
-    assert "".join(sorted(classes, key=etl9g.jis_code)) == classes
-    assert etl9g.jis_code("亜") == 0x3021
-    assert etl9g.jis_code("腕") == 0x4F53
-    assert etl9g.character(0x2422) == "あ"
+    assert "".join(sorted(classes, key=jis.jis_code)) == classes
+    assert jis.jis_code("亜") == 0x3021
+    assert jis.jis_code("腕") == 0x4F53
+    assert jis.character(0x2422) == "あ"
     assert not set("ぁぃぅぇぉっゃゅょゎゐゑァ弌") & set(classes)
     for char in classes[::97]:
-        assert bytes.fromhex(f"1b2442{etl9g.jis_code(char):04x}1b2842").decode("iso2022_jp") == char
+        assert bytes.fromhex(f"1b2442{jis.jis_code(char):04x}1b2842").decode("iso2022_jp") == char
 
 
 def test_the_known_layout_of_a_set():
     characters, sheets, places = etl9g.set_layout()
-    assert sorted(characters) == sorted(etl9g.etl9g_classes())
+    assert sorted(characters) == sorted(jis.etl9g_classes())
     assert [characters[i] for i in (15, 31, 47)] == list("あいう")
     assert [characters[i] for i in (2900, 2916, 2932)] == list("わをん")
     assert np.bincount(sheets)[1:].tolist() == [152] * 16 + [151] * 4
@@ -51,7 +52,7 @@ def test_the_known_layout_of_a_set():
     kana_of_sheet = np.bincount(sheets[[c < "\u3100" for c in characters]])[1:]
     assert kana_of_sheet.tolist() == [3] * 5 + [4] * 11 + [3] * 4
     kanji = [c for c in characters if c >= "\u3100"]
-    assert kanji == sorted(kanji, key=etl9g.jis_code)
+    assert kanji == sorted(kanji, key=jis.jis_code)
 
 
 def test_images_survive_packing():
@@ -60,7 +61,7 @@ def test_images_survive_packing():
     records = etl9g.new_records(images, 7, positions, b"mark")
     np.testing.assert_array_equal(etl9g.unpack_images(records), images)
     characters, _, _ = etl9g.set_layout()
-    assert [etl9g.character(int(j)) for j in records["jis"]] == [characters[i] for i in positions]
+    assert [jis.character(int(j)) for j in records["jis"]] == [characters[i] for i in positions]
     assert records["serial"].tolist() == [7 * 3036 + i + 1 for i in positions]
     assert records["sheet"].tolist() == [1, 1, 4, 20, 20]  # 16 sheets of 152, then 4 of 151
     places = zip(records["x"].tolist(), records["y"].tolist(), strict=True)

@@ -13,16 +13,19 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 from safetensors.torch import save_file
 
-import command_line
 import evaluate
-import evaluation_report
-import labelled_samples
 import train_etl9g_model
-import training
-from command_line import InputError
-from distortions import DISTORTIONS, rotate
-from etl9g_dataset import CHUNK_NAME, PreparedDataset
-from named_characters import character_of
+from characters.names import character_of
+from data.prepared import CHUNK_NAME, PreparedDataset
+from data.samples import Samples, dataset_samples
+from engine import training
+from engine.batches import Batches, evaluate
+from evaluation import accuracy, measurement
+from evaluation.model import Model, averaged_over_moves, load_model
+from evaluation.report import report
+from files import command_line
+from files.command_line import InputError
+from images.distortions import DISTORTIONS, rotate
 from script_runs import run_script
 
 SCRIPT = Path(evaluate.__file__)
@@ -96,7 +99,7 @@ def width(text: str) -> int:
 
 def test_summary_equals_figures_worked_by_hand():
     labels, predicted = np.array([0, 0, 1, 1, 2, 3]), np.array([0, 1, 1, 1, 3, 3])
-    figures = evaluate.summary("あいう亜腕", labels, predicted, np.array([0, 3, 0, 0, 5, 0]))
+    figures = accuracy.summary("あいう亜腕", labels, predicted, np.array([0, 3, 0, 0, 5, 0]))
     assert figures["samples"] == 6
     assert figures["classes"] == 4
     assert figures["top1"] == pytest.approx(100 * 4 / 6)
@@ -122,19 +125,19 @@ def test_summary_equals_figures_worked_by_hand():
 
 def test_what_one_writer_wrote_counts_as_one_observation():
     labels, predicted = np.array([0, 0, 1, 1, 2, 3]), np.array([0, 1, 1, 1, 3, 3])
-    figures = evaluate.summary("あいう亜", labels, predicted, labels, np.array([7, 7, 30, 30, 30, 9]))
+    figures = accuracy.summary("あいう亜", labels, predicted, labels, np.array([7, 7, 30, 30, 30, 9]))
     assert figures["top1_standard_error"] == pytest.approx(7.857, abs=1e-3)  # 100 √((1/3)² + 0 + (1/3)²) / 6
     median, lowest = 100 * 2 / 3, 50 + (100 * 2 / 3 - 50) / 10  # of 50, 66.7 and 100 %
     found = figures["by_writer"]
     assert found == {"writers": 3, "median": pytest.approx(median), "lowest_twentieth": pytest.approx(lowest)}
-    alone = evaluate.summary("あいう亜", labels, predicted, labels, np.zeros(6, int))
+    alone = accuracy.summary("あいう亜", labels, predicted, labels, np.zeros(6, int))
     assert alone["top1_standard_error"] == pytest.approx(19.245, abs=1e-3)  # as if by six
 
 
 def test_the_first_of_equal_logits_is_the_likelier():
     logits = np.array([[1, 1, 0], [1, 1, 0], [0, 0, 0]], np.float32)
-    model = evaluate.Model(lambda images: logits, "あいう", {})
-    predicted, rank = evaluate.predict(model, np.zeros((3, 1, 64, 64), np.float32), np.array([0, 1, 2]))
+    model = Model(lambda images: logits, "あいう", {})
+    predicted, rank = measurement.predict(model, np.zeros((3, 1, 64, 64), np.float32), np.array([0, 1, 2]))
     assert predicted.tolist() == [0, 0, 0]
     assert rank.tolist() == [0, 1, 2]
 
@@ -142,14 +145,14 @@ def test_the_first_of_equal_logits_is_the_likelier():
 def test_logits_that_are_no_numbers_or_too_few_are_refused():
     images, labels = np.zeros((1, 1, 64, 64), np.float32), np.array([0])
     with pytest.raises(FloatingPointError, match="not finite"):
-        evaluate.predict(evaluate.Model(lambda _: np.array([[np.nan, 0]]), "あい", {}), images, labels)
+        measurement.predict(Model(lambda _: np.array([[np.nan, 0]]), "あい", {}), images, labels)
     with pytest.raises(InputError, match="2 logits for its 3 classes"):
-        evaluate.predict(evaluate.Model(lambda _: np.zeros((1, 2)), "あいう", {}), images, labels)
+        measurement.predict(Model(lambda _: np.zeros((1, 2)), "あいう", {}), images, labels)
 
 
 def test_a_known_model_on_the_test_split(spots, tmp_path):
     model = spot_model(tmp_path / "spots.onnx", script="train_spots")
-    result = evaluate.evaluate_file(model, spots)
+    result = measurement.evaluate_file(model, spots)
     assert (result["samples"], result["classes"]) == (20, 5)
     assert result["top1"] == pytest.approx(85)
     assert result["top1_standard_error"] == pytest.approx(4.243, abs=1e-3)  # 100 √(0.6² + 0.6²) / 20, two sheets
@@ -180,45 +183,45 @@ def test_a_known_model_on_the_test_split(spots, tmp_path):
 
 def test_the_confidence_that_the_file_names_is_used(spots, tmp_path):
     told = json.dumps({"temperature": 0.25, "score": "probability", "threshold": 0.94})
-    sure = evaluate.evaluate_file(spot_model(tmp_path / "sure.onnx", confidence=told), spots)["calibration"]
+    sure = measurement.evaluate_file(spot_model(tmp_path / "sure.onnx", confidence=told), spots)["calibration"]
     share = np.exp(4) / (np.exp(4) + 4)  # 0.932
     assert sure["bins"][0]["probability"] == pytest.approx(share)
     assert sure["error"] == pytest.approx(share - 0.85)
     assert sure["error_without_temperature"] == pytest.approx(0.85 - np.e / (np.e + 4))
     assert (sure["rejected"], sure["rejected_of_right"]) == (100, 100)
     told = told.replace("0.94", "0.93")
-    sure = evaluate.evaluate_file(spot_model(tmp_path / "kept.onnx", confidence=told), spots)["calibration"]
+    sure = measurement.evaluate_file(spot_model(tmp_path / "kept.onnx", confidence=told), spots)["calibration"]
     assert (sure["rejected"], sure["rejected_of_right"]) == (0, 0)
 
 
 def test_answers_averaged_over_moves_by_hand(spots, tmp_path):
     """A spot two pixels beside its place is found by one of the five views, and by none without them."""
-    model = evaluate.load_model(spot_model(tmp_path / "spots.onnx"))
+    model = load_model(spot_model(tmp_path / "spots.onnx"))
     image = np.zeros((1, 1, 64, 64), np.float32)
     y, x = spot(3)
     image[0, 0, y, x + 2] = 5
     assert np.ptp(model.logits(image)) == 0
     hit = np.exp(5) / (np.exp(5) + 4)
     expected = (4 * 0.2 + hit) / 5
-    averaged = np.exp(evaluate.averaged_over_moves(model).logits(image)[0])
+    averaged = np.exp(averaged_over_moves(model).logits(image)[0])
     assert averaged[3] == pytest.approx(expected, rel=1e-5)
     assert averaged.sum() == pytest.approx(1, rel=1e-5)
     assert (
         "averaged over five views"
-        in evaluate.evaluate_file(tmp_path / "spots.onnx", spots, moves=True)["model"]["told"]
+        in measurement.evaluate_file(tmp_path / "spots.onnx", spots, moves=True)["model"]["told"]
     )
 
 
 def test_what_is_rejected_is_counted_of_all_and_of_those_read_rightly():
-    model = evaluate.Model(None, "あい", {}, evaluate.Confidence(threshold=1.0))
+    model = Model(None, "あい", {}, evaluate.Confidence(threshold=1.0))
     right, known = np.array([True, True, True, True, False]), np.array([True, True, True, False, False])
-    sure = evaluate.calibration(model, np.full((2, 5), 0.9), right, known)
+    sure = measurement.calibration(model, np.full((2, 5), 0.9), right, known)
     assert (sure["rejected"], sure["rejected_of_right"]) == (40, 25)
-    assert evaluate.calibration(model, np.full((2, 5), 0.9), np.zeros(5, bool), known)["rejected_of_right"] is None
+    assert measurement.calibration(model, np.full((2, 5), 0.9), np.zeros(5, bool), known)["rejected_of_right"] is None
 
 
 def test_samples_of_a_dataset_follow_the_input_contract(spots):
-    images = labelled_samples.dataset_samples(spots, "test", {}).images(np.array([0, 4]))
+    images = dataset_samples(spots, "test", {}).images(np.array([0, 4]))
     assert (images.shape, images.dtype) == ((2, 1, 64, 64), np.float32)
     assert images.sum(axis=(1, 2, 3)).tolist() == [1, 1]  # one spot of full ink each
     assert (images[0][0][spot(1)], images[1][0][spot(4)]) == (1, 1)
@@ -226,10 +229,10 @@ def test_samples_of_a_dataset_follow_the_input_contract(spots):
 
 def test_other_splits_and_the_models_own_random_split(spots, tmp_path):
     model = spot_model(tmp_path / "writer.onnx")
-    assert evaluate.evaluate_file(model, spots, split="train")["top1"] == 100
-    assert evaluate.evaluate_file(model, spots, split="train")["samples"] == 80
+    assert measurement.evaluate_file(model, spots, split="train")["top1"] == 100
+    assert measurement.evaluate_file(model, spots, split="train")["samples"] == 80
     config = json.dumps({"split": "random", "seed": 3})
-    result = evaluate.evaluate_file(spot_model(tmp_path / "random.onnx", config=config), spots)
+    result = measurement.evaluate_file(spot_model(tmp_path / "random.onnx", config=config), spots)
     assert result["data"]["split_by"] == "random"
     own = PreparedDataset(spots, "random", 3).splits["test"].labels
     assert result["samples"] == len(own) > 0
@@ -244,15 +247,15 @@ def test_limit_takes_the_same_samples_of_everywhere_each_time():
         seen.append(rows)
         return np.zeros((len(rows), 1, 64, 64), np.float32)
 
-    samples = labelled_samples.Samples(np.array(["あ"] * 50 + ["い"] * 50), images, {})
-    model = evaluate.Model(lambda batch: np.tile(np.float32([1, 0]), (len(batch), 1)), "あい", {})
-    figures, _ = evaluate.measure(model, samples, limit=20)
+    samples = Samples(np.array(["あ"] * 50 + ["い"] * 50), images, {})
+    model = Model(lambda batch: np.tile(np.float32([1, 0]), (len(batch), 1)), "あい", {})
+    figures, _ = measurement.measure(model, samples, limit=20)
     assert figures["samples"] == len(set(seen[0])) == 20
     assert 0 < figures["per_class"]["い"][1] < 20
     assert figures["top1"] == pytest.approx(100 * figures["per_class"]["あ"][1] / 20)
     first = seen[0]
     seen.clear()
-    evaluate.measure(model, samples, limit=20)
+    measurement.measure(model, samples, limit=20)
     assert seen[0].tolist() == first.tolist()
 
 
@@ -266,13 +269,13 @@ def test_images_in_folders_named_by_character_or_code_point(tmp_path):
     draw_bar(folder / "漢" / "lying.png", lying=True)
     (folder / "あ" / ".DS_Store").write_bytes(b"\0")
     (folder / "README.md").write_text("about")
-    result = evaluate.evaluate_file(bar_model(tmp_path / "bars.onnx"), images_dir=folder)
+    result = measurement.evaluate_file(bar_model(tmp_path / "bars.onnx"), images_dir=folder)
     assert (result["samples"], result["classes"]) == (5, 2)
     assert result["top1"] == pytest.approx(80)
     assert result["mean_class_accuracy"] == pytest.approx(100 * (2 / 3 + 1) / 2)
     assert result["confused"] == [{"true": "あ", "predicted": "い", "count": 1, "of": 3}]
     assert result["left_out"] == {"漢": 1}
-    assert "漢" in evaluation_report.report(result)
+    assert "漢" in report(result)
 
 
 @pytest.mark.parametrize(
@@ -293,13 +296,13 @@ def test_folders_without_anything_to_measure(tmp_path):
     model = bar_model(tmp_path / "bars.onnx")
     (tmp_path / "empty" / "あ").mkdir(parents=True)
     with pytest.raises(InputError, match="holds no images"):
-        evaluate.evaluate_file(model, images_dir=tmp_path / "empty")
+        measurement.evaluate_file(model, images_dir=tmp_path / "empty")
     draw_bar(tmp_path / "others" / "漢" / "a.png", lying=True)
     with pytest.raises(InputError, match="none of 漢 is among the model's 2 classes"):
-        evaluate.evaluate_file(model, images_dir=tmp_path / "others")
+        measurement.evaluate_file(model, images_dir=tmp_path / "others")
     draw_bar(tmp_path / "flat" / "a.png", lying=True)
     with pytest.raises(InputError, match=r"a\.png lies in no folder"):
-        evaluate.evaluate_file(model, images_dir=tmp_path / "flat")
+        measurement.evaluate_file(model, images_dir=tmp_path / "flat")
 
 
 def test_checkpoint_and_safetensors_score_as_the_training_engine_does(tiny_dataset, tmp_path):
@@ -311,16 +314,16 @@ def test_checkpoint_and_safetensors_score_as_the_training_engine_does(tiny_datas
     training.fit(train_etl9g_model.ARCHITECTURE, config)
     path = tmp_path / "best_kanji_model.pth"
     network, facts = evaluate.load_trained(path)
-    batches = training.Batches(PreparedDataset(folder), "test", torch.device("cpu"))
-    expected = training.evaluate(network, batches, torch.arange(len(batches)), config)
-    result = evaluate.evaluate_file(path, folder)
+    batches = Batches(PreparedDataset(folder), "test", torch.device("cpu"))
+    expected = evaluate(network, batches, torch.arange(len(batches)), config)
+    result = measurement.evaluate_file(path, folder)
     assert 20 < result["top1"] == pytest.approx(expected["top1"])
     assert result["model"]["script"] == "train_etl9g_model"
     assert result["model"]["source"] == result["data"]["source"] == "test shapes"
     header = {name: json.dumps(facts[name]) for name in ("script", "config", "classes", "source")}
     weights = {name: value.contiguous() for name, value in network.state_dict().items()}
     save_file(weights, tmp_path / "same.safetensors", header)
-    same = evaluate.evaluate_file(tmp_path / "same.safetensors", folder)
+    same = measurement.evaluate_file(tmp_path / "same.safetensors", folder)
     assert same["per_class"] == result["per_class"]
     assert same["robustness"] == result["robustness"]
 
@@ -335,8 +338,8 @@ def test_the_report_fits_eighty_columns():
     told = {"model": {"told": "model"}, "data": {"told": "data"}, "robustness": table}
     told["calibration"] = sure | {"rejected_of_right": 100.0}
     left_out = dict.fromkeys(classes, 1000)
-    text = evaluation_report.report(
-        evaluate.summary(classes, labels, predicted, labels, np.arange(60_000) // 15) | told | {"left_out": left_out}
+    text = report(
+        accuracy.summary(classes, labels, predicted, labels, np.arange(60_000) // 15) | told | {"left_out": left_out}
     )
     assert max(width(line) for line in text.splitlines()) <= 80
     assert "100.00 %" in text

@@ -19,11 +19,11 @@ import pytest
 import torch
 from filelock import FileLock
 
-import checkpoints
-import training
-from atomic_file import atomic_write
-from command_line import NO_MEMORY
-from output_folders import LOCK_FILE, OutputFolders
+from engine import checkpoints
+from engine.run import Run
+from files.atomic import atomic_write
+from files.command_line import NO_MEMORY
+from files.folders import LOCK_FILE, OutputFolders
 from script_runs import OUTPUT, SOME_CASES, Case, ScriptRun, file_events, snapshot
 
 NEW_NAMESPACE, NEW_USER = 0x00020000, 0x10000000
@@ -163,7 +163,7 @@ def test_a_disk_that_fails_in_the_midst_of_training(fault, words, undisturbed, t
 
 @contextlib.contextmanager
 def unplugged_after_a_save() -> Iterator[None]:
-    save = training.Run.save
+    save = Run.save
 
     def save_and_unplug(self) -> Path:
         path = save(self)
@@ -171,11 +171,11 @@ def unplugged_after_a_save() -> Iterator[None]:
             unplug()
         return path
 
-    training.Run.save = save_and_unplug
+    Run.save = save_and_unplug
     try:
         yield
     finally:
-        training.Run.save = save
+        Run.save = save
 
 
 @needs_mounts

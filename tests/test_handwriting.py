@@ -6,18 +6,13 @@ import numpy as np
 import pytest
 
 import handwriting
-from etl9g_format import etl9g_classes
-from handwriting import (
-    JOINED_FORMS,
-    LOW_HUMPS,
-    SEPARATE_FORMS,
-    SHORT_TAILS,
-    SOFTNESS,
-    WIDE_BOWS,
-    new_writer,
-    write_character,
-)
-from kanjivg_strokes import POINTS, model_files, stroke_models
+from characters.jis import etl9g_classes
+from handwriting import variation
+from handwriting.page import place_on_page, write_character
+from handwriting.strokes import stroke_models
+from handwriting.variation import JOINED_FORMS, LOW_HUMPS, SEPARATE_FORMS, SHORT_TAILS, WIDE_BOWS
+from handwriting.writer import SOFTNESS, new_writer
+from structure.kanjivg import POINTS, model_files
 
 CHARACTERS = "漢字永国書東"
 MODELS = {char: stroke_models(char) for char in CHARACTERS + "あきそ" + "一十明がぱ"}
@@ -179,7 +174,7 @@ def test_low_humps_rise_less_after_the_foot_of_a_stroke(char, monkeypatch):
     rise = []
     for forms in ({}, {char: LOW_HUMPS[char]}):
         monkeypatch.setattr(handwriting, "LOW_HUMPS", forms)
-        every = [handwriting._vary_strokes(char, model, writer, np.random.default_rng(seed)) for seed in range(20)]
+        every = [variation.vary_strokes(char, model, writer, np.random.default_rng(seed)) for seed in range(20)]
         rise.append(np.array([points[stroke, foot, 1] - points[stroke, hump, 1] for points in every]))
     share = rise[1] / rise[0]
     assert (share > 1 - most - 0.05).all()
@@ -194,7 +189,7 @@ def test_wide_bows_reach_further_right_of_the_first_stroke(char, monkeypatch):
     reach = []
     for widest in (0.0, 0.45):
         monkeypatch.setattr(handwriting, "WIDEST_BOW", widest)
-        every = [handwriting._vary_strokes(char, model, writer, np.random.default_rng(seed)) for seed in range(20)]
+        every = [variation.vary_strokes(char, model, writer, np.random.default_rng(seed)) for seed in range(20)]
         upright = np.array([points[0, :, 0].mean() for points in every])
         reach.append([upright - [p[..., 0].min() for p in every], [p[..., 0].max() for p in every] - upright])
     left, right = np.array(reach[1]) / np.array(reach[0])
@@ -210,7 +205,7 @@ def test_the_middle_of_characters_moves_to_their_sides(monkeypatch):
     for kana in (False, True):
         middles = []
         for seed in range(200):
-            placed = handwriting.place_on_page(points, WRITER, kana, np.random.default_rng(seed))[0]
+            placed = place_on_page(points, WRITER, kana, np.random.default_rng(seed))[0]
             middles.append((placed[1] - placed[0]) / (placed[2] - placed[0]))
         assert np.abs(np.mean(middles, axis=0) - 0.5).max() < 0.03
         assert (np.std(middles, axis=0) > (0.03 if kana else 0.015)).all()
@@ -225,7 +220,7 @@ def test_high_marks_stand_at_the_top_beside_the_strokes(char):
     beyond, below = {}, {}
     for high_marks in (0.0, 1.0):
         one = dataclasses.replace(writer, high_marks=high_marks)
-        moved = [handwriting._vary_strokes(char, model, one, np.random.default_rng(seed)) for seed in range(8)]
+        moved = [variation.vary_strokes(char, model, one, np.random.default_rng(seed)) for seed in range(8)]
         parts = [(points[: -model.marks], points[-model.marks :]) for points in moved]
         beside = [body[body[..., 1] <= body[..., 1].min() + 0.1] for body, _ in parts]
         beyond[high_marks] = np.mean(
@@ -330,7 +325,7 @@ def test_a_fold_turns_its_second_leg_and_nothing_else():
     for char, stroke in (("力", 0), ("口", 1)):
         model = stroke_models(char)[0]
         points = model.strokes
-        turned = handwriting._refold(points, model.hooks - 0.05, np.full(len(points), 0.2))
+        turned = variation._refold(points, model.hooks - 0.05, np.full(len(points), 0.2))
         assert _corner(turned[stroke]) - _corner(points[stroke]) == pytest.approx(np.degrees(0.2), abs=3)
         np.testing.assert_allclose(turned[stroke, :4], points[stroke, :4], atol=1e-6)
         lengths = [np.hypot(*np.diff(p[stroke], axis=0).T) for p in (points, turned)]
@@ -338,21 +333,21 @@ def test_a_fold_turns_its_second_leg_and_nothing_else():
     for char, stroke in (("一", 0), ("弓", 2), ("口", 2)):
         model = stroke_models(char)[0]
         points = model.strokes
-        turned = handwriting._refold(points, model.hooks - 0.05, np.full(len(points), 0.2))
+        turned = variation._refold(points, model.hooks - 0.05, np.full(len(points), 0.2))
         np.testing.assert_allclose(turned[stroke], points[stroke], atol=1e-5)
 
 
 def test_folds_stand_more_upright_than_the_model_on_average():
     model = stroke_models("力")[0]
     writer = dataclasses.replace(WRITER, looseness=0.0, slant=0.0, rise=0.0, haste=0.0, bow=0.0, roundness=0.0)
-    drawn = handwriting._vary_strokes("力", model, writer, np.random.default_rng(0))
+    drawn = variation.vary_strokes("力", model, writer, np.random.default_rng(0))
     assert _corner(drawn[0]) < _corner(model.strokes[0])
 
 
 def test_kanji_of_few_strokes_leave_each_more_room(monkeypatch):
     def spread() -> float:
         model = stroke_models("人")[0]
-        drawn = [handwriting._vary_strokes("人", model, WRITER, np.random.default_rng(seed)) for seed in range(80)]
+        drawn = [variation.vary_strokes("人", model, WRITER, np.random.default_rng(seed)) for seed in range(80)]
         return float(np.std([points[1].mean(axis=0) - points[0].mean(axis=0) for points in drawn], axis=0).sum())
 
     roomy = spread()

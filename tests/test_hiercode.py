@@ -9,19 +9,22 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-import checkpoints
-import structure_codes
 import train_hiercode
-import training
 import zero_shot
-from character_structure import structure_table
-from command_line import InputError
-from etl9g_format import etl9g_classes
-from handwriting import new_writer, write_character
-from kanjivg_strokes import stroke_models
-from normalization import normalize_frames
+from characters.jis import etl9g_classes
+from engine import checkpoints, model_files, training
+from engine.architecture import loss_of_shown
+from evaluation import zero_shot
+from files.command_line import InputError
+from handwriting.page import write_character
+from handwriting.strokes import stroke_models
+from handwriting.writer import new_writer
+from images.normalization import normalize_frames
 from script_runs import run_script
-from train_hiercode import HierCode, HierCodeConfig, add_classes, loss_of_shown
+from structure import codes
+from structure.codes import held_out, symbols_of
+from structure.table import structure_table
+from train_hiercode import HierCode, HierCodeConfig, add_classes
 
 CLASSES = "語晴清あが一品"
 ROOT = Path(__file__).resolve().parent.parent
@@ -70,7 +73,7 @@ def test_no_parameter_has_a_row_for_every_class():
 def test_classes_that_are_held_out_are_neither_shown_nor_counted(tiny_dataset, tmp_path):
     config = HierCodeConfig(hold_out_classes=500, width=0.25, dimensions=8)
     model = HierCode(config, etl9g_classes())
-    held_out = structure_codes.held_out(500, etl9g_classes())
+    held_out = held_out(500, etl9g_classes())
     logits, column = model(torch.rand(4, 1, 64, 64))
     assert logits.shape == (4, len(etl9g_classes()) - 500)
     shown = [c for c in etl9g_classes() if c not in held_out]
@@ -81,7 +84,7 @@ def test_classes_that_are_held_out_are_neither_shown_nor_counted(tiny_dataset, t
 
 
 def test_a_run_shows_no_image_of_them(tiny_dataset, tmp_path, monkeypatch):
-    monkeypatch.setattr(structure_codes, "held_out", lambda count, classes: "晴" if count else "")
+    monkeypatch.setattr(codes, "held_out", lambda count, classes: "晴" if count else "")
     data = tiny_dataset("語晴清", samples_per_set=2)
     config = HierCodeConfig(
         data_dir=str(data), model_dir=str(tmp_path), hold_out_classes=500, width=0.25, dimensions=8, batch_size=4
@@ -96,7 +99,7 @@ def test_a_run_shows_no_image_of_them(tiny_dataset, tmp_path, monkeypatch):
 
 
 def test_a_model_that_has_seen_them_is_no_beginning(tiny_dataset, tmp_path, monkeypatch):
-    monkeypatch.setattr(structure_codes, "held_out", lambda count, classes: "晴" if count else "")
+    monkeypatch.setattr(codes, "held_out", lambda count, classes: "晴" if count else "")
     data = str(tiny_dataset("語晴清", samples_per_set=2))
     small = {"data_dir": data, "width": 0.25, "dimensions": 8, "batch_size": 4, "epochs": 1, "precision": "fp32"}
     for held_out in (0, 500):
@@ -148,7 +151,7 @@ def test_other_codes_than_those_in_force_are_refused(saved):
     content["model"]["prototypes.members"] = content["model"]["prototypes.members"].roll(1, 0)
     checkpoints.save(saved, content)
     with pytest.raises(InputError, match="its codes are not those of the structure table of KanjiVG"):
-        checkpoints.load_trained(saved)
+        model_files.load_trained(saved)
 
 
 def test_shuffled_codes_are_nobodys_own(model):
@@ -184,8 +187,8 @@ def test_zero_shot_needs_classes_that_were_held_out(saved, tiny_dataset, tmp_pat
 
 def test_zero_shot_measures(saved, tiny_dataset, monkeypatch, tmp_path):
     """With random weights: every figure is there, and about chance."""
-    monkeypatch.setattr(structure_codes, "held_out", lambda count, classes: "晴清品" if count else "")
-    monkeypatch.setattr(zero_shot, "held_out", structure_codes.held_out)
+    monkeypatch.setattr(codes, "held_out", lambda count, classes: "晴清品" if count else "")
+    monkeypatch.setattr(zero_shot, "held_out", held_out)
     content = checkpoints.load(saved)
     content["config"]["hold_out_classes"] = 500
     checkpoints.save(saved, content)
@@ -205,7 +208,7 @@ JOYO = "毀錮恣摯踪嘲哺瘍憬惧慄拉楷訃諧曖璧緻嗅喩"  # in dail
 
 def test_the_released_model_reads_characters_that_it_was_only_told_of():
     """Twenty characters it never saw an image of, by twelve made-up writers each, among all 3,056; by chance 0.03 %."""
-    model, facts = checkpoints.load_trained(ROOT / "models/released/hiercode_model_best.safetensors")
+    model, facts = model_files.load_trained(ROOT / "models/released/hiercode_model_best.safetensors")
     assert not set(JOYO) & set(facts["classes"])
     classes = add_classes(model, facts["classes"], JOYO)
     assert classes == facts["classes"] + JOYO
@@ -221,4 +224,4 @@ def test_the_released_model_reads_characters_that_it_was_only_told_of():
 
 
 def test_symbols_are_those_of_the_whole_table(model):
-    assert model.prototypes.symbols == structure_codes.symbols_of(structure_table())
+    assert model.prototypes.symbols == symbols_of(structure_table())

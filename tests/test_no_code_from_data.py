@@ -17,19 +17,21 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path
 
+import checkpoints  # TODO
 import numpy as np
 import onnx
 import pytest
 import torch
+import training  # TODO
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
-import checkpoints
-import prepare_dataset
-import training
-from command_line import InputError, run
+from data import preparing
+from engine import model_files, training
+from files.command_line import InputError, run
+from images.reading import read_grey
+from inference.recognizer import Recognizer
 from readers import onnx_model, tiny_file
-from recognize import Recognizer, read_grey
 from test_bad_input import within_memory, within_time
 from tiny_models import TINY, save_float
 
@@ -239,7 +241,7 @@ def test_a_script_name_imports_nothing_but_training_scripts(script, tmp_path, mo
     tiny_file(tmp_path / "model.pth", script=script)
     before = set(sys.modules)
     with pytest.raises(InputError, match="not one of this toolkit's"):
-        checkpoints.load_trained(tmp_path / "model.pth")
+        model_files.load_trained(tmp_path / "model.pth")
     assert set(sys.modules) == before
     assert not (tmp_path / "canary").exists()
 
@@ -260,7 +262,7 @@ def test_arrays_of_objects_are_not_unpickled(tmp_path):
     arrays = {"images": np.zeros((1, 64, 64), np.uint8), "labels": np.zeros(1, np.int16), "sets": np.zeros(1, np.int16)}
     for name in ("source", *arrays):
         np.savez(tmp_path / "chunk.npz", **{"source": np.array("{}"), **arrays, name: evil})
-        assert prepare_dataset.finished_chunk(tmp_path / "chunk.npz", "ETL9G_01", "hash") is None
+        assert preparing.finished_chunk(tmp_path / "chunk.npz", "ETL9G_01", "hash") is None
     assert not (tmp_path / "canary").exists()
 
 
@@ -302,7 +304,7 @@ def test_json_bombs_in_metadata(text, tmp_path):
     for length in (len(header), 2**62):
         (tmp_path / "model.safetensors").write_bytes(length.to_bytes(8, "little") + header)
         with within_memory(), within_time(), pytest.raises(InputError, match=r"model.safetensors"):
-            checkpoints.load_trained(tmp_path / "model.safetensors")
+            model_files.load_trained(tmp_path / "model.safetensors")
 
 
 def test_a_header_of_ninety_megabytes(tmp_path):
@@ -312,7 +314,7 @@ def test_a_header_of_ninety_megabytes(tmp_path):
     header = json.dumps({"__metadata__": facts}).encode()
     (tmp_path / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
     with within_memory(), within_time(), pytest.raises(InputError, match="is not a SafeTensors file"):
-        checkpoints.load_trained(tmp_path / "model.safetensors")
+        model_files.load_trained(tmp_path / "model.safetensors")
 
 
 def deflated_zeros(content: dict) -> bytes:
@@ -377,7 +379,7 @@ def test_model_files_that_ask_for_too_much(bomb, tmp_path):
     path.write_bytes(BOMBS[bomb](content))
     del content
     with within_memory(), within_time(), pytest.raises(InputError, match=r"model\.pth"):
-        checkpoints.load_trained(path)
+        model_files.load_trained(path)
 
 
 def graph(nodes: list, initializers: list) -> onnx.ModelProto:

@@ -12,12 +12,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import checkpoints  # TODO
 import numpy as np
 import onnx
 import pytest
 from PIL import Image
 
-import checkpoints
 from readers import onnx_model
 from test_no_code_from_data import SOURCES
 from tiny_models import TINY, save_float, save_int8

@@ -4,10 +4,12 @@ import cv2
 import numpy as np
 import pytest
 
-import normalization
-from handwriting import new_writer, write_character
-from kanjivg_strokes import model_files, read_model, stroke_models
-from normalization import CANVAS, CONTENT, normalize, normalize_frames
+from handwriting.page import write_character
+from handwriting.strokes import read_model, stroke_models
+from handwriting.writer import new_writer
+from images import normalization
+from images.normalization import CANVAS, CONTENT, normalize, normalize_frames
+from structure.kanjivg import model_files
 
 TIGHT = "一二三主小川心い八言が"
 

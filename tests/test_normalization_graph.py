@@ -10,12 +10,12 @@ import pytest
 from onnx import helper
 from PIL import Image
 
-import normalization_graph
-from normalization import normalize, place
-from normalization_graph import normalization_model
-from onnx_expressions import Graph
-from recognize import over_paper, read_grey
-from varied_pictures import borderline_pictures, grey_of, varied_pictures
+from export.varied_pictures import borderline_pictures, grey_of, varied_pictures
+from images import normalization_graph
+from images.normalization import normalize, place
+from images.normalization_graph import normalization_model
+from images.onnx_expressions import Graph
+from images.reading import over_paper, read_grey
 
 REAL = Path(__file__).resolve().parent.parent.parent / "shared" / "real_handwriting"
 CLASSES = "あいう亜腕語鬱一"

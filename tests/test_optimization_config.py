@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-import optimization_config
+import optimization_config  # TODO
 from optimization_config import OptimizationConfig, option, own_options, parse_config
 from train_etl9g_model import CNNConfig
 

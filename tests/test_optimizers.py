@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-import optimizers
+from engine import optimizers
 from train_etl9g_model import CNNConfig
 from train_vit import VisionTransformer, ViTConfig
 

@@ -9,15 +9,16 @@ from collections import namedtuple
 from pathlib import Path
 from types import SimpleNamespace
 
+import command_line
 import numpy as np
 import pytest
 import torch
 
-import command_line
-import devices
 import preflight_check
-from etl9g_format import RECORD, STANDIN_MARK, records_per_file
+from engine import devices
+from files import command_line
 from preflight_check import Check
+from records.etl9g import RECORD, STANDIN_MARK, records_per_file
 
 SCRIPT = Path(preflight_check.__file__)
 DiskUsage = namedtuple("DiskUsage", "total used free")

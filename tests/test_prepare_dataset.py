@@ -11,11 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import command_line
 import prepare_dataset
-from etl9g_dataset import PreparedDataset
-from etl9g_format import read_records, unpack_images
-from normalization import normalize_frames
+from data import preparing
+from data.prepared import PreparedDataset
+from files import command_line
+from images.normalization import normalize_frames
+from records import etl9g
+from records.etl9g import read_records, unpack_images
 
 RECORD_BYTES = 8199
 JIS_AT, IMAGE_AT = 2, 64  # within a record, counted from 0
@@ -288,10 +290,10 @@ def test_names_that_no_raw_file_has_are_refused(name, prepare, tmp_path):
 def test_the_real_files_win_over_the_stand_in(tmp_path):
     (tmp_path / "standin").mkdir()
     (tmp_path / "standin" / "ETL9G_01").write_bytes(b"")
-    assert prepare_dataset.find_raw(tmp_path) == [tmp_path / "standin" / "ETL9G_01"]
+    assert etl9g.find_raw(tmp_path) == [tmp_path / "standin" / "ETL9G_01"]
     for name in ("ETL9G_07", "ETL9G_50", "ETL9G.zip", "ETL9INFO", "README.md"):
         (tmp_path / name).write_bytes(b"")
-    assert prepare_dataset.find_raw(tmp_path) == [tmp_path / "ETL9G_07", tmp_path / "ETL9G_50"]
+    assert etl9g.find_raw(tmp_path) == [tmp_path / "ETL9G_07", tmp_path / "ETL9G_50"]
 
 
 def test_folders_that_hold_nothing_to_read(prepare, tmp_path):
@@ -313,25 +315,25 @@ def test_an_output_folder_that_is_a_file(standin, prepare, tmp_path):
 @pytest.mark.parametrize("content", [b"", b"not a chunk", b"PK\x03\x04 half a chunk"])
 def test_a_chunk_that_is_none_is_made_anew(content, tmp_path):
     (tmp_path / CHUNK).write_bytes(content)
-    assert prepare_dataset.finished_chunk(tmp_path / CHUNK, "ETL9G_01", "hash") is None
-    assert prepare_dataset.finished_chunk(tmp_path / "missing.npz", "ETL9G_01", "hash") is None
+    assert preparing.finished_chunk(tmp_path / CHUNK, "ETL9G_01", "hash") is None
+    assert preparing.finished_chunk(tmp_path / "missing.npz", "ETL9G_01", "hash") is None
 
 
 def test_only_a_chunk_of_the_same_file_and_contract_is_finished(tmp_path):
-    whole = {"file": "ETL9G_01", "sha256": "hash", "contract": prepare_dataset.CONTRACT_VERSION}
+    whole = {"file": "ETL9G_01", "sha256": "hash", "contract": preparing.CONTRACT_VERSION}
     whole |= {"records": 2, "damaged": 0, "out_of_order": 0}
     arrays = {"images": np.zeros((2, 64, 64), np.uint8), "labels": np.zeros(2, np.int16), "sets": np.zeros(2, np.int16)}
     for change, finished in (
         ({}, True),
         ({"sha256": "other"}, False),
         ({"file": "ETL9G_02"}, False),  # its sets would be others
-        ({"contract": prepare_dataset.CONTRACT_VERSION - 1}, False),
+        ({"contract": preparing.CONTRACT_VERSION - 1}, False),
         ({"contract": None}, False),
         ({"records": 3}, False),
         ({"damaged": "0"}, False),
     ):
         np.savez(tmp_path / CHUNK, **arrays, source=np.array(json.dumps(whole | change)))
-        found = prepare_dataset.finished_chunk(tmp_path / CHUNK, "ETL9G_01", "hash")
+        found = preparing.finished_chunk(tmp_path / CHUNK, "ETL9G_01", "hash")
         assert (found is not None) == finished
     np.save(tmp_path / "array.npy", np.zeros(3))
-    assert prepare_dataset.finished_chunk(tmp_path / "array.npy", "ETL9G_01", "hash") is None
+    assert preparing.finished_chunk(tmp_path / "array.npy", "ETL9G_01", "hash") is None

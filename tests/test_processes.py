@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 import torch
 
-import checkpoints
+from engine import checkpoints
 from script_runs import SCRIPTS, ScriptRun
 from tiny_models import TINY, save_float
 

@@ -10,22 +10,33 @@ import torch
 from onnx import TensorProto, helper
 from torch import fx, nn
 
-import checkpoints
-import evaluate
-import quantization
-from command_line import InputError
-from etl9g_dataset import PreparedDataset
+from data.prepared import PreparedDataset
+from engine import checkpoints, model_files
+from evaluation.model import load_model
+from files.command_line import InputError
+from quantization.files import calibration_images, load_float, load_quantized
+from quantization.integers import (
+    LARGEST_ACTIVATION,
+    LARGEST_WEIGHT,
+    fake_quantize_rows,
+    from_integers,
+    row_scales,
+    to_integers,
+)
+from quantization.layers import LSTM, Convolution, convert_layer
+from quantization.network import Tracer, calibrate, convert, fold_batch_norms, prepare
+from quantization.ranges import Activation, Observer, Uint8Activation
 from tiny_models import CLASSES, TINY, save_float, save_int8, some_images, tiny_model
 
 
 def test_rows_are_rounded_by_hand():
     weight = torch.tensor([[1.28, -1.0, 0.011], [0.0, 0.0, 0.0], [-0.064, 0.0318, 0.0]])
-    scale = quantization.row_scales(weight)
+    scale = row_scales(weight)
     assert scale.tolist() == pytest.approx([0.02, 1e-9, 0.001])
-    assert quantization.to_integers(weight, scale).tolist() == [[64, -50, 1], [0, 0, 0], [-64, 32, 0]]
-    found = quantization.from_integers(quantization.to_integers(weight, scale), scale)
+    assert to_integers(weight, scale).tolist() == [[64, -50, 1], [0, 0, 0], [-64, 32, 0]]
+    found = from_integers(to_integers(weight, scale), scale)
     torch.testing.assert_close(found[0], torch.tensor([1.28, -1.0, 0.02]))
-    torch.testing.assert_close(quantization.fake_quantize_rows(weight)[0], found[0])
+    torch.testing.assert_close(fake_quantize_rows(weight)[0], found[0])
 
 
 def test_activations_are_rounded_as_onnxruntime_rounds_them():
@@ -44,12 +55,12 @@ def test_activations_are_rounded_as_onnxruntime_rounds_them():
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 14)], ir_version=8)
     onnx.checker.check_model(model)
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    rounded = quantization.Uint8Activation(torch.tensor(scale), torch.tensor(zero_point))
+    rounded = Uint8Activation(torch.tensor(scale), torch.tensor(zero_point))
     np.testing.assert_array_equal(rounded(x).numpy(), session.run(None, {"x": x.numpy()})[0])
 
 
 def test_zero_is_a_step_of_every_range():
-    activation = quantization.Activation()
+    activation = Activation()
     for low, high in ((-1.0, 3.0), (0.0, 0.7), (-5.0, 0.0), (-0.001, 2000.0)):
         activation.set_range(low, high)
         assert 0 <= int(activation.zero_point) <= 255
@@ -61,7 +72,7 @@ def test_zero_is_a_step_of_every_range():
 
 def test_a_range_gives_up_what_is_rare():
     """One value of a million is far out: the least squared error is had by cutting it off, but not the others."""
-    observer = quantization.Observer()
+    observer = Observer()
     values = torch.cat([torch.rand(1_000_000), torch.tensor([2.0])])
     observer.add(values)
     observer.settle()
@@ -69,7 +80,7 @@ def test_a_range_gives_up_what_is_rare():
     low, high = observer.best_range()
     assert low == 0
     assert 0.95 < high < 1.1
-    quiet = quantization.Observer()
+    quiet = Observer()
     quiet.add(torch.zeros(5))
     quiet.settle()
     quiet.add(torch.zeros(5))
@@ -81,8 +92,8 @@ def test_batch_norms_are_folded(script):
     model, _ = tiny_model(script)
     images = some_images(4)
     expected = model(images)
-    network = fx.GraphModule(model, quantization.Tracer().trace(model))
-    quantization.fold_batch_norms(network)
+    network = fx.GraphModule(model, Tracer().trace(model))
+    fold_batch_norms(network)
     network.delete_all_unused_submodules()
     network.recompile()
     left = [m for m in network.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)]
@@ -94,10 +105,10 @@ def test_batch_norms_are_folded(script):
 def test_integers_compute_what_floats_did(script):
     model, _ = tiny_model(script)
     images = some_images()
-    network = quantization.prepare(model)
+    network = prepare(model)
     assert not any(isinstance(m, nn.Conv2d | nn.Linear | nn.LSTM) for m in network.modules())
-    quantization.calibrate(network, [images[:16], images[16:]])
-    integer = quantization.convert(network)
+    calibrate(network, [images[:16], images[16:]])
+    integer = convert(network)
     with torch.no_grad():
         expected, faked, found = model(images), network(images), integer(images)
     spread = float(expected.std())
@@ -109,19 +120,19 @@ def test_integers_compute_what_floats_did(script):
     kinds = {v.dtype for k, v in integer.state_dict().items() if k.endswith(".integers")}
     assert kinds == {torch.int8, torch.int32}
     eight = [v for v in integer.state_dict().values() if v.dtype == torch.int8 and v.ndim > 1]
-    assert max(int(v.abs().max()) for v in eight[1:]) == quantization.LARGEST_WEIGHT
-    assert min(int(v.min()) for v in eight) >= -quantization.LARGEST_WEIGHT
+    assert max(int(v.abs().max()) for v in eight[1:]) == LARGEST_WEIGHT
+    assert min(int(v.min()) for v in eight) >= -LARGEST_WEIGHT
 
 
 def test_two_products_fit_into_16_bits():
     """What processors without VNNI add them in; with weights up to 127 one answer in 26 was another there."""
-    assert 2 * quantization.LARGEST_WEIGHT * quantization.LARGEST_ACTIVATION < 2**15
+    assert 2 * LARGEST_WEIGHT * LARGEST_ACTIVATION < 2**15
 
 
 @pytest.mark.parametrize("script", TINY)
 def test_every_parameter_of_a_prepared_model_gets_a_gradient(script):
     model, _ = tiny_model(script)
-    network = quantization.prepare(model)
+    network = prepare(model)
     nn.functional.cross_entropy(network(some_images(8)), torch.arange(8) % 5).backward()
     for name, parameter in network.named_parameters():
         assert parameter.grad is not None, name
@@ -131,22 +142,22 @@ def test_every_parameter_of_a_prepared_model_gets_a_gradient(script):
 
 def test_a_convolution_s_output_is_rounded_once_and_images_exactly():
     """The map that the LSTM and a matrix both read has one range; an image's 256 greys are steps of its own."""
-    network = quantization.prepare(tiny_model("train_radical_rnn")[0])
-    ranges = {n: m for n, m in network.named_modules() if isinstance(m, quantization.Activation)}
+    network = prepare(tiny_model("train_radical_rnn")[0])
+    ranges = {n: m for n, m in network.named_modules() if isinstance(m, Activation)}
     used = [node.target for node in network.graph.nodes if node.target in ranges]
     assert used.count("features_6_2_range") == 2  # after the convolution, and once more, flat, before the matrix
     assert len([name for name in ranges if name.startswith("features")]) == 7
     greys = torch.arange(256) / 255
-    quantization.calibrate(network, [0.5 * some_images(4)])
+    calibrate(network, [0.5 * some_images(4)])
     torch.testing.assert_close(ranges["images_range"](greys), greys)
 
 
 def test_a_large_bias_has_room():
-    layer = quantization.Convolution(nn.Conv2d(1, 2, 1))
+    layer = Convolution(nn.Conv2d(1, 2, 1))
     with torch.no_grad():
         layer.weight.value.zero_()
         layer.bias.value.copy_(torch.tensor([0.75, -3.0]))
-        quantization.convert_layer(layer, torch.tensor(1 / 255))
+        convert_layer(layer, torch.tensor(1 / 255))
     torch.testing.assert_close(layer.bias(), torch.tensor([0.75, -3.0]))
 
 
@@ -156,29 +167,29 @@ def test_a_file_comes_back_as_it_was(script, tmp_path):
     content = torch.load(path, weights_only=True)
     assert content["quantization"] == {"how": "calibration"}
     model, _ = tiny_model(script)
-    network = quantization.prepare(model)
-    quantization.calibrate(network, [some_images()])
+    network = prepare(model)
+    calibrate(network, [some_images()])
     images = some_images(5, seed=2)
-    expected = quantization.convert(network)(images)
-    for load in (quantization.load_quantized, checkpoints.load_trained):
+    expected = convert(network)(images)
+    for load in (load_quantized, model_files.load_trained):
         found, facts = load(path)
         assert torch.equal(found(images), expected)
         assert (facts["script"], facts["classes"]) == (script, CLASSES)
-    logits = evaluate.load_model(path).logits(images.numpy())
+    logits = load_model(path).logits(images.numpy())
     np.testing.assert_allclose(logits, expected.numpy(), atol=0.05 * float(expected.std()))
 
 
 def test_files_of_other_kinds_are_refused(tmp_path):
     plain = save_float("train_etl9g_model", tmp_path / "float.pth")
     with pytest.raises(InputError, match=re.escape("scripts/quantize_model.py")):
-        quantization.load_quantized(plain)
+        load_quantized(plain)
     int8 = save_int8("train_etl9g_model", tmp_path / "int8.pth")
     with pytest.raises(InputError, match="quantised already"):
-        quantization.load_float(int8)
+        load_float(int8)
     content = checkpoints.load(int8)
     checkpoints.save(tmp_path / "torn.pth", content | {"model": {}})
     with pytest.raises(InputError, match="do not fit"):
-        quantization.load_quantized(tmp_path / "torn.pth")
+        load_quantized(tmp_path / "torn.pth")
 
 
 def test_calibration_sees_every_class_as_often_and_none_held_out(tiny_dataset):
@@ -189,13 +200,13 @@ def test_calibration_sees_every_class_as_often_and_none_held_out(tiny_dataset):
     }
 
     def labels(**changes) -> list[int]:
-        batches = quantization.calibration_images(dataset, 20, **changes)
+        batches = calibration_images(dataset, 20, **changes)
         images = (255 * torch.cat(batches)).round().to(torch.uint8)
         return sorted(label_of[image.numpy().tobytes()] for image in images)
 
     assert labels() == [k for k in range(5) for _ in range(4)]
     assert labels(held_out="う") == [k for k in (0, 1, 3, 4) for _ in range(5)]
-    assert torch.equal(quantization.calibration_images(dataset, 20)[0], quantization.calibration_images(dataset, 20)[0])
+    assert torch.equal(calibration_images(dataset, 20)[0], calibration_images(dataset, 20)[0])
 
 
 def test_an_lstm_is_pytorch_s_but_for_the_rounding():
@@ -203,7 +214,7 @@ def test_an_lstm_is_pytorch_s_but_for_the_rounding():
     layer = nn.LSTM(6, 5, batch_first=True, bidirectional=True)
     x = torch.randn(2, 7, 6)
     with torch.no_grad():
-        expected, rounded = layer(x)[0], quantization.LSTM(layer)(x)[0]
+        expected, rounded = layer(x)[0], LSTM(layer)(x)[0]
     assert 0 < float((rounded - expected).abs().max()) < 0.02
     with pytest.raises(ValueError, match="one layer"):
-        quantization.LSTM(nn.LSTM(6, 5, num_layers=2, batch_first=True))
+        LSTM(nn.LSTM(6, 5, num_layers=2, batch_first=True))

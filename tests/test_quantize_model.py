@@ -5,14 +5,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import quantization_loss  # TODO
 import torch
 from PIL import Image
 
-import quantization_loss
 import quantize_model
-import training
-from labelled_samples import Samples
-from quantization import load_quantized
+from data.samples import Samples
+from engine import training
+from quantization import loss
+from quantization.files import load_quantized
+from quantization.loss import lookalikes, measure, metrics_of, predictions, told
 from script_runs import run_script
 from tiny_models import CLASSES, TINY, save_float, save_int8
 from train_etl9g_model import ARCHITECTURE, CNNConfig
@@ -41,12 +43,12 @@ def numbered(characters: str) -> Samples:
 def test_lookalikes_and_losses_by_hand(monkeypatch):
     samples = numbered("ああいいうう亜亜腕腕")
     network = Fixed([0, 1, 0, 1, 2, 2, 3, 4, 4, 4])  # あ for い and い for あ, 腕 for 亜
-    monkeypatch.setattr(quantization_loss, "PAIRS", 1)
-    assert quantization_loss.lookalikes(network, CLASSES, samples) == "あい"
-    monkeypatch.setattr(quantization_loss, "PAIRS", 100)
-    assert quantization_loss.lookalikes(network, CLASSES, samples) == "あい亜腕"
+    monkeypatch.setattr(loss, "PAIRS", 1)
+    assert lookalikes(network, CLASSES, samples) == "あい"
+    monkeypatch.setattr(loss, "PAIRS", 100)
+    assert lookalikes(network, CLASSES, samples) == "あい亜腕"
     better = Fixed([0, 0, 1, 1, 2, 0, 3, 3, 4, 4])
-    figures = quantization_loss.measure({"float": network, "int8": better}, CLASSES, samples, "あい", None)
+    figures = measure({"float": network, "int8": better}, CLASSES, samples, "あい", None)
     assert figures == {
         "samples": 10,
         "lookalike_samples": 4,
@@ -55,13 +57,13 @@ def test_lookalikes_and_losses_by_hand(monkeypatch):
         "int8_top1": 90.0,
         "int8_lookalike_top1": 100.0,
     }
-    assert quantization_loss.metrics_of({"test": figures}) == {
+    assert metrics_of({"test": figures}) == {
         "test_samples": 10,
         "test_lookalike_samples": 4,
         "test_top1": 90.0,
         "test_lookalike_top1": 100.0,
     }
-    lines = quantization_loss.told({"test": figures}).splitlines()
+    lines = told({"test": figures}).splitlines()
     assert "+20.00" in lines[1]
     assert lines[2].startswith("test, lookalikes")
     assert len({len(line) for line in lines}) == 1
@@ -83,7 +85,7 @@ def test_a_trained_model_becomes_int8(tiny_dataset, tmp_path, capsys):
     assert measured["test"]["float_top1"] > 90
     assert measured["test"]["int8_top1"] > measured["test"]["float_top1"] - 5
     samples = quantization_loss.dataset_samples(data, "test", facts["config"])
-    right = quantization_loss.predictions(network, samples, np.arange(40))
+    right = predictions(network, samples, np.arange(40))
     assert facts["metrics"]["test_top1"] == 100 * (np.array(list(CLASSES))[right] == samples.characters).mean()
     assert (facts["quantization"]["how"], facts["quantization"]["images"]) == ("calibration", 20)
 

@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 
 import quickstart
-from named_characters import true_character
-from recognition_picture import CELL, RecognitionPicture
+from characters.names import true_character
+from evaluation.recognition_picture import CELL, RecognitionPicture
 from script_runs import ScriptRun, forked_stages, sixty_characters
 
 SCRIPT = Path(quickstart.__file__)

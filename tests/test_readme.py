@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from checkpoints import load_trained
-from convert_to_safetensors import STANDIN_LICENCE
+from engine.model_files import load_trained
+from export.hub_folder import STANDIN_LICENCE
 from script_runs import run_script
 
 ROOT = Path(__file__).resolve().parent.parent

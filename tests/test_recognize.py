@@ -14,8 +14,11 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image, ImageDraw
 
 import recognize
-from command_line import InputError
-from recognition_picture import CELL
+from evaluation.recognition_picture import CELL
+from files.command_line import InputError
+from images.reading import read_grey
+from inference import recognizer
+from inference.readings import _best, recognize
 
 SCRIPTS = Path(recognize.__file__).parent
 
@@ -52,7 +55,7 @@ def stroke(horizontal: bool, paper=255, ink=0, size=(120, 90)) -> Image.Image:
 
 
 def best(model: Path, path: Path) -> str:
-    top = recognize.recognize(recognize.Recognizer(model), [recognize.read_grey(path)], 2)[0]
+    top = recognize(recognizer.Recognizer(model), [read_grey(path)], 2)[0]
     return top[0][0]
 
 
@@ -91,7 +94,7 @@ def test_exif_rotation_is_applied(model, tmp_path):
 
 def test_probabilities_sum_to_one_and_fall(model, tmp_path):
     stroke(True).save(tmp_path / "a.png")
-    top = recognize.recognize(recognize.Recognizer(model), [recognize.read_grey(tmp_path / "a.png")], 5)[0]
+    top = recognize(recognizer.Recognizer(model), [read_grey(tmp_path / "a.png")], 5)[0]
     assert [c for c, _ in top] == ["一", "丨"]
     assert sum(p for _, p in top) == pytest.approx(1)
     assert top[0][1] > top[1][1]
@@ -102,11 +105,11 @@ def test_the_likeliest_are_told_in_order_and_of_equals_the_first(count):
     random = np.random.default_rng(0)
     for shares in (random.random(40), random.integers(0, 4, 40), np.zeros(40), np.arange(3)):
         expected = np.argsort(-shares, kind="stable")[:count]
-        np.testing.assert_array_equal(recognize._best(shares, count), expected)
+        np.testing.assert_array_equal(_best(shares, count), expected)
 
 
 def test_a_blank_picture_is_nothing(model):
-    assert recognize.recognize(recognize.Recognizer(model), [np.full((50, 50), 255, np.float32)], 5) == [[]]
+    assert recognize(recognizer.Recognizer(model), [np.full((50, 50), 255, np.float32)], 5) == [[]]
 
 
 def with_facts(model: Path, path: Path, **facts: str) -> Path:
@@ -120,18 +123,18 @@ def with_facts(model: Path, path: Path, **facts: str) -> Path:
 
 def test_the_temperature_of_the_file_is_used(model, tmp_path):
     stroke(True).save(tmp_path / "a.png")
-    grey = [recognize.read_grey(tmp_path / "a.png")]
+    grey = [read_grey(tmp_path / "a.png")]
     cool = with_facts(model, tmp_path / "cool.onnx", confidence='{"temperature": 0.5}')
-    (_, surer), (_, less) = recognize.recognize(recognize.Recognizer(cool), grey, 2)[0]
-    plain = recognize.recognize(recognize.Recognizer(model), grey, 2)[0]
+    (_, surer), (_, less) = recognize(recognizer.Recognizer(cool), grey, 2)[0]
+    plain = recognize(recognizer.Recognizer(model), grey, 2)[0]
     assert surer / less == pytest.approx((plain[0][1] / plain[1][1]) ** 2, rel=1e-4)
 
 
 def test_what_is_none_of_the_characters_is_said(model, tmp_path):
     stroke(True).save(tmp_path / "a.png")
     Image.new("L", (50, 50), 255).save(tmp_path / "blank.png")
-    grey = [recognize.read_grey(tmp_path / "a.png")]
-    score = float(recognize.Recognizer(model).picture_logits(grey).max())
+    grey = [read_grey(tmp_path / "a.png")]
+    score = float(recognizer.Recognizer(model).picture_logits(grey).max())
     for threshold, known in ((score - 0.01, True), (score + 0.01, False)):
         told = json.dumps({"score": "logit", "threshold": threshold})
         strict = with_facts(model, tmp_path / "strict.onnx", confidence=told)
@@ -177,9 +180,9 @@ def test_unreadable_images_are_named(tmp_path):
     bomb(tmp_path / "bomb.png", 40000, 40000)
     for name in ("text.png", "cut.png", "bomb.png"):
         with pytest.raises(InputError, match=name.replace(".", r"\.")):
-            recognize.read_grey(tmp_path / name)
+            read_grey(tmp_path / name)
     with pytest.raises(FileNotFoundError, match=r"missing\.png"):
-        recognize.read_grey(tmp_path / "missing.png")
+        read_grey(tmp_path / "missing.png")
 
 
 def run_script(cwd: Path, *arguments) -> subprocess.CompletedProcess:
@@ -249,7 +252,7 @@ def test_onnxruntime_prints_nothing_of_its_own_about_a_damaged_model(model, tmp_
     assert kind in content
     damaged.write_bytes(content.replace(kind, b"\xcd" + kind[1:]))
     with pytest.raises(InputError, match="is not an ONNX model"):
-        recognize.Recognizer(damaged)
+        recognizer.Recognizer(damaged)
     assert capfd.readouterr() == ("", "")
 
 
@@ -262,13 +265,13 @@ def test_without_a_model_it_says_how_to_get_one(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(recognize, "DEFAULT_MODELS", (Path("models/kanji_model.onnx"), tmp_path / "released.onnx"))
     with pytest.raises(FileNotFoundError, match=r"models/kanji_model\.onnx is missing: .*convert_to_onnx\.py"):
-        recognize.default_model()
+        recognizer.default_model()
 
 
 def test_ones_own_model_is_taken_before_the_released_one(model, tmp_path, monkeypatch):
     stroke(True).save(tmp_path / "a.png")
     monkeypatch.chdir(tmp_path)
-    assert recognize.default_model() == recognize.RELEASED
+    assert recognizer.default_model() == recognizer.RELEASED
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "kanji_model.onnx").write_bytes(model.read_bytes())
     assert run_script(tmp_path, "a.png").stdout.startswith("a.png: 一")
@@ -279,7 +282,7 @@ def test_the_widest_range_of_a_float_picture_is_kept(tmp_path):
     values = np.full((40, 30), 3e38, np.float32)
     values[18:22] = -3e38
     Image.fromarray(values).save(tmp_path / "wide.tif")
-    grey = recognize.read_grey(tmp_path / "wide.tif")
+    grey = read_grey(tmp_path / "wide.tif")
     assert (grey.dtype, grey.min(), grey.max()) == (np.float32, 0, 255)
 
 

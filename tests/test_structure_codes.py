@@ -6,11 +6,10 @@ from collections import Counter
 import numpy as np
 import pytest
 
-import structure_codes
-from character_structure import ARRANGEMENTS, Node, StructureTable, parse, structure_table
-from command_line import InputError
-from etl9g_format import etl9g_classes
-from structure_codes import (
+from characters.jis import etl9g_classes
+from files.command_line import InputError
+from structure.codes import (
+    HELD_OUT,
     choose_held_out,
     component_sequences,
     component_sets,
@@ -19,6 +18,8 @@ from structure_codes import (
     nodes_of,
     symbols_of,
 )
+from structure.table import StructureTable, structure_table
+from structure.trees import ARRANGEMENTS, Node, parse
 
 LEFT, RIGHT, TOP, BOTTOM = 1, 2, 3, 4  # sides, by the order of ARRANGEMENTS
 
@@ -75,7 +76,7 @@ def test_components_as_sets_and_sequences():
     ]
 
 
-@pytest.mark.parametrize("count", structure_codes.HELD_OUT)
+@pytest.mark.parametrize("count", HELD_OUT)
 def test_the_published_lists(count):
     """So many kanji made of parts, each of whose components is left in the classes that are shown."""
     characters = held_out(count, etl9g_classes())

@@ -15,12 +15,15 @@ from fontTools.pens.ttGlyphPen import TTGlyphPen
 from matplotlib import get_data_path
 from PIL import Image
 
-import command_line
 import synthesize_etl9g
-from etl9g_format import STANDIN_MARK, etl9g_classes, read_records, set_layout, unpack_images
-from font_glyphs import Glyphs
-from handwriting import GENERATOR_VERSION, write_character
-from kanjivg_strokes import stroke_models
+from characters.jis import etl9g_classes
+from files import command_line
+from handwriting import standin, statistics
+from handwriting.font_glyphs import Glyphs
+from handwriting.page import write_character
+from handwriting.strokes import stroke_models
+from handwriting.writer import GENERATOR_VERSION
+from records.etl9g import STANDIN_MARK, read_records, set_layout, unpack_images
 
 SCRIPT = Path(synthesize_etl9g.__file__)
 RECORD_BYTES = 8199
@@ -110,22 +113,22 @@ def test_a_record_depends_on_seed_set_and_place_alone(standin):
         char, models, record = characters[place], stroke_models(characters[place]), set_number * 3036 + place
         drawn = []
         for seed in (SEED, SEED + 1):
-            writer, glyphs = synthesize_etl9g.sheet_writer(seed, set_number, int(sheets[place]))
+            writer, glyphs = standin.sheet_writer(seed, set_number, int(sheets[place]))
             assert glyphs is None
-            drawn.append(write_character(char, models, writer, synthesize_etl9g.random_of(seed, 0, record)))
+            drawn.append(write_character(char, models, writer, standin.random_of(seed, 0, record)))
         assert np.array_equal(drawn[0], frames[record])
         assert not np.array_equal(drawn[1], frames[record])
 
 
 def test_random_streams_do_not_meet():
     first = [
-        synthesize_etl9g.random_of(seed, stream, index).random()
+        standin.random_of(seed, stream, index).random()
         for seed in (0, 1)
         for stream in (0, 1)
         for index in (0, 1, 607_199)
     ]
     assert len(set(first)) == len(first)
-    assert synthesize_etl9g.random_of(1, 0, 7).random() == synthesize_etl9g.random_of(1, 0, 7).random()
+    assert standin.random_of(1, 0, 7).random() == standin.random_of(1, 0, 7).random()
 
 
 def test_a_font_draws_what_it_has_and_strokes_the_rest(standin, box_font, monkeypatch):
@@ -135,7 +138,7 @@ def test_a_font_draws_what_it_has_and_strokes_the_rest(standin, box_font, monkey
     monkeypatch.setattr(synthesize_etl9g, "FONT_SHARE", 1.0)
     monkeypatch.setattr(synthesize_etl9g, "_glyphs", [Glyphs(box_font)])
     monkeypatch.setattr(synthesize_etl9g, "_models", {char: stroke_models(char) for char in start[0]})
-    drawn = unpack_images(synthesize_etl9g.draw_set(SEED, 0, b""))
+    drawn = unpack_images(standin.draw_set(SEED, 0, b""))
     frames = unpack_images(read_records(standin[0] / "ETL9G_01")[0][:40])
     differing = np.flatnonzero((drawn != frames).any(axis=(1, 2)))
     assert "".join(start[0][i] for i in differing) == "亜あ"
@@ -185,7 +188,7 @@ def test_the_statistics_are_printed_beside_the_real_ones(standin):
     printed = standin[1]
     assert "12,144 drawn in" in printed
     lines = printed.splitlines()
-    for name, real in synthesize_etl9g.REAL_STATISTICS.items():
+    for name, real in statistics.REAL_STATISTICS.items():
         line = next(line for line in lines if line.startswith(name))
         assert line.endswith(real)
         assert line.removeprefix(name).removesuffix(real).strip()
@@ -196,7 +199,7 @@ def test_measure_gives_what_was_drawn():
     frames = np.zeros((2, 127, 128), np.uint8)
     frames[0, 26:106, 57:63] = 7
     frames[1, 40:90, 57:63] = 7
-    measured = synthesize_etl9g.measure(frames, np.array([False, True]))
+    measured = statistics.measure(frames, np.array([False, True]))
     assert measured["ink width, px"] == "6 ± 0"
     assert measured["ink height, px"] == "80 ± 0"
     assert (measured["centre x, px"], measured["centre y, px"]) == ("60 ± 0", "66 ± 0")

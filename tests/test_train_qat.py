@@ -6,18 +6,18 @@ from pathlib import Path
 
 import pytest
 import torch
-
-import checkpoints
-import convert_to_onnx
-import train_qat
 import training
-from command_line import InputError
-from etl9g_dataset import PreparedDataset
-from quantization import load_quantized
+
+import train_qat
+from data.prepared import PreparedDataset
+from engine import checkpoints, model_files, training
+from engine.run import Run, distillation
+from export import onnx_file
+from files.command_line import InputError
+from quantization.files import load_quantized
 from script_runs import run_script
 from tiny_models import CLASSES, TINY, save_float, some_images
 from train_qat import QATConfig
-from training import distillation
 
 SCRIPT = Path(train_qat.__file__)
 
@@ -56,7 +56,7 @@ def test_any_architecture_goes_on_learning_and_becomes_int8(script, tiny_dataset
     measured = facts["quantization"]["measured"]["test"]
     assert measured["float_top1"] > 60
     assert measured["int8_top1"] >= measured["float_top1"] - 10
-    best, about = checkpoints.load_trained(tmp_path / "qat_model_best.pth")
+    best, about = model_files.load_trained(tmp_path / "qat_model_best.pth")
     assert about["script"] == "train_qat"
     images = some_images(8)
     with torch.no_grad():
@@ -98,7 +98,7 @@ def test_a_cnn_killed_before_its_first_checkpoint_is_not_taken_for_trained(monke
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(training.Run, "save", killed)
+        patch.setattr(Run, "save", killed)
         train_qat.train_quantized(settings)
     assert (tmp_path / "best_kanji_model.pth").is_file()
     capsys.readouterr()
@@ -181,7 +181,7 @@ def test_what_is_on_its_way_to_integers_is_not_exported(tiny_dataset, tmp_path):
     train_qat.train_quantized(config(tiny_dataset(), tmp_path, model_path=str(plain), epochs=1))
     for path in (tmp_path / "qat_model_best.pth", tmp_path / "qat/calibrated.pth"):
         with pytest.raises(InputError, match="rounded as INT8 will be"):
-            convert_to_onnx.convert(path, tmp_path / "never.onnx", None)
+            onnx_file.convert(path, tmp_path / "never.onnx", None)
 
 
 def test_by_default_it_is_a_cnn(tiny_dataset):

@@ -12,18 +12,21 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import checkpoints
+import devices  # TODO
 import numpy as np
 import pytest
 import torch
+import training
 from PIL import Image
 
-import checkpoints
-import devices
 import train_hiercode
-import training
-import training_log
-from command_line import InputError
-from etl9g_dataset import METADATA_FILE
+from data.prepared import METADATA_FILE
+from engine import architecture, checkpoints, devices, model_files, training, training_log
+from engine.batches import Batches, evaluate
+from engine.run import Run
+from engine.stop import Stop
+from files.command_line import InputError
 from tiny_models import CLASSES, save_float, some_images
 from tiny_models import TINY as EVERY_TINY
 from train_etl9g_model import ARCHITECTURE, CNN, CNNConfig
@@ -71,7 +74,7 @@ def signals_as_they_were():
 
 def test_every_parameter_gets_a_gradient():
     model = CNN(CNNConfig(width=0.25, embedding=16), "あいう亜腕")
-    loss = training.cross_entropy(model(torch.rand(8, 1, 64, 64)), torch.arange(8) % 5, CNNConfig())
+    loss = architecture.cross_entropy(model(torch.rand(8, 1, 64, 64)), torch.arange(8) % 5, CNNConfig())
     loss.backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name
@@ -85,7 +88,7 @@ def test_it_learns(tiny_dataset, tmp_path, optimizer):
     settings = config(data, tmp_path, epochs=12, **changes)
     metrics = training.fit(ARCHITECTURE, settings)
     assert metrics["validation_top1"] > 90
-    model, facts = checkpoints.load_trained(tmp_path / "best_kanji_model.pth")
+    model, facts = model_files.load_trained(tmp_path / "best_kanji_model.pth")
     assert facts["classes"] == "あいう亜腕"
     assert facts["script"] == "train_etl9g_model"
     assert facts["best"] > 90
@@ -96,16 +99,14 @@ def test_it_learns(tiny_dataset, tmp_path, optimizer):
 
 
 def test_evaluation_counts_right(tiny_dataset, tmp_path):
-    run = training.Run(
-        ARCHITECTURE, config(tiny_dataset(), tmp_path), dataset := training.PreparedDataset(tiny_dataset())
-    )
+    run = Run(ARCHITECTURE, config(tiny_dataset(), tmp_path), dataset := training.PreparedDataset(tiny_dataset()))
 
     class Always(torch.nn.Module):
         def forward(self, images):
             return torch.tensor([0.0, 3, 1, 2, 0]).repeat(len(images), 1)
 
-    batches = training.Batches(dataset, "test", run.device)
-    scores = training.evaluate(Always(), batches, torch.arange(len(batches)), run.config)
+    batches = Batches(dataset, "test", run.device)
+    scores = evaluate(Always(), batches, torch.arange(len(batches)), run.config)
     assert scores["top1"] == pytest.approx(20)  # one class of five
     assert scores["top5"] == pytest.approx(100)
     logits = torch.tensor([0.0, 3, 1, 2, 0])
@@ -119,12 +120,12 @@ def test_a_teacher_has_its_share_of_the_loss(share, tiny_dataset, tmp_path, monk
     teacher = save_float("train_vit", tmp_path / "teacher.pth")
     few = TINY_HIERCODE | {"data_dir": str(tiny_dataset()), "model_dir": str(tmp_path), "device": "cpu"}
     settings = train_hiercode.HierCodeConfig(**few, teacher=str(teacher), distillation=share, precision="fp32")
-    run = training.Run(train_hiercode.ARCHITECTURE, settings, training.PreparedDataset(Path(settings.data_dir)))
+    run = Run(train_hiercode.ARCHITECTURE, settings, training.PreparedDataset(Path(settings.data_dir)))
     images, labels = some_images(8), torch.tensor([0, 1, 3, 4] * 2)
     run.model.train()
     torch.manual_seed(0)  # its codes are drawn
     logits, _ = run.model(images)
-    wanted = checkpoints.load_trained(teacher)[0](images)[:, [0, 1, 3, 4]].softmax(1)
+    wanted = model_files.load_trained(teacher)[0](images)[:, [0, 1, 3, 4]].softmax(1)
     soft = -(wanted * logits.log_softmax(1)).sum(1).mean()
     smoothed = 0.95 * torch.eye(4).repeat(2, 1) + 0.05 / 4
     hard = -(smoothed * logits.log_softmax(1)).sum(1).mean()
@@ -147,7 +148,7 @@ def test_who_cannot_teach(tiny_dataset, tmp_path):
         checkpoints.save(tmp_path / f"{name}.pth", content | changes)
         settings = config(tiny_dataset(), tmp_path, teacher=str(tmp_path / f"{name}.pth"))
         with pytest.raises(InputError, match=words):
-            training.Run(ARCHITECTURE, settings, training.PreparedDataset(Path(settings.data_dir)))
+            Run(ARCHITECTURE, settings, training.PreparedDataset(Path(settings.data_dir)))
     with pytest.raises(ValueError, match="--distillation must lie in"):
         config(tmp_path, tmp_path, distillation=1.5).check()
 
@@ -170,20 +171,20 @@ def test_weights_that_know_the_tests_are_no_beginning(tiny_dataset, tmp_path):
 
 def test_hiragana_are_shown_more_often(tiny_dataset, tmp_path):
     data = tiny_dataset()  # three hiragana, two kanji
-    run = training.Run(ARCHITECTURE, config(data, tmp_path, hiragana_repeats=3), training.PreparedDataset(data))
+    run = Run(ARCHITECTURE, config(data, tmp_path, hiragana_repeats=3), training.PreparedDataset(data))
     shown = torch.bincount(run.training.labels[run.rows])
     assert shown.tolist() == [3 * shown[3], 3 * shown[3], 3 * shown[3], shown[3], shown[3]]
 
 
 def test_an_epoch_of_few_samples_shows_others_each_time(tiny_dataset, tmp_path, monkeypatch):
     data, seen = tiny_dataset(), []
-    train_step = training.Run.train_step
+    train_step = Run.train_step
 
     def noting(self, rows):
         seen.append((self.epoch, rows.tolist()))
         return train_step(self, rows)
 
-    monkeypatch.setattr(training.Run, "train_step", noting)
+    monkeypatch.setattr(Run, "train_step", noting)
     settings = config(data, tmp_path, epochs=2, epoch_samples=9, batch_size=4)
     metrics = training.fit(ARCHITECTURE, settings)
     assert metrics["samples"] == 16  # two whole batches an epoch
@@ -285,7 +286,7 @@ def test_wrong_calls_end_with_one_line(tiny_dataset, tmp_path, monkeypatch, caps
         ([*flags, "--embedding", 0], "--embedding"),
         ([*flags, "--dropout", 2], "--dropout"),
     ]
-    monkeypatch.setattr(training.Run, "train_epoch", lambda *_: pytest.fail("it trained"))
+    monkeypatch.setattr(Run, "train_epoch", lambda *_: pytest.fail("it trained"))
     for call, words in calls:
         capsys.readouterr()
         monkeypatch.setattr(sys, "argv", ["train_etl9g_model.py", *TINY_FLAGS, *map(str, call)])
@@ -335,7 +336,7 @@ def burst(monkeypatch) -> Callable[..., list[int]]:
     """burst(step, times) makes the loss of this step of a run infinite so many times; returns where it did."""
 
     def arrange(step: int, times: int = 1) -> list[int]:
-        bursts, count, honest = [], [0], training.Run.train_step
+        bursts, count, honest = [], [0], Run.train_step
 
         def train_step(self, rows):
             count[0] += 1
@@ -347,7 +348,7 @@ def burst(monkeypatch) -> Callable[..., list[int]]:
                 return loss * math.inf
             return loss
 
-        monkeypatch.setattr(training.Run, "train_step", train_step)
+        monkeypatch.setattr(Run, "train_step", train_step)
         return bursts
 
     return arrange
@@ -375,7 +376,7 @@ def test_what_is_no_number_is_never_saved(step, burst, tiny_dataset, tmp_path):
 def test_weights_that_are_no_numbers_are_noticed_where_the_loss_is_one(tiny_dataset, tmp_path, monkeypatch):
     """As after the last step of an epoch, whose loss was of the weights before it."""
     data = tiny_dataset()
-    run = training.Run(ARCHITECTURE, config(data, tmp_path), training.PreparedDataset(data))
+    run = Run(ARCHITECTURE, config(data, tmp_path), training.PreparedDataset(data))
     run.check_finite()
     for tensor in (run.model.classify[1].bias, run.averaged.module.classify[1].bias):
         with torch.no_grad():
@@ -410,10 +411,10 @@ def test_a_run_that_stepped_back_and_was_stopped_ends_like_one_that_was_not(burs
     data, one = tiny_dataset(), {"epochs": 3, "hiragana_repeats": 1, "on_nonfinite": "step-back"}
     burst(13, times=1)
     training.fit(ARCHITECTURE, config(data, tmp_path / "whole", **one))
-    expected, honest = weights(tmp_path / "whole"), training.Run.train_step
+    expected, honest = weights(tmp_path / "whole"), Run.train_step
     for name, steps in (("before", 12), ("after", 23)):
         burst(13, times=1)
-        noisy, taken = training.Run.train_step, []
+        noisy, taken = Run.train_step, []
 
         def stopping(self, rows, noisy=noisy, taken=taken, steps=steps):
             if len(taken) == steps:
@@ -422,14 +423,14 @@ def test_a_run_that_stepped_back_and_was_stopped_ends_like_one_that_was_not(burs
             return noisy(self, rows)
 
         settings = config(data, tmp_path / name, **one, checkpoint_minutes=1e-9)
-        monkeypatch.setattr(training.Run, "train_step", stopping)
+        monkeypatch.setattr(Run, "train_step", stopping)
         with pytest.raises(KeyboardInterrupt):
             training.fit(ARCHITECTURE, settings)
-        monkeypatch.setattr(training.Run, "train_step", honest)
+        monkeypatch.setattr(Run, "train_step", honest)
         burst(13, times=name == "before")
         training.fit(ARCHITECTURE, dataclasses.replace(settings, resume_from="auto"))
         assert_identical(weights(tmp_path / name), expected)
-        monkeypatch.setattr(training.Run, "train_step", honest)
+        monkeypatch.setattr(Run, "train_step", honest)
 
 
 def test_stepping_back_ends_where_it_does_not_help(burst, tiny_dataset, tmp_path):
@@ -461,7 +462,7 @@ def test_a_seed_decides_everything(tiny_dataset, tmp_path):
 def test_a_seed_decides_the_order_and_the_randomness_of_each_step(tiny_dataset, tmp_path, monkeypatch):
     """PyTorch's generator on a CPU takes 32 bits of a seed: a number in the upper ones would be none."""
     drawn, orders = [], []
-    augment, get = training.augment, training.Batches.get
+    augment, get = training.augment, Batches.get
 
     def augmented(images, *rest):
         drawn.append(torch.get_rng_state().numpy().tobytes())
@@ -472,7 +473,7 @@ def test_a_seed_decides_the_order_and_the_randomness_of_each_step(tiny_dataset, 
         return get(batches, rows)
 
     monkeypatch.setattr(training, "augment", augmented)
-    monkeypatch.setattr(training.Batches, "get", got)
+    monkeypatch.setattr(Batches, "get", got)
     monkeypatch.setattr(training, "evaluate", lambda *_: {"loss": 1.0, "top1": 50.0, "top5": 90.0})
     data = tiny_dataset()
     for seed in (0, 1, 4096, 2**32 - 1):
@@ -487,9 +488,9 @@ def test_going_back_to_an_earlier_checkpoint_does_the_later_epochs_again(tiny_da
     whole = weights(tmp_path)
     folder = tmp_path / "checkpoints" / "cnn"
     second = str(folder / "checkpoint_epoch_002.pt")
-    run = training.Run(ARCHITECTURE, config(data, tmp_path, epochs=4), training.PreparedDataset(data))
+    run = Run(ARCHITECTURE, config(data, tmp_path, epochs=4), training.PreparedDataset(data))
     run.restore(Path(second), checkpoints.load(Path(second)))
-    run.train_epoch(training.Stop())
+    run.train_epoch(Stop())
     run.end_epoch()
     assert [p.name for p in checkpoints.existing(folder)] == [f"checkpoint_epoch_00{k}.pt" for k in (1, 2, 3)]
     training.fit(ARCHITECTURE, config(data, tmp_path, epochs=4, resume_from=second))
@@ -608,8 +609,8 @@ def test_a_run_that_goes_on_reads_its_checkpoint_once(tiny_dataset, tmp_path, mo
 
 def test_a_step_beyond_the_epoch_is_refused(tiny_dataset, tmp_path):
     data = tiny_dataset()
-    run = training.Run(ARCHITECTURE, config(data, tmp_path, epochs=2), training.PreparedDataset(data))
-    run.train_epoch(training.Stop())
+    run = Run(ARCHITECTURE, config(data, tmp_path, epochs=2), training.PreparedDataset(data))
+    run.train_epoch(Stop())
     path = run.save()
     assert run.step == run.steps_per_epoch
     with pytest.raises(InputError, match="its schedule is at step"):
@@ -660,7 +661,7 @@ def test_curves_and_events_are_written_if_asked(tiny_dataset, tmp_path):
 def test_what_cannot_be_written_is_found_out_before_training(tiny_dataset, tmp_path, monkeypatch):
     data = tiny_dataset()
     (tmp_path / "file").write_text("here")
-    monkeypatch.setattr(training.Run, "train_epoch", lambda *_: pytest.fail("it trained"))
+    monkeypatch.setattr(Run, "train_epoch", lambda *_: pytest.fail("it trained"))
     for changes in (
         {"model_dir": str(tmp_path / "file")},
         {"model_dir": str(tmp_path / "file" / "below")},
@@ -699,7 +700,7 @@ def test_what_the_device_cannot_do_gets_one_line(fault, code, line, tiny_dataset
     def failing(*_):
         raise fault
 
-    monkeypatch.setattr(training.Run, "train_epoch", failing)
+    monkeypatch.setattr(Run, "train_epoch", failing)
     flags = ["--data-dir", str(tiny_dataset()), "--model-dir", str(tmp_path), "--batch-size", "16"]
     monkeypatch.setattr(sys, "argv", ["train_etl9g_model.py", *TINY_FLAGS, *flags])
     with pytest.raises(SystemExit) as ended:
@@ -719,7 +720,7 @@ def test_a_gpu_compiles_by_itself_only_where_it_can(triton, capability, compiled
 
 
 def test_a_second_wish_to_stop_ends_at_once(capsys):
-    stop = training.Stop()
+    stop = Stop()
     signal.raise_signal(signal.SIGINT)
     assert stop.signal == signal.SIGINT
     with pytest.raises(SystemExit) as ended:

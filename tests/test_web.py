@@ -21,12 +21,14 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
-import confusable
-from confidence import SCORES, confidence_of, probabilities
-from confusable import Confusable
-from kanjivg_strokes import model_files, read_model
-from normalization import CANVAS, CONTRACT, normalize
-from recognize import DEFAULT_MODELS, RELEASED, Recognizer, read_grey
+from characters import confusable
+from characters.confusable import Confusable
+from handwriting.strokes import read_model
+from images.normalization import CANVAS, CONTRACT, normalize
+from images.reading import read_grey
+from inference.confidence import SCORES, confidence_of, probabilities
+from inference.recognizer import DEFAULT_MODELS, RELEASED, Recognizer
+from structure.kanjivg import model_files
 
 ROOT = Path(__file__).resolve().parent.parent
 CHROMIUM = "/usr/bin/chromium"

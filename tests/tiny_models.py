@@ -7,8 +7,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
-import checkpoints
-import quantization
+from engine import checkpoints
+from quantization.files import save_quantized
+from quantization.network import calibrate, convert, prepare
 
 CLASSES = "あいう亜腕"
 TINY = {
@@ -46,7 +47,7 @@ def save_float(script: str, path: Path) -> Path:
 
 def save_int8(script: str, path: Path) -> Path:
     model, facts = tiny_model(script)
-    network = quantization.prepare(model)
-    quantization.calibrate(network, [some_images()])
-    quantization.save_quantized(path, quantization.convert(network), facts, {"how": "calibration"})
+    network = prepare(model)
+    calibrate(network, [some_images()])
+    save_quantized(path, convert(network), facts, {"how": "calibration"})
     return path

@@ -1,0 +1,4 @@
+"""Characters as such: JIS codes and class lists, kinds of characters, what looks alike, folders named by a character.
+
+May import `files`.
+"""

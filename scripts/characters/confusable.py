@@ -1,0 +1,78 @@
+"""Which characters are taken for which: classes that a model mixes up, and shapes that stand for two characters.
+
+`evaluate.py --confusable` writes it as JSON; recognize.py and the web page read it beside the model, as
+confusable.json, and say what else a character looks like.
+"""
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from files.atomic import write_text
+from files.command_line import InputError
+from files.plain_json import read_json
+
+FILE_NAME = "confusable.json"
+LEAST_COUNT, LEAST_RATE = 2, 0.02  # a mix-up that happened less often is chance
+LEAST_PROBABILITY = 0.01  # a candidate below that is worth no note
+# Classes and the characters outside them that are written the same, or nearly: katakana and their long vowel mark.
+SAME_SHAPE = dict(zip("口力二へべぺ一夕工八卜り才千", "ロカニヘベペータエハトリオチ", strict=True))
+
+
+@dataclass
+class Confusable:
+    """mixed_up[true][read]: the share of a character's samples that was read as another one; same_shape: the characters
+    outside the classes that no model can tell from one of them."""
+
+    mixed_up: dict[str, dict[str, float]] = field(default_factory=dict)
+    same_shape: dict[str, str] = field(default_factory=dict)
+
+    def looks_like(self, top: list[tuple[str, float]]) -> list[str]:
+        """What else the likeliest of these candidates, (character, probability), may be."""
+        if not top:
+            return []
+        best = top[0][0]
+        others = [char for char, probability in top[1:] if probability >= LEAST_PROBABILITY]
+        known = [c for c in others if best in self.mixed_up.get(c, ()) or c in self.mixed_up.get(best, ())]
+        return [*self.same_shape.get(best, ""), *known]
+
+
+def mixed_up(classes: str, labels: np.ndarray, predicted: np.ndarray) -> dict[str, dict[str, float]]:
+    """What `Confusable` calls so, of n samples: true and predicted classes (n,), integers."""
+    samples = np.bincount(labels, minlength=len(classes))
+    wrong = labels != predicted
+    pairs, counts = np.unique(np.stack([labels[wrong], predicted[wrong]]), axis=1, return_counts=True)
+    found: dict[str, dict[str, float]] = {}
+    for (true, read), count in zip(pairs.T, counts, strict=True):
+        rate = count / samples[true]
+        if count >= LEAST_COUNT and rate >= LEAST_RATE:
+            found.setdefault(classes[true], {})[classes[read]] = round(float(rate), 3)
+    return found
+
+
+def save(path: Path, classes: str, pairs: dict[str, dict[str, float]], told: str) -> None:
+    """Writes JSON, a line for each character: what is mixed up, and the classes that share their shape; `told` says
+    what it was measured on."""
+    table = Confusable(pairs, {char: twin for char, twin in SAME_SHAPE.items() if char in classes})
+    rows = [f'"told": {json.dumps(told, ensure_ascii=False)}']
+    for name, content in asdict(table).items():
+        lines = [
+            f"{json.dumps(c, ensure_ascii=False)}: {json.dumps(v, ensure_ascii=False)}" for c, v in content.items()
+        ]
+        rows.append(f'"{name}": {{\n' + ",\n".join(lines) + "\n}")
+    write_text(path, "{\n" + ",\n".join(rows) + "\n}\n")
+
+
+def load(path: Path) -> Confusable:
+    """A file that `save` wrote; an empty table where there is none. Raises InputError for any other file."""
+    if not path.is_file():
+        return Confusable()
+    remedy = "write it anew with scripts/evaluate.py --confusable, or remove it"
+    content = read_json(path, remedy)
+    tables = content.get("mixed_up"), content.get("same_shape")
+    for table, kind in zip(tables, (dict, str), strict=True):
+        if not isinstance(table, dict) or not all(isinstance(entry, kind) for entry in table.values()):
+            raise InputError(f"{path} is damaged: {remedy}")
+    return Confusable(*tables)

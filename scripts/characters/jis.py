@@ -1,0 +1,36 @@
+"""TODO doc: from etl9g_format"""
+
+from functools import lru_cache
+
+import numpy as np
+
+SMALL_HIRAGANA_AND_OBSOLETE = "ぁぃぅぇぉっゃゅょゎゐゑ"
+
+
+def character(jis_code: int) -> str:
+    """The character of a JIS X 0208 code, by the codec; raises UnicodeDecodeError for a code that has none."""
+    return bytes([jis_code >> 8 | 0x80, jis_code & 0xFF | 0x80]).decode("euc_jp")
+
+
+def jis_code(char: str) -> int:
+    """The JIS X 0208 code of a character; raises UnicodeEncodeError for one outside the standard."""
+    high, low = char.encode("euc_jp")
+    return (high & 0x7F) << 8 | low & 0x7F
+
+
+@lru_cache
+def jis_codes(characters: str) -> np.ndarray:
+    """The JIS X 0208 codes of these characters, uint16 (n,); raises as jis_code does."""
+    return np.array([jis_code(char) for char in characters], np.uint16)
+
+
+def row_of_jis(row: int) -> str:
+    cells = bytes(range(0xA1, 0xFF))
+    return "".join(bytes([row | 0x80, cell]).decode("euc_jp", "ignore") for cell in cells)
+
+
+@lru_cache
+def etl9g_classes() -> str:
+    """Every character of ETL9G in JIS order: 71 hiragana, then the level-1 kanji (rows 16 to 47)."""
+    hiragana = "".join(c for c in row_of_jis(0x24) if c not in SMALL_HIRAGANA_AND_OBSOLETE)
+    return hiragana + "".join(row_of_jis(row) for row in range(0x30, 0x50))

@@ -1,0 +1,129 @@
+"""Training-time variety for a whole batch at once, on its device: warp, stroke width, blur, erasing, noise."""
+
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+
+from images.normalization import SOLID
+
+ROTATION = 0.13  # radians, standard deviation
+SHEAR = 0.12
+STRETCH = 0.10  # of the logarithm of each axis's scale
+SIZE = 0.04
+SHIFT = 0.035  # of half the side
+ELASTIC = 0.07  # displacement of the grid's knots, of half the side
+KNOTS = 6  # of the elastic grid, each way
+PERSPECTIVE = 0.06
+BLURRED = 0.25  # share of the images that are softened, by up to BLUR_STEPS passes of [1 2 1] / 4 each way
+BLUR_STEPS = 4  # a pass blurs like a Gaussian of variance 1/2: four like one of 1.4 pixels
+ERASED = 0.15  # share of the images with a patch rubbed out
+NOISE = 0.06
+NOISE_FIELDS = 16  # drawn per batch; an image takes one of them at its own level
+
+
+def _own(draw, images: torch.Tensor, rows: range | None, *shape: int) -> torch.Tensor:
+    """Random numbers (n, *shape) for images that are these rows of a batch of `rows.stop`, or a batch by themselves.
+
+    They are drawn for the whole batch, so that an image is varied alike whichever process has it.
+    """
+    rows = rows or range(len(images))
+    return draw((rows.stop, *shape), device=images.device)[rows.start :: rows.step]
+
+
+def warp(images: torch.Tensor, strength: float, rows: range | None = None) -> torch.Tensor:
+    """Images (N, 1, H, W) under a random affine, perspective and elastic warp each, in one resampling."""
+    n, _, height, width = images.shape
+    normal = partial(_own, torch.randn, images, rows)
+    angle = strength * ROTATION * normal()
+    shear = strength * SHEAR * normal()
+    size = strength * SIZE * normal()
+    stretch = strength * STRETCH * normal(2)
+    scale_x, scale_y = torch.exp(stretch[:, 0] + size), torch.exp(stretch[:, 1] + size)
+    cos, sin = torch.cos(angle), torch.sin(angle)
+    shift = strength * SHIFT * normal(2)
+    rows = [
+        cos * scale_x,
+        (shear * cos - sin) * scale_y,
+        shift[:, 0],
+        sin * scale_x,
+        (shear * sin + cos) * scale_y,
+        shift[:, 1],
+    ]
+    grid = F.affine_grid(torch.stack(rows, dim=1).view(n, 2, 3), [n, 1, height, width], align_corners=False)
+    knots = strength * ELASTIC * normal(2, KNOTS, KNOTS)
+    bend = F.interpolate(knots, (height, width), mode="bicubic", align_corners=True)
+    tilt = strength * PERSPECTIVE * normal(1, 1, 2)
+    grid = grid * (1 + (grid * tilt).sum(dim=3, keepdim=True)) + bend.permute(0, 2, 3, 1)
+    return F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+
+
+def _spread(images: torch.Tensor, choose) -> torch.Tensor:
+    """`choose` (maximum or minimum) of every pixel and its eight neighbours; what lies outside does not count."""
+    rows = images.clone()
+    rows[:, :, 1:] = choose(rows[:, :, 1:], images[:, :, :-1])
+    rows[:, :, :-1] = choose(rows[:, :, :-1], images[:, :, 1:])
+    both = rows.clone()
+    both[..., 1:] = choose(both[..., 1:], rows[..., :-1])
+    both[..., :-1] = choose(both[..., :-1], rows[..., 1:])
+    return both
+
+
+def thicken_or_thin(images: torch.Tensor, strength: float, rows: range | None = None) -> torch.Tensor:
+    """Strokes of each image (N, 1, H, W) drawn up to a pixel thicker on either side, or thinner down to a hair."""
+    amount = (strength * (2.2 * _own(torch.rand, images, rows, 1, 1, 1) - 1.5)).clamp(-1, 1)
+    thick = _spread(images, torch.maximum)
+    # Ink that a darker neighbour covers may go, the ridge of a stroke may not.
+    thin = torch.maximum((1.5 * images - 0.5 * thick - 0.2).clamp(min=0), _spread(images, torch.minimum))
+    return torch.where(amount > 0, torch.lerp(images, thick, amount.clamp(min=0)), torch.lerp(images, thin, -amount))
+
+
+def soften(images: torch.Tensor, strength: float, rows: range | None = None) -> torch.Tensor:
+    """The images (N, 1, H, W), some of them blurred, as out of focus or enlarged from a small picture.
+
+    A batch is in random order, so its first images are as good as any others.
+    """
+    rows = rows or range(len(images))
+    count = round(BLURRED * min(strength, 1) * rows.stop)
+    for step in range(BLUR_STEPS):
+        end = count * (BLUR_STEPS - step) // BLUR_STEPS
+        part = images[: len(range(rows.start, end, rows.step))]
+        high = F.pad(part, (0, 0, 1, 1))
+        high = high[:, :, :-2] + 2 * high[:, :, 1:-1] + high[:, :, 2:]
+        both = F.pad(high, (1, 1))
+        images = torch.cat([(both[..., :-2] + 2 * both[..., 1:-1] + both[..., 2:]) / 16, images[len(part) :]])
+    return images
+
+
+def stretch(images: torch.Tensor) -> torch.Tensor:
+    """What the input contract does last: darkness scaled so that its self-weighted mean is SOLID, clipped to [0, 1]."""
+    mean = images.square().sum(dim=(1, 2, 3), keepdim=True) / images.sum(dim=(1, 2, 3), keepdim=True).clamp(min=1e-6)
+    return (images * (SOLID / mean.clamp(min=1e-6))).clamp(max=1)
+
+
+def erase(images: torch.Tensor, strength: float, rows: range | None = None) -> torch.Tensor:
+    """A random rectangle of some images (N, 1, H, W) becomes paper."""
+    height, width = images.shape[2:]
+    u = _own(torch.rand, images, rows, 5)
+    half = 0.04 + 0.08 * u[:, 2:4]
+    x = (torch.arange(width, device=images.device) + 0.5) / width
+    y = (torch.arange(height, device=images.device) + 0.5) / height
+    inside_x = (x - u[:, :1]).abs() < half[:, :1]
+    inside_y = (y - u[:, 1:2]).abs() < half[:, 1:]
+    hit = (u[:, 4] < ERASED * strength)[:, None, None]
+    return images * ~(hit & inside_y[:, :, None] & inside_x[:, None, :])[:, None]
+
+
+def augment(images: torch.Tensor, strength: float, rows: range | None = None) -> torch.Tensor:
+    """Images float (N, 1, H, W) in [0, 1], varied; strength 0 returns them unchanged.
+
+    Where they are only these rows of a batch of `rows.stop`, they are varied as in the whole batch.
+    """
+    if strength == 0:
+        return images
+    images = stretch(soften(thicken_or_thin(warp(images, strength, rows), strength, rows), strength, rows))
+    contrast = 1 + strength * 0.3 * (_own(torch.rand, images, rows, 1, 1, 1) - 0.6)
+    level = strength * NOISE * _own(torch.rand, images, rows, 1, 1, 1)
+    fields = torch.randn(NOISE_FIELDS, *images.shape[1:], device=images.device)
+    noise = fields[_own(partial(torch.randint, NOISE_FIELDS), images, rows)]
+    return torch.addcmul(erase(images, strength, rows) * contrast, level, noise).clamp_(0, 1)

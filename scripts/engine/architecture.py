@@ -1,0 +1,46 @@
+"""The seam: all that the engine knows of a model, and the losses that two or more architectures use."""
+
+import dataclasses
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from optimization_config import OptimizationConfig
+
+
+def cross_entropy(output, labels: torch.Tensor, config: OptimizationConfig) -> torch.Tensor:
+    """The loss of a model whose output is its logits (N, classes)."""
+    return F.cross_entropy(output.float(), labels, label_smoothing=config.label_smoothing)
+
+
+@dataclasses.dataclass(frozen=True)
+class Architecture:
+    """All that the engine has to know of a model.
+
+    model(config, classes) builds it; in training mode it may return more than logits, as a tuple that begins with them,
+    and loss(output, labels, config) makes of it a mean over the samples; in evaluation mode it returns logits
+    (N, classes). on_epoch(model, epoch, config) runs before each epoch. held_out(config, classes) names the classes of
+    which no image is shown; in training mode the logits may leave these out. `loose` names settings of its
+    own that a resumed run may change.
+    """
+
+    name: str
+    config: type[OptimizationConfig]
+    model: Callable[[OptimizationConfig, str], nn.Module]
+    loss: Callable = cross_entropy
+    on_epoch: Callable | None = None
+    held_out: Callable[[OptimizationConfig, str], str] = lambda config, classes: ""
+    best_name: str = ""
+    loose: frozenset[str] = frozenset()
+
+    @property
+    def best_file(self) -> str:
+        return self.best_name or f"{self.name}_model_best.pth"
+
+
+def loss_of_shown(output, labels: torch.Tensor, config: OptimizationConfig) -> torch.Tensor:
+    """The cross entropy over the classes that are shown: held-out ones are not even counted as wrong."""
+    logits, column = output
+    return cross_entropy(logits, column[labels], config)

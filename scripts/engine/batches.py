@@ -1,0 +1,70 @@
+"""TODO doc: from training"""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from data.prepared import IMAGE_BYTES, PreparedDataset
+from engine import processes
+from engine.devices import autocast
+from optimization_config import OptimizationConfig
+
+EVALUATION_BATCH = 512
+AHEAD = 4  # batches that are being read from the disk while one is worked on
+
+
+class Batches:
+    """Batches of one split on the device: from the memory-mapped chunks, or resident where the device is a GPU that has
+    room for them."""
+
+    def __init__(self, dataset: PreparedDataset, split: str, device: torch.device):
+        self.dataset, self.split, self.device = dataset, dataset.splits[split], device
+        self.labels = self.split.labels.to(device)
+        room = torch.cuda.mem_get_info(device)[0] // 2 if device.type == "cuda" else -1
+        fits = len(self.split) * IMAGE_BYTES <= room
+        self.resident = dataset.images(self.split.positions).to(device) if fits else None
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    def in_turn(self, parts: Sequence[torch.Tensor], own: slice = slice(None)) -> Iterator[torch.Tensor]:
+        """Yields lists of rows; meanwhile those that come next, or `own` of each, are read from the disk."""
+        for number, rows in enumerate(parts):
+            if self.resident is None:
+                for coming in parts[number + AHEAD if number else 0 : number + AHEAD + 1]:
+                    self.dataset.expect(self.split.positions[coming[own].numpy()])
+            yield rows
+
+    def get(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Images uint8 (n, 1, 64, 64) and labels (n,) of these rows of the split."""
+        if self.resident is not None:
+            rows = rows.to(self.device, non_blocking=True)
+            return self.resident[rows], self.labels[rows]
+        return self.dataset.images(self.split.positions[rows.numpy()]).to(self.device), self.labels[rows]
+
+
+@torch.no_grad()
+def evaluate(model: nn.Module, batches: Batches, rows: torch.Tensor, config: OptimizationConfig) -> dict[str, float]:
+    """Cross entropy, top-1 and top-5 (in %) over these rows of a split."""
+    was_training = model.training
+    model.eval()
+    exact = torch.float32 if batches.device.type == "mps" else torch.float64  # which Apple's GPUs lack
+    totals = torch.zeros(3, dtype=exact, device=batches.device)
+    own = rows[processes.rank() :: processes.count()]
+    for part in batches.in_turn(own.split(EVALUATION_BATCH) if len(own) else ()):
+        images, labels = batches.get(part)
+        with autocast(config, batches.device):
+            logits = model(to_input(images)).float()
+        hits = logits.topk(min(5, logits.shape[1])).indices == labels[:, None]
+        loss = F.cross_entropy(logits, labels, reduction="sum")
+        totals += torch.stack([loss.to(exact), hits[:, 0].sum(), hits.sum()])
+    model.train(was_training)
+    loss, top1, top5 = (processes.total(totals) / len(rows)).tolist()
+    return {"loss": loss, "top1": 100 * top1, "top5": 100 * top5}
+
+
+def to_input(images: torch.Tensor) -> torch.Tensor:
+    """uint8 images to the models' input: float32 (N, 1, 64, 64), ink 1 on paper 0."""
+    return images.float().div_(255).contiguous(memory_format=torch.channels_last)

@@ -1,0 +1,114 @@
+"""Trained models from files: the architecture that a file names, built with its weights."""
+
+import importlib.util
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import nn
+
+from engine.architecture import Architecture
+from engine.checkpoints import UNREADABLE, checked, load
+from files.command_line import InputError, first_line
+from files.plain_json import parse_json
+from optimization_config import restored
+
+SCRIPTS = Path(__file__).resolve().parents[1]
+LARGEST_HEADER = 4_000_000  # bytes of a SafeTensors file; those of a model here have 50,000
+LARGEST_MODEL = 8  # times its file: INT8 weights stand for float ones of four times their size
+
+
+def architecture_of(script: str, path: object = "this call") -> Architecture:
+    """The ARCHITECTURE of the training script that a file names; only scripts/train_*.py are imported."""
+    own = SCRIPTS / f"{script}.py"
+    if not re.fullmatch(r"train_[a-z0-9_]+", str(script)) or not own.is_file():
+        raise InputError(f"{path} names the training script {script!r}, which is not one of this toolkit's")
+    found = sys.modules.get(script) or importlib.util.find_spec(script)
+    place = getattr(found, "origin", None) or getattr(found, "__file__", None)
+    if not place or not own.samefile(place):
+        raise InputError(f"another {script}.py than this toolkit's comes first here: {place}")
+    return importlib.import_module(script).ARCHITECTURE
+
+
+def build(content: dict, path: Path, quantized: Callable[[nn.Module], nn.Module] | None = None) -> nn.Module:
+    """The model that a file describes, with its weights (the averaged ones where there are any), in evaluation mode.
+
+    `quantized` makes the integer network of a float one, as quantization.network.integer_model does; without it an
+    INT8 file is refused.
+    """
+    architecture = architecture_of(content["script"], path)
+    if "quantization" in content and not quantized:
+        raise InputError(f"{path} is quantised already: give a float model")
+    try:
+        config = restored(architecture.config, content["config"])
+        with torch.device("meta"):  # however large the file says that the model is, this takes no memory
+            shapes = architecture.model(config, content["classes"]).state_dict().values()
+        if sum(t.numel() * t.itemsize for t in shapes) > LARGEST_MODEL * (path.stat().st_size + 100_000):
+            raise ValueError("the file is too small for it")
+        model = architecture.model(config, content["classes"])
+        if "quantization" in content:
+            model = quantized(model)
+        model.load_state_dict(content.get("ema") or content["model"])
+    except (TypeError, RuntimeError, AttributeError, ValueError, LookupError, ArithmeticError) as error:
+        reason = first_line(error)
+        raise InputError(f"{path}: the weights do not fit the model they name ({reason})") from None
+    return model.eval()
+
+
+def load_content(path: Path) -> dict:
+    """What a .pth, .pt or .safetensors file of this toolkit holds."""
+    return load_safetensors(path) if path.suffix == ".safetensors" else load(path)
+
+
+def facts_of(content: dict) -> dict:
+    """What a model file says about itself: script, config, classes, source, metrics."""
+    return {k: v for k, v in content.items() if k not in {"model", "ema", "optimizers", "schedulers", "rng"}}
+
+
+def load_float(path: Path) -> tuple[nn.Module, dict]:
+    """A trained float model (CPU, evaluation mode), and what its file says about it."""
+    content = load_content(path)
+    return build(content, path), facts_of(content)
+
+
+def load_safetensors(path: Path) -> dict:
+    """A SafeTensors file written by convert_to_safetensors.py as the dict that `load` gives."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing: give the path of a trained model")
+    try:
+        with path.open("rb") as file:
+            if int.from_bytes(file.read(8), "little") > LARGEST_HEADER:
+                raise ValueError("its header is too large")
+        with safe_open(path, framework="pt") as file:
+            told = file.metadata() or {}
+            facts = {k: parse_json(v, f"{path}: {k}", "", object) for k, v in told.items() if k != "format"}
+            names = file.keys()
+            tensors = {name: file.get_tensor(name) for name in names}
+    except (SafetensorError, *UNREADABLE):
+        raise InputError(f"{path} is not a SafeTensors file of this toolkit, or is damaged") from None
+    if not {"script", "config", "classes"} <= facts.keys():
+        raise InputError(f"{path} does not say which script made it: write it with scripts/convert_to_safetensors.py")
+    return checked(facts | {"model": tensors}, path)
+
+
+def start_from(model: nn.Module, classes: str, path: Path) -> tuple[list[str], dict]:
+    """Copies the weights of a trained model into `model` by name and shape (`--init-from`); returns what stays new, and
+    what the file says of itself.
+
+    Where the classes differ, tensors with a row for every class stay new even if the shapes agree.
+    """
+    content = load_content(path)
+    weights, own = content.get("ema") or content["model"], model.state_dict()
+    other_classes = content["classes"] != classes
+    per_class = {name for name, value in weights.items() if other_classes and len(content["classes"]) in value.shape}
+    fitting = {k: v for k, v in weights.items() if k in own and own[k].shape == v.shape and k not in per_class}
+    if not fitting:
+        raise InputError(f"{path} ({content['script']}) shares no weights with this model: is it another architecture?")
+    try:
+        model.load_state_dict(fitting, strict=False)
+    except RuntimeError as error:
+        raise InputError(f"{path} does not fit this model: {str(error).splitlines()[-1].strip()}") from None
+    return sorted(own.keys() - fitting.keys()), content

@@ -1,0 +1,176 @@
+"""One training by many processes: who does what part, and what they agree on.
+
+    torchrun --nproc-per-node 4 scripts/train_vit.py --data-dir dataset
+    torchrun --nproc-per-node 4 --nnodes 2 --rdzv-endpoint FIRST_HOST:29500 --rdzv-backend c10d scripts/train_vit.py …
+
+torchrun starts the processes, on one host or on several (the second command, on each of them; GLOO_SOCKET_IFNAME names
+the network to use, where there are more), and PyTorch's own engine joins them: gloo, and NCCL between GPUs.
+--batch-size is that of all processes together; each takes every so-manieth sample of it, so that a run is the same
+however many share it. The first process (rank 0) writes all files. A training that torchrun did not start is a group of
+one, for which everything here does nothing.
+"""
+
+import hashlib
+import io
+import sys
+import time
+import uuid
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from engine.whole_batch import see_whole_batches
+from files.command_line import InputError
+
+
+@contextmanager
+def group() -> Iterator[None]:
+    """Joins the other processes that torchrun started, if it did. Raises ConnectionError if one of them is lost."""
+    if not dist.is_torchelastic_launched():
+        yield
+        return
+    try:
+        store, rank, count = next(dist.rendezvous("env://"))
+        backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+        dist.init_process_group(backend, store=_of_this_start(store, rank, count), rank=rank, world_size=count)
+        try:
+            yield
+        finally:
+            dist.destroy_process_group()
+    except RuntimeError as error:
+        if not isinstance(error, dist.DistError) and "gloo" not in str(error):
+            raise
+        raise ConnectionError(
+            "another process of this training ended or cannot be reached; go on with --resume-from auto"
+        ) from None
+
+
+def _of_this_start(store: dist.Store, rank: int, count: int) -> dist.Store:
+    """The part of torchrun's store in which the processes that were started together find each other.
+
+    torchrun keeps its store when it starts processes again, and they would look for their predecessors
+    (pytorch/pytorch issue 135712). So the first one answers each of the others, by a name that is new every time.
+    """
+    name = uuid.uuid4().hex
+    if rank:
+        store.set(f"wish {rank}", name)
+        name = store.get(f"answer {name}").decode()
+        store.set(f"{name} {rank}", "")
+    missing = [] if rank else range(1, count)
+    while missing := [other for other in missing if not store.check([f"{name} {other}"])]:
+        for other in missing:
+            if store.check([f"wish {other}"]):
+                store.set(f"answer {store.get(f'wish {other}').decode()}", name)
+        time.sleep(0.02)
+    return dist.PrefixStore(name, store)
+
+
+def count() -> int:
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def rank() -> int:
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def first() -> bool:
+    """Whether this process is the one that writes and speaks."""
+    return rank() == 0
+
+
+def say(text: str) -> None:
+    """Prints a line, once for all processes."""
+    if first():
+        print(text, flush=True)
+
+
+def rows(samples: int) -> range:
+    """Which of so many samples are this process's; `range.stop` is the number of all."""
+    return range(rank(), samples, count())
+
+
+def total(tensor: torch.Tensor) -> torch.Tensor:
+    """The sum of the processes' tensors."""
+    if count() > 1:
+        dist.all_reduce(tensor := tensor.clone())
+    return tensor
+
+
+def greatest(*numbers: int) -> list[int]:
+    """The greatest of the processes' numbers, each; in the memory of the host, so that no GPU is waited for."""
+    if count() == 1:
+        return list(numbers)
+    dist.all_reduce(tensor := torch.tensor(numbers), dist.ReduceOp.MAX)
+    return tensor.tolist()
+
+
+def wait() -> None:
+    """Returns when all processes have come here."""
+    greatest(0)
+
+
+@contextmanager
+def together() -> Iterator[None]:
+    """What fails in one process fails in all: the first of those that failed says why, the others end without a word.
+
+    The processes must not wait for each other inside, except in `from_first`.
+    """
+    error = None
+    try:
+        yield
+    except (Exception, SystemExit) as caught:
+        error = caught
+    failed = isinstance(error, Exception)
+    speaker = count() - greatest(count() - rank() if failed else 0)[0]
+    if error and (speaker == rank() or not failed):
+        raise error
+    if speaker < count():
+        sys.exit(1)
+
+
+def from_first(make: Callable[[], object]):
+    """What `make` returns in the first process, tensors and plain values, in all of them."""
+    if count() == 1:
+        return make()
+    file, size = io.BytesIO(), torch.tensor(-1)
+    if first():
+        try:
+            torch.save(made := make(), file)
+            size.fill_(file.tell())
+        finally:
+            dist.broadcast(size, 0)  # -1: it failed
+    else:
+        dist.broadcast(size, 0)
+    if size < 0:
+        sys.exit(1)
+    content = (
+        torch.frombuffer(file.getbuffer(), dtype=torch.uint8) if first() else torch.empty(int(size), dtype=torch.uint8)
+    )
+    dist.broadcast(content, 0)
+    return made if first() else torch.load(io.BytesIO(content.numpy()), weights_only=True)
+
+
+def must_match(content: bytes, what: str) -> None:
+    """Raises InputError, in one process for all, where these bytes are not the same in all."""
+    number = int.from_bytes(hashlib.sha256(content).digest()[:7])
+    with together():
+        if greatest(number) != [-other for other in greatest(-number)]:
+            raise InputError(f"the processes of this training do not have the same {what}")
+
+
+def parallel(model: nn.Module, batch_size: int) -> nn.Module:
+    """A model to be called with a part of each batch, whose gradients are those of the whole batch."""
+    if count() == 1:
+        return model
+    must_match(b"".join(value.cpu().numpy().tobytes() for value in model.state_dict().values()), "weights")
+    see_whole_batches(model, rows(batch_size))
+    # Gradients of quantised weights lie in another order than their weights; to copy them costs nothing here.
+    warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
+    parallel = DistributedDataParallel(model, init_sync=False, gradient_as_bucket_view=True)
+    parallel.broadcast_buffers = False  # they are the same already: a whole batch's
+    return parallel

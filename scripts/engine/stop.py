@@ -1,0 +1,31 @@
+"""TODO doc: from training"""
+
+import signal
+import sys
+
+from engine import processes
+
+
+class Stop:
+    """Turns Ctrl-C and SIGTERM into a wish that is granted after the step in hand; a second one ends at once.
+
+    As a context it gives both signals back their former meaning.
+    """
+
+    def __init__(self) -> None:
+        self.signal = 0
+        self._before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def __enter__(self) -> "Stop":
+        return self
+
+    def __exit__(self, *_) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, _frame) -> None:
+        if self.signal:
+            sys.exit(128 + number)
+        self.signal = number
+        if processes.first():
+            print("\nstopping after this step …", file=sys.stderr, flush=True)

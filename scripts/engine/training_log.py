@@ -1,0 +1,70 @@
+"""What a training tells: a line for each epoch, on the terminal and in metrics.jsonl; curves; TensorBoard events."""
+
+import json
+import math
+from pathlib import Path
+
+from files.atomic import atomic_write, write_text
+from files.command_line import InputError
+
+
+def epoch_of(line: str) -> float:
+    """The epoch that a line of metrics.jsonl tells of; infinity for a line that is damaged."""
+    try:
+        return float(json.loads(line)["epoch"])
+    except (ValueError, LookupError, TypeError, RecursionError, OverflowError):
+        return math.inf
+
+
+def add(path: Path, metrics: dict) -> None:
+    """A line for an epoch that is done; lines of that epoch and of later ones, now done again, go.
+
+    Another run's file is the first epoch's to replace.
+    """
+    text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() and metrics["epoch"] > 1 else ""
+    lines = [line for line in text.splitlines() if epoch_of(line) < metrics["epoch"]]
+    write_text(path, "\n".join([*lines, json.dumps(metrics)]) + "\n")
+
+
+def told(metrics: dict, epochs: int, best: float) -> str:
+    """The epoch's one line."""
+    validation = (
+        f"validation loss {metrics['validation_loss']:6.3f}  top-1 {metrics['validation_top1']:6.2f} %  "
+        f"top-5 {metrics['validation_top5']:6.2f} %{' *' if metrics['validation_top1'] >= best else '  '}  "
+        if "validation_loss" in metrics
+        else ""
+    )
+    return (
+        f"epoch {metrics['epoch']:3d}/{epochs}  loss {metrics['train_loss']:6.3f}  {validation}"
+        f"{metrics['images_per_second']:6,.0f} images/s  {metrics['seconds']:5.0f} s"
+    )
+
+
+def plot(log: Path, picture: Path) -> None:
+    """Draws the curves of a metrics.jsonl as PNG."""
+    from matplotlib.figure import Figure  # optional
+
+    rows = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    epochs = [row["epoch"] for row in rows]
+    left.plot(epochs, [row["train_loss"] for row in rows], label="training loss")
+    if "validation_loss" in rows[0]:
+        left.plot(epochs, [row["validation_loss"] for row in rows], label="validation loss")
+        right.plot(epochs, [row["validation_top1"] for row in rows], label="validation top-1, %")
+        right.plot(epochs, [row["validation_top5"] for row in rows], label="validation top-5, %")
+    for axes in (left, right):
+        axes.set_xlabel("epoch")
+        axes.grid(alpha=0.3)
+        axes.legend()
+    with atomic_write(picture) as temporary:
+        figure.savefig(temporary, dpi=120, format="png")
+
+
+def events(folder: Path):
+    """A writer of TensorBoard events. Raises InputError where TensorBoard is not installed."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter  # optional
+    except ImportError:
+        raise InputError("--tensorboard needs the package tensorboard: pip install tensorboard") from None
+    return SummaryWriter(str(folder))

@@ -1,0 +1,79 @@
+"""A picture that shows what was recognised: each image, its five likeliest characters, right or wrong.
+
+The characters are drawn from KanjiVG's strokes (CC BY-SA 3.0), so no Japanese font is needed.
+"""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image, ImageDraw
+
+from characters.names import true_character
+from files.atomic import atomic_write
+from handwriting.strokes import read_model
+from structure.kanjivg import model_files
+
+CELL = 72
+MOST_SHOWN = 100
+RIGHT, WRONG, UNKNOWN = (40, 140, 60), (200, 50, 40), (110, 110, 110)
+
+
+def draw_character(char: str, side: int) -> Image.Image:
+    """A character as a tidy glyph, RGB (side, side); an empty box for one that KanjiVG lacks."""
+    canvas = np.full((2 * side, 2 * side), 255, np.uint8)
+    try:
+        strokes = read_model(model_files(char)[0]).strokes
+    except KeyError:
+        strokes = []
+    for stroke in strokes:
+        points = ((stroke + 0.5) * 2 * side * 16).astype(np.int32)
+        cv2.polylines(canvas, [points], False, 0, max(2, side // 18), cv2.LINE_AA, 4)
+    return Image.fromarray(canvas).resize((side, side), Image.Resampling.LANCZOS).convert("RGB")
+
+
+class RecognitionPicture:
+    """Collects images with what was read, the first 100, and draws them in two columns."""
+
+    def __init__(self) -> None:
+        self.rows: list[tuple[np.ndarray, list[tuple[str, float]], str | None]] = []
+
+    def add(self, path: Path, image: np.ndarray, top: list[tuple[str, float]]) -> None:
+        """An image, grey values 0 to 255 (H, W), and its likeliest characters with their probabilities; its path may
+        say what it shows."""
+        if len(self.rows) < MOST_SHOWN:
+            self.rows.append((image.astype(np.uint8), top[:5], true_character(path)))
+
+    def drawn(self) -> Image.Image:
+        """The sheet, RGB: framed green where the first character is right, red where it is wrong, grey if unknown."""
+        columns, height, width = 2, CELL + 22, 7 * CELL
+        lines = -(-len(self.rows) // columns)
+        sheet = Image.new("RGB", (columns * width, lines * height + 8), "white")
+        for i, row in enumerate(self.rows):
+            _draw_row(sheet, i // lines * width, i % lines * height + 4, *row)
+        return sheet
+
+    def write(self, path: Path) -> None:
+        """As a PNG file."""
+        with atomic_write(path) as temporary:
+            self.drawn().save(temporary, format="PNG", optimize=True)
+
+
+def _draw_row(
+    sheet: Image.Image, x: int, y: int, image: np.ndarray, top: list[tuple[str, float]], truth: str | None
+) -> None:
+    pen = ImageDraw.Draw(sheet)
+    picture = Image.fromarray(image).convert("RGB")
+    picture.thumbnail((CELL, CELL), Image.Resampling.LANCZOS)
+    sheet.paste(picture, (x + 8, y + 4))
+    verdict = UNKNOWN if truth is None else RIGHT if top and top[0][0] == truth else WRONG
+    pen.rectangle((x + 6, y + 2, x + CELL + 10, y + CELL + 6), outline=verdict, width=3)
+    if truth is not None:
+        pen.text((x + 8, y + CELL + 7), "right" if verdict == RIGHT else "wrong", fill=verdict)
+    for k, (char, probability) in enumerate(top):
+        left = x + CELL + 24 + k * (CELL + 4)
+        sheet.paste(draw_character(char, CELL - 8), (left, y + 6))
+        colour = RIGHT if char == truth else (90, 90, 90)
+        pen.text((left + 12, y + CELL + 7), f"{100 * probability:.1f} %", fill=colour)
+        if char == truth:
+            pen.rectangle((left - 2, y + 4, left + CELL - 6, y + CELL), outline=RIGHT)

@@ -1,0 +1,164 @@
+"""TODO doc: from convert_to_onnx, any_image_model"""
+
+import json
+import logging
+import warnings
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from torch import nn
+
+from data.prepared import PreparedDataset
+from files.atomic import atomic_write
+from files.command_line import InputError
+from files.folders import beside
+from images.normalization import CANVAS, CONTRACT
+from inference.recognizer import Recognizer
+from quantization.files import load_trained
+
+DEFAULT_OPSET = 18
+OLDEST_OF_NEW_EXPORTER = 18  # asked for less it silently gives this
+TOLERANCE = 1e-3  # largest difference of a logit
+BATCHES = (1, 3, 64)
+FILE_NAMES = {"best_kanji_model": "kanji_model"}
+
+
+class ConversionError(RuntimeError):
+    """An exported file that is not what was asked for; it has not been kept."""
+
+
+def default_output(model_path: Path, any_image: bool = False) -> Path:
+    stem = model_path.stem
+    return beside(model_path, FILE_NAMES.get(stem, stem) + ("_any_image" if any_image else "") + ".onnx")
+
+
+def published_config(config: dict) -> dict:
+    """The settings without the folders and files of the machine it was trained on."""
+    return {name: value for name, value in config.items() if not name.endswith(("_dir", "_from", "_path", "teacher"))}
+
+
+def export(model: nn.Module, path: Path, opset: int) -> None:
+    """Writes the model as ONNX of this opset, batch dynamic. Raises ConversionError if another opset comes out."""
+    example = torch.zeros(2, 1, CANVAS, CANVAS)
+    names = {"input_names": ["input_image"], "output_names": ["logits"]}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # notes about the exporter's own future
+        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+        if opset >= OLDEST_OF_NEW_EXPORTER:
+            batch = {"images": {0: torch.export.Dim("batch")}}
+            new = {"dynamo": True, "external_data": False, "dynamic_shapes": batch, "verbose": False}
+            torch.onnx.export(model, (example,), str(path), opset_version=opset, **new, **names)
+        else:
+            axes = {"input_image": {0: "batch"}, "logits": {0: "batch"}}
+            torch.onnx.export(
+                model, (example,), str(path), dynamo=False, opset_version=opset, dynamic_axes=axes, **names
+            )
+    written = onnx.load(path)
+    found = opset_of(written)
+    if found != opset:
+        raise ConversionError(f"the exporter gave opset {found} instead of {opset}")
+    onnx.save(without_notes(written), path)
+
+
+def without_notes(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model without what the exporter notes for developers: lines of code, with the folders they lie in."""
+    graph = model.graph
+    del graph.value_info[:]
+    for part in (model, graph, *model.functions, *graph.node, *graph.initializer, *graph.input, *graph.output):
+        part.doc_string = ""
+        if part is not model:
+            del part.metadata_props[:]
+    return model
+
+
+def check_plain_float(path: Path, facts: dict) -> None:
+    """Raises InputError for a model that is on its way to integers."""
+    if facts["script"] == "train_qat" and "quantization" not in facts:
+        raise InputError(
+            f"{path} is rounded as INT8 will be: convert_int8_pytorch_to_quantized_onnx.py takes the "
+            "quantized_NAME_int8.pth that train_qat.py made of it"
+        )
+
+
+def metadata(facts: dict) -> dict[str, str]:
+    """What a user of the file has to know."""
+    told = {
+        "classes": facts["classes"],
+        "contract": CONTRACT,
+        "source": facts["source"],
+        "generator": facts.get("generator") or "",
+        "script": facts["script"],
+        "config": json.dumps(published_config(facts["config"])),
+        "metrics": json.dumps(facts["metrics"]),
+    }
+    if facts.get("confidence"):
+        told["confidence"] = json.dumps(facts["confidence"])
+    return {name: str(value) for name, value in told.items()}
+
+
+def describe(path: Path, facts: dict) -> None:
+    model = onnx.load(path)
+    onnx.helper.set_model_props(model, metadata(facts))
+    onnx.checker.check_model(model, full_check=True)
+    onnx.save(model, path)
+
+
+def probe_images(data_dir: Path | None, count: int, config: dict) -> torch.Tensor:
+    """Test images where a dataset is at hand, which is split as the config of the model says, smoothed noise otherwise;
+    float32 (count, 1, 64, 64)."""
+    if data_dir is not None:
+        dataset = PreparedDataset(data_dir, config.get("split", "writer"), config.get("seed", 0))
+        positions = dataset.splits["test"].positions
+        picked = np.random.default_rng(0).choice(positions, min(count, len(positions)), replace=False)
+        return dataset.images(np.resize(picked, count)).float() / 255
+    noise = torch.rand(count, 1, CANVAS, CANVAS, generator=torch.Generator().manual_seed(0))
+    return (4 * torch.nn.functional.avg_pool2d(noise, 5, 1, 2) - 1.6).clamp(0, 1)
+
+
+@torch.no_grad()
+def compare(model: nn.Module, path: Path, images: torch.Tensor) -> float:
+    """The largest difference of a logit between PyTorch and the file, over batches of 1, 3 and 64.
+
+    Raises ConversionError if it is too large or a top-1 differs.
+    """
+    recognizer, worst = Recognizer(path), 0.0
+    for size in BATCHES:
+        batch = images[:size].contiguous()
+        expected, found = model(batch).numpy(), recognizer.logits(batch.numpy())
+        if expected.shape != found.shape or not np.isfinite(found).all():
+            raise ConversionError(f"a batch of {size} gives {found.shape} instead of {expected.shape}, or not numbers")
+        worst = max(worst, float(np.abs(expected - found).max()))
+        if worst > TOLERANCE or (expected.argmax(1) != found.argmax(1)).any():
+            raise ConversionError(f"the file's logits differ from PyTorch's by {worst:.2g} at a batch of {size}")
+    return worst
+
+
+def write(model_path: Path, path: Path, data_dir: Path | None, opset: int) -> str:
+    """Exports a trained model to `path` and compares; returns what was found."""
+    model, facts = load_trained(model_path)
+    check_plain_float(model_path, facts)
+    images = probe_images(data_dir, max(BATCHES), facts["config"])
+    export(model, path, opset)
+    describe(path, facts)
+    worst = compare(model, path, images)
+    kind = "test images" if data_dir else "random images"
+    return f"equal to PyTorch on {kind} in batches of {', '.join(map(str, BATCHES))} (largest difference {worst:.1e})"
+
+
+def summary(output: Path) -> str:
+    model = onnx.load(output)
+    classes = next(len(entry.value) for entry in model.metadata_props if entry.key == "classes")
+    return f"{output}: opset {opset_of(model)}, {output.stat().st_size:,} bytes, {classes:,} classes"
+
+
+def convert(model_path: Path, output: Path, data_dir: Path | None, opset: int = DEFAULT_OPSET) -> str:
+    """Exports, compares, and only then names the file; returns one line that says what was made."""
+    with atomic_write(output) as temporary:
+        found = write(model_path, temporary, data_dir, opset)
+    return f"{summary(output)}; {found}"
+
+
+def opset_of(model: onnx.ModelProto) -> int:
+    return next(entry.version for entry in model.opset_import if entry.domain in {"", "ai.onnx"})

@@ -1,0 +1,153 @@
+"""An integer network as an ONNX graph: QuantizeLinear and DequantizeLinear around ordinary operators.
+
+Weights and biases are int8 and int32 constants, each before a DequantizeLinear, activations a pair of both; onnxruntime
+fuses these with the operator between them into QLinearConv and QGemm. What it has no integer form of, an LSTM and the
+tables of prototypes, is multiplied out by Cast and Mul instead, which it does once, when the file is loaded.
+"""
+
+import copy
+from pathlib import Path
+
+import onnx
+import torch
+from torch import fx, nn
+
+from export.older_opset import lowered
+from export.onnx_file import OLDEST_OF_NEW_EXPORTER, export
+from quantization.layers import LSTM, Comparison, Convolution, Int8Weight, Int32Bias, Matrix
+from quantization.ranges import Uint8Activation
+
+GATES = (0, 3, 1, 2)  # PyTorch's input, forget, cell, output in the order of ONNX: input, output, forget, cell
+
+
+def node(kind: str, *inputs: torch.Tensor, shape, dtype: torch.dtype = torch.float32, **attributes) -> torch.Tensor:
+    """The output of one ONNX node."""
+    return torch.onnx.ops.symbolic(kind, inputs, attributes, dtype=dtype, shape=shape)
+
+
+class Activation(nn.Module):
+    def __init__(self, range_: Uint8Activation):
+        super().__init__()
+        self.register_buffer("scale", range_.scale)
+        self.register_buffer("zero_point", range_.zero_point)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        integers = node("QuantizeLinear", x, self.scale, self.zero_point, shape=x.shape, dtype=torch.uint8)
+        return node("DequantizeLinear", integers, self.scale, self.zero_point, shape=x.shape)
+
+
+class Constant(nn.Module):
+    """An int8 weight or an int32 bias before its DequantizeLinear."""
+
+    def __init__(self, constant: Int8Weight | Int32Bias):
+        super().__init__()
+        self.register_buffer("integers", constant.integers)
+        self.register_buffer("scale", constant.scale)
+        # All zero and, by the standard, needless; but onnxruntime leaves a Gemm in float without them.
+        self.register_buffer("zero_point", torch.zeros_like(constant.scale, dtype=constant.integers.dtype))
+
+    def forward(self) -> torch.Tensor:
+        known = (self.scale, self.zero_point) if self.integers.dtype == torch.int8 else (self.scale,)
+        return node("DequantizeLinear", self.integers, *known, shape=self.integers.shape, axis=0)
+
+
+class Matrix(nn.Module):
+    """A linear layer as one Gemm, which fuses with its bias; (N, tokens, width) is laid flat for it."""
+
+    def __init__(self, layer: Matrix):
+        super().__init__()
+        self.weight, self.bias = Constant(layer.weight), Constant(layer.bias)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        rows, width = len(self.weight.scale), x.shape[-1]
+        flat = x.reshape(x.shape[0] * x.shape[1], width) if x.ndim == 3 else x
+        product = node("Gemm", flat, self.weight(), self.bias(), shape=(flat.shape[0], rows), transB=1)
+        return product.reshape(x.shape[0], x.shape[1], rows) if x.ndim == 3 else product
+
+
+class Comparison(nn.Module):
+    """Its matrix becomes int8 when the file is loaded: onnxruntime folds what hangs on constants alone."""
+
+    def __init__(self, comparison: Comparison):
+        super().__init__()
+        scale = comparison.rows.scale
+        self.register_buffer("scale", scale)
+        self.register_buffer("zero_point", torch.zeros_like(scale, dtype=torch.int8))
+
+    def forward(self, x: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
+        steps = (self.scale, self.zero_point)
+        integers = node("QuantizeLinear", matrix, *steps, shape=matrix.shape, dtype=torch.int8, axis=0)
+        rows = node("DequantizeLinear", integers, *steps, shape=matrix.shape, axis=0)
+        return node("Gemm", x, rows, shape=(x.shape[0], matrix.shape[0]), transB=1)
+
+
+class LSTM(nn.Module):
+    def __init__(self, layer: LSTM):
+        super().__init__()
+        self.hidden_size = layer.hidden_size
+        for i, name in enumerate(("inputs", "states")):
+            self.register_buffer(name, torch.stack([self.ordered(way[i].integers) for way in layer.ways]))
+            scales = [self.ordered(way[i].scale)[:, None] for way in layer.ways]
+            self.register_buffer(f"{name}_scale", torch.stack(scales))
+        biases = [torch.cat([self.ordered(bias.value) for bias in way[2:]]) for way in layer.ways]
+        self.register_buffer("biases", torch.stack(biases).detach())
+
+    def ordered(self, rows: torch.Tensor) -> torch.Tensor:
+        """The rows (4 hidden, …) of PyTorch's gates in the order of ONNX."""
+        gates = rows.split(self.hidden_size)
+        return torch.cat([gates[k] for k in GATES])
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, None]:
+        (n, steps, _), ways = x.shape, len(self.inputs)
+        weights = (self.inputs.float() * self.inputs_scale, self.states.float() * self.states_scale)
+        told = {"hidden_size": self.hidden_size, "direction": "bidirectional" if ways == 2 else "forward"}
+        shape = (steps, ways, n, self.hidden_size)
+        states = node("LSTM", x.transpose(0, 1), *weights, self.biases, shape=shape, **told)
+        return states.permute(2, 0, 1, 3).reshape(n, steps, ways * self.hidden_size), None
+
+
+LAYERS = {
+    Uint8Activation: Activation,
+    Matrix: Matrix,
+    Comparison: Comparison,
+    LSTM: LSTM,
+}
+
+
+def symbolic(network: fx.GraphModule) -> fx.GraphModule:
+    """A copy of an integer network whose modules write ONNX nodes instead of computing."""
+    network = copy.deepcopy(network)
+    for name, layer in list(network.named_modules()):
+        if type(layer) in LAYERS:
+            network.set_submodule(name, LAYERS[type(layer)](layer))
+    for layer in [m for m in network.modules() if isinstance(m, Convolution)]:
+        layer.weight, layer.bias = Constant(layer.weight), Constant(layer.bias)
+    return network
+
+
+def short_names(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with numbers for the names of its inner values."""
+    kept = {value.name for value in (*model.graph.input, *model.graph.output)}
+    number: dict[str, str] = {"": ""}
+
+    def short(name: str) -> str:
+        return name if name in kept else number.setdefault(name, str(len(number)))
+
+    for constant in model.graph.initializer:
+        constant.name = short(constant.name)
+    for i, part in enumerate(model.graph.node):
+        part.name = f"{part.op_type}_{i}"
+        part.input[:] = [short(name) for name in part.input]
+        part.output[:] = [short(name) for name in part.output]
+    return model
+
+
+def write(network: fx.GraphModule, path: Path, opset: int) -> None:
+    """Writes an integer network as ONNX of this opset, batch dynamic."""
+    export(symbolic(network), path, max(opset, OLDEST_OF_NEW_EXPORTER))
+    model = onnx.load(path)
+    if opset < OLDEST_OF_NEW_EXPORTER:
+        model = lowered(model, opset)
+    model = short_names(model)
+    onnx.checker.check_model(model, full_check=True)
+    onnx.save(model, path)

@@ -1,0 +1,81 @@
+"""TODO doc: from convert_to_safetensors"""
+
+import json
+from pathlib import Path
+
+import torch
+from safetensors.torch import save
+from torch import nn
+
+from engine.model_files import build, load_safetensors
+from export.onnx_file import FILE_NAMES, ConversionError, probe_images, published_config
+from files.atomic import atomic_write
+from files.command_line import InputError
+from files.folders import beside
+from images.normalization import CONTRACT
+from quantization.files import load_trained
+from quantization.network import integer_model
+
+TOLD = ("script", "config", "classes", "source", "generator", "metrics", "epoch", "best", "quantization", "confidence")
+PROBES = 64
+
+
+def default_output(model_path: Path) -> Path:
+    stem = model_path.stem
+    return beside(model_path, FILE_NAMES.get(stem, stem) + ".safetensors")
+
+
+def facts_told(facts: dict) -> dict:
+    """What the file says about itself."""
+    told = {name: facts[name] for name in TOLD if facts.get(name) is not None}
+    return told | {"config": published_config(facts["config"]), "contract": CONTRACT}
+
+
+def tensors_of(model: nn.Module, path: Path) -> dict[str, torch.Tensor]:
+    """The model's tensors, each with a dense memory of its own: the format knows neither sharing nor strides."""
+    state = model.state_dict()
+    for name, value in state.items():
+        if not isinstance(value, torch.Tensor) or value.layout != torch.strided:
+            raise InputError(f"{path} holds {name}, which is no dense tensor and has no place in a SafeTensors file")
+    return {name: value.clone(memory_format=torch.contiguous_format) for name, value in state.items()}
+
+
+def in_order(file: bytes) -> bytes:
+    """A SafeTensors file, which tells of itself in an order that differs each time, with the same header in order."""
+    end = 8 + int.from_bytes(file[:8], "little")
+    header = json.loads(file[8:end])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # tensors begin at a multiple of 8
+    return len(text).to_bytes(8, "little") + text + file[end:]
+
+
+def write(model: nn.Module, facts: dict, path: Path, model_path: Path) -> None:
+    """Writes the file and reads it back; raises ConversionError unless every tensor and logit is the original's."""
+    tensors = tensors_of(model, model_path)
+    header = {name: json.dumps(value, ensure_ascii=False) for name, value in facts_told(facts).items()}
+    path.write_bytes(in_order(save(tensors, {"format": "pt"} | header)))
+    content = load_safetensors(path)
+    found = content["model"]
+    changed = [k for k, v in tensors.items() if k not in found or found[k].dtype != v.dtype or not found[k].equal(v)]
+    if changed or found.keys() != tensors.keys():
+        raise ConversionError(f"{', '.join(changed[:3]) or 'a tensor'} is not read back as it was written")
+    images = probe_images(None, PROBES, {})
+    with torch.no_grad():
+        if not build(content, path, integer_model)(images).equal(model(images)):
+            raise ConversionError("the logits of the file read back are not those of the original")
+
+
+def convert(model_path: Path, output: Path) -> str:
+    """Writes, compares, and only then names the file; returns one line that says what was made."""
+    model, facts = load_trained(model_path)
+    with atomic_write(output) as temporary:
+        write(model, facts, temporary, model_path)
+    return told_of(output, output, model, facts)
+
+
+def told_of(made: Path, file: Path, model: nn.Module, facts: dict) -> str:
+    return (
+        f"{made}: {file.stat().st_size:,} bytes, {len(model.state_dict())} tensors, {len(facts['classes']):,} classes; "
+        f"read back, logits of {PROBES} images equal bit for bit"
+    )

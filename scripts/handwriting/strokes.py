@@ -1,0 +1,110 @@
+"""Stroke models of characters from KanjiVG (Ulrich Apel and contributors, CC BY-SA 3.0; PyPI package `kanjivg`).
+
+A model is one way to write a character: its strokes as evenly spaced points and the parts (groups) they belong to.
+Most kanji have several: the printed form, the written one (-Kaisho), and others.
+"""
+
+import xml.etree.ElementTree as ElementTree
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from structure.kanjivg import BOX, POINTS, flatten_paths, model_files
+
+ARC = 1.4  # radians: a stroke that turns less is a bent line
+LONGEST_FLICK = 0.2  # in character sides: what is longer after a stroke's last corner belongs to the character
+CORNER = 0.045  # how far, in character sides, a curve may leave the straight line before it gets a corner
+VOICED = frozenset("がぎぐげござじずぜぞだぢづでどばびぶべぼぱぴぷぺぽ")
+HALF_VOICED = frozenset("ぱぴぷぺぽ")
+
+
+@dataclass(frozen=True)
+class StrokeModel:
+    """strokes float32 (S, POINTS, 2) in [-0.5, 0.5], x right and y down; plain, the same strokes drawn with straight
+    lines, point for point; groups bool (G, S), outer parts first;
+    hooks (S,) the position in [0, 1] from which a stroke only flicks (1 where it has no hook);
+    marks, how many strokes at the end are a voicing mark; written, whether it is the handwritten form.
+    """
+
+    strokes: np.ndarray
+    plain: np.ndarray
+    groups: np.ndarray
+    hooks: np.ndarray
+    marks: int
+    written: bool
+
+
+def _hook_starts(strokes: np.ndarray) -> np.ndarray:
+    """Where the closing flick of each stroke (S, POINTS, 2) begins, as a share of its length; 1 if it has none.
+
+    The bowl of わ, the loop of ね and the right side of 口 follow a corner too, and are none.
+    """
+    step = np.diff(strokes @ [1, 1j])
+    turn = np.abs(np.angle(step[:, 1:] / (step[:, :-1] + 1e-9)))
+    begin = int(0.6 * turn.shape[1])
+    corner = begin + np.argmax(turn[:, begin:], axis=1)
+    around = np.clip(corner[:, None] + [-1, 0, 1], 0, turn.shape[1] - 1)
+    sharp = np.take_along_axis(turn, around, axis=1).sum(axis=1) > 0.9
+    start = (corner + 1) / (strokes.shape[1] - 1)
+    short = (1 - start) * np.abs(step).sum(axis=1) <= LONGEST_FLICK
+    return np.where(sharp & short, start, 1.0)
+
+
+def _plain(strokes: np.ndarray) -> np.ndarray:
+    """Strokes (S, POINTS, 2) as straight lines: an arc becomes its chord, one that turns more a polygon through its
+    corners (Douglas-Peucker). Each point stays at its share of the line between its corners."""
+    step = np.diff(strokes @ [1, 1j])
+    turning = np.abs(np.angle(step[:, 1:] / (step[:, :-1] + 1e-9)))[:, 2:-2].sum(axis=1)
+    index = np.arange(POINTS)
+    plain = np.empty_like(strokes)
+    for stroke, turned, out in zip(strokes, turning, plain, strict=True):
+        knots = np.array([0, POINTS - 1])
+        if turned > ARC:
+            kept = cv2.approxPolyDP(stroke[:, None].astype(np.float32), CORNER, False)[:, 0]
+            knots = np.unique([0, POINTS - 1, *np.abs(stroke[:, None] - kept).sum(axis=2).argmin(axis=0)])
+        out[:, 0], out[:, 1] = np.interp(index, knots, stroke[knots, 0]), np.interp(index, knots, stroke[knots, 1])
+    return plain
+
+
+def read_model(path: Path) -> StrokeModel:
+    """One KanjiVG file as a stroke model."""
+    root = ElementTree.parse(path).getroot().find("{*}g")
+    strokes: list[str] = []
+    groups: list[tuple[int, int]] = []
+
+    def walk(node, depth):
+        begin, place = len(strokes), len(groups)
+        if depth:
+            groups.append((begin, begin))
+        for child in node:
+            if child.tag.endswith("path"):
+                strokes.append(child.get("d"))
+            else:
+                walk(child, depth + 1)
+        if depth:
+            groups[place] = (begin, len(strokes))
+
+    walk(next(iter(root)), 0)
+    points = (flatten_paths(strokes) / BOX - 0.5).astype(np.float32)
+    count = len(strokes)
+    spans = sorted({span for span in groups if span[1] - span[0] < count}, key=lambda span: span[0] - span[1])
+    index = np.arange(count)
+    parts = np.array([(index >= a) & (index < b) for a, b in spans], bool).reshape(len(spans), count)
+    char = chr(int(path.stem.split("-")[0], 16))
+    marks = (1 if char in HALF_VOICED else 2) if char in VOICED else 0
+    return StrokeModel(points, _plain(points), parts, _hook_starts(points), marks, "Kaisho" in path.stem)
+
+
+def stroke_models(char: str) -> list[StrokeModel]:
+    """Every model of a character; files that only reorder the strokes of another count once."""
+    models: list[StrokeModel] = []
+    seen = set()
+    for path in model_files(char):
+        model = read_model(path)
+        shape = np.sort(np.round(model.strokes.reshape(len(model.strokes), -1), 2).sum(axis=1)).tobytes()
+        if shape not in seen:
+            seen.add(shape)
+            models.append(model)
+    return models

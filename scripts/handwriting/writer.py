@@ -1,0 +1,71 @@
+"""TODO doc: from handwriting"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+GENERATOR_VERSION = 10
+# So many writers hold no pencil but something between these widths; scanned, an edge is so soft (px).
+OTHER_PENS, FINEST, BROADEST, SOFTNESS = 0.4, 0.9, 5.5, 0.85
+
+
+@dataclass(frozen=True)
+class Writer:
+    """One person's habits; draw one with `new_writer`."""
+
+    looseness: float
+    slant: float  # x per y
+    rise: float  # y per x: horizontal strokes that climb to the right
+    width: float
+    height: float
+    kana_size: float
+    centre: tuple[float, float]  # of the ink in the frame, px
+    pen: float  # stroke width, px
+    softness: float  # standard deviation of the blur of a stroke's edge, px; above 0
+    pressure: float  # grey of a full stroke, of 15
+    grain: float
+    roundness: float  # 0 keeps corners, 1 rounds them off
+    plainness: float  # 1 draws straight lines for curves, below 0 exaggerates the curves
+    hooks: float  # how much of a flick is written
+    haste: float  # how readily a stroke joins the next
+    high_marks: float  # how often a voicing mark is set level with the top of the strokes instead of lower
+    joined_forms: float  # how often kana are joined that people write either way
+    written_forms: float  # how often a kanji is written in its -Kaisho form
+    bow: float
+    folds: float  # how far the second legs of folded strokes stand off from the model, above 0 inwards
+
+
+def _pen(rng: np.random.Generator) -> tuple[float, float]:
+    """Width and softness of a pen: a pencil that was scanned, or from a hairline on a screen to a felt tip."""
+    if rng.random() < OTHER_PENS:
+        return float(FINEST * (BROADEST / FINEST) ** rng.random()), SOFTNESS * (0.1 + 0.9 * rng.random())
+    return float(np.clip(3.1 * np.exp(0.16 * rng.standard_normal()), 1.8, 5)), SOFTNESS
+
+
+def new_writer(rng: np.random.Generator) -> Writer:
+    """A writer; the spread of size, place and grey is that of the database's scans, that of pens wider."""
+    normal, uniform = rng.standard_normal, rng.random
+    size = 91.5 * np.exp(0.07 * normal())
+    pen, softness = _pen(rng)
+    return Writer(
+        looseness=float(np.exp(0.40 * normal())),
+        slant=0.09 * normal(),
+        rise=0.03 + 0.055 * normal(),
+        width=size * 0.84 * np.exp(0.09 * normal()),
+        height=size,
+        kana_size=0.76 * np.exp(0.10 * normal()),
+        centre=(60 + 1.5 * normal(), 66 + 2 * normal()),
+        pen=pen,
+        softness=softness,
+        pressure=float(np.clip(8.8 + 1.4 * normal(), 5, 13)),
+        grain=0.10 + 0.25 * uniform(),
+        roundness=uniform() ** 1.5,
+        plainness=1.15 * uniform() - 0.25,
+        hooks=uniform(),
+        haste=0.30 * uniform() ** 3,
+        high_marks=uniform(),
+        joined_forms=uniform(),
+        written_forms=0.35 + 0.6 * uniform(),
+        bow=0.02 * normal(),
+        folds=normal(),
+    )

@@ -1,0 +1,77 @@
+"""TODO doc: from recognize"""
+
+import struct
+import warnings
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from files.command_line import InputError, first_line
+
+IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".pgm", ".ppm"}
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")  # of Pillow's others, some start programs
+MOST_PIXELS = 50_000_000
+LONGEST_SIDE = 1024  # larger pictures are reduced while they are decoded
+# What Pillow raises for damaged images, and onnxruntime for models that are none.
+_UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, TypeError, LookupError, AttributeError, ArithmeticError)
+_UNREADABLE += (RuntimeError, AssertionError, struct.error)
+
+
+def read_grey(path: Path) -> np.ndarray:
+    """An image file as grey values float32 (H, W), 0 to 255; transparent parts are paper.
+
+    Raises FileNotFoundError, or InputError for a file that is no image or has more than 50 million pixels.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing: give the path of an image or a folder of images")
+    try:
+        with warnings.catch_warnings(action="ignore"), Image.open(path, formats=FORMATS) as picture:
+            if picture.width * picture.height > MOST_PIXELS:
+                raise InputError(f"{path} has {picture.width} x {picture.height} pixels: make it smaller")
+            picture.draft("L", (LONGEST_SIDE, LONGEST_SIDE))
+            deep, clear = picture.mode.startswith(("I", "F")), picture.has_transparency_data
+            picture = picture.convert("F" if deep else "RGBA" if clear else "L")
+            if max(picture.size) > LONGEST_SIDE:
+                picture.thumbnail((LONGEST_SIDE, LONGEST_SIDE), Image.Resampling.BOX)
+            ImageOps.exif_transpose(picture, in_place=True)
+            if clear and not deep:
+                picture = over_paper(picture).convert("L")
+            values = np.asarray(picture, np.float32)
+            if deep:
+                if not np.isfinite(values).all():
+                    raise InputError(f"{path} is a damaged image (some of its values are no numbers)")
+                low, high = float(values.min()), float(values.max())
+                # In float64, as the difference of two float32 need not be one.
+                values = np.floor((values.astype(np.float64) - low) * (255 / max(high - low, 1e-6)))
+            return values.astype(np.float32, copy=False)
+    except (Image.DecompressionBombError, UnidentifiedImageError):
+        raise InputError(f"{path} is not an image that can be read") from None
+    except _UNREADABLE as error:
+        if isinstance(error, InputError):
+            raise
+        reason = first_line(error)
+        raise InputError(f"{path} is a damaged image ({reason})") from None
+
+
+def over_paper(picture: Image.Image) -> Image.Image:
+    """A picture with transparency on paper that its ink stands out from: white, or black under light ink."""
+    values = np.asarray(picture, np.float32)
+    opacity = values[..., 3]
+    ink = float((values[..., :3].mean(axis=2) * opacity).sum() / max(float(opacity.sum()), 1))
+    paper = Image.new("RGBA", picture.size, (0, 0, 0, 255) if ink > 128 and opacity.mean() < 128 else (255,) * 4)
+    return Image.alpha_composite(paper, picture)
+
+
+def find_images(paths: list[Path]) -> list[Path]:
+    """The images named, and those in the folders named. Raises InputError for a folder without any."""
+    found = []
+    for path in paths:
+        if path.is_dir():
+            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+            if not inside:
+                raise InputError(f"{path} holds no images")
+            found += inside
+        else:
+            found.append(path)
+    return found

@@ -1,0 +1,90 @@
+"""How sure a model is, and whether what it sees is one of its characters at all.
+
+The softmax of a model is not the share of its answers that are right; that of its logits divided by one temperature,
+fitted on validation data, nearly is (Guo et al. 2017, arXiv:1706.04599). A picture whose score lies below a threshold
+is taken for none of the classes. calibrate_confidence.py finds both and writes them into the model's file.
+"""
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from files.command_line import InputError
+
+BINS = 15  # of the reliability diagram
+EXTREME = 1000.0  # a temperature beyond this, or below its inverse, is an error
+
+
+def probabilities(logits: np.ndarray, temperature: float = 1) -> np.ndarray:
+    """Softmax over the last axis of logits divided by the temperature."""
+    exponent = np.exp((logits - logits.max(axis=-1, keepdims=True)) / temperature)
+    return exponent / exponent.sum(axis=-1, keepdims=True)
+
+
+def energy(logits: np.ndarray, temperature: float) -> np.ndarray:
+    """The temperature times the logarithm of the sum of the exponents (Liu et al. 2020, arXiv:2010.03759)."""
+    highest = logits.max(axis=-1)
+    return highest + temperature * np.log(np.exp((logits - highest[..., None]) / temperature).sum(axis=-1))
+
+
+# What can tell the classes from anything else, of logits (..., classes) and a temperature; more is surer.
+SCORES: dict[str, Callable[[np.ndarray, float], np.ndarray]] = {
+    "probability": lambda logits, temperature: probabilities(logits, temperature).max(axis=-1),
+    "logit": lambda logits, temperature: logits.max(axis=-1),
+    "lead": lambda logits, temperature: logits.max(axis=-1) - logits.mean(axis=-1),  # before the average class
+    "energy": energy,
+}
+
+
+@dataclass(frozen=True)
+class Confidence:
+    """What a file says of its logits; by itself: nothing."""
+
+    temperature: float = 1.0
+    score: str = "lead"
+    threshold: float | None = None
+
+    def probabilities(self, logits: np.ndarray) -> np.ndarray:
+        return probabilities(logits, self.temperature)
+
+    def known(self, logits: np.ndarray) -> np.ndarray:
+        """Whether each row of logits (n, classes) is one of the classes, bool (n,); yes where there is no threshold."""
+        if self.threshold is None:
+            return np.ones(len(logits), bool)
+        return SCORES[self.score](logits, self.temperature) >= self.threshold
+
+
+def confidence_of(told: dict | str | None, path: object) -> Confidence:
+    """What a file holds under `confidence`, as it is or as JSON. Raises InputError where that makes no sense."""
+    try:
+        values = json.loads(told) if isinstance(told, str) and told else told or {}
+        if not isinstance(values, dict):
+            raise ValueError
+        found = Confidence(**{name: values[name] for name in ("temperature", "score", "threshold") if name in values})
+        sound = found.threshold is None or math.isfinite(found.threshold)
+        if not sound or not 1 / EXTREME <= found.temperature <= EXTREME or found.score not in SCORES:
+            raise ValueError
+    except (ValueError, TypeError, OverflowError, RecursionError):
+        raise InputError(f"{path}: its confidence is damaged: run scripts/calibrate_confidence.py on it") from None
+    return found
+
+
+def reliability(shares: np.ndarray, right: np.ndarray) -> list[dict]:
+    """The bins of a reliability diagram that are not empty: of the answers' probabilities (n,) and whether each was
+    right (n,), the mean probability, the share that was right, and how many there are."""
+    place = np.minimum((shares * BINS).astype(int), BINS - 1)
+    bins = [(shares[place == i], right[place == i]) for i in range(BINS)]
+    return [
+        {"probability": float(told.mean()), "right": float(hits.mean()), "samples": len(told)}
+        for told, hits in bins
+        if len(told)
+    ]
+
+
+def calibration_error(bins: list[dict]) -> float:
+    """The expected calibration error: how far the probabilities are from the share of right answers, by samples."""
+    samples = sum(row["samples"] for row in bins)
+    return sum(row["samples"] * abs(row["probability"] - row["right"]) for row in bins) / samples

@@ -1,0 +1,70 @@
+"""TODO doc: from recognize"""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from unicodedata import name
+
+import numpy as np
+
+from characters.confusable import Confusable
+from inference.recognizer import Recognizer
+
+BATCH = 64
+CONSIDERED = 5  # of the likeliest characters, for what else a picture looks like
+
+
+@dataclass
+class Reading:
+    """A picture read: the likeliest characters with their probabilities, likeliest first, none where nothing is drawn;
+    whether it is one of the model's characters at all; what else the first one looks like."""
+
+    top: list[tuple[str, float]]
+    known: bool
+    looks_like: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        if not self.top:
+            return "nothing is drawn here"
+        told = "  ".join(f"{c} {100 * p:.1f} %" for c, p in self.top)
+        if not self.known:
+            return f"not one of these characters (nearest: {told})"
+        alike = ", ".join(f"katakana {c}" if name(c, "").startswith("KATAKANA") else c for c in self.looks_like)
+        return told + (f"  (looks like: {alike})" if alike else "")
+
+    def as_json(self, path: Path) -> str:
+        top = [{"character": c, "probability": round(p, 6)} for c, p in self.top]
+        told = {"image": str(path), "top": top, "known": self.known, "looks_like": self.looks_like}
+        return json.dumps(told, ensure_ascii=False)
+
+
+def _best(shares: np.ndarray, count: int) -> np.ndarray:
+    """Where the `count` highest of shares (classes,) are, highest first, of equal ones the first."""
+    count = min(count, len(shares))
+    some = np.flatnonzero(shares >= np.partition(shares, -count)[-count])
+    return some[np.argsort(-shares[some], kind="stable")[:count]]
+
+
+def read(recognizer: Recognizer, grey: list[np.ndarray], top: int, confusable: Confusable) -> list[Reading]:
+    """What each picture (H, W) shows, the `top` likeliest characters of it."""
+    readings: list[Reading] = []
+    for begin in range(0, len(grey), BATCH):
+        logits = recognizer.picture_logits(grey[begin : begin + BATCH])
+        shares, known = recognizer.confidence.probabilities(logits), recognizer.confidence.known(logits)
+        for row in range(len(logits)):
+            if not logits[row].any():
+                readings.append(Reading([], False))
+                continue
+            best = _best(shares[row], max(top, CONSIDERED))
+            likeliest = [(recognizer.classes[i], float(shares[row, i])) for i in best]
+            looks_like = confusable.looks_like(likeliest[:CONSIDERED])
+            readings.append(Reading(likeliest[:top], bool(known[row]), looks_like))
+    return readings
+
+
+def recognize(recognizer: Recognizer, grey: list[np.ndarray], top: int) -> list[list[tuple[str, float]]]:
+    """The `top` likeliest characters of each picture (H, W) with their probabilities, likeliest first.
+
+    A picture without ink gives an empty list.
+    """
+    return [reading.top for reading in read(recognizer, grey, top, Confusable())]

@@ -1,0 +1,197 @@
+"""INT8 for any architecture: fake-quantised to be trained or calibrated, then converted to integers.
+
+The scheme is that of integer-only inference (Jacob et al. 2018, arXiv:1712.05877; Krishnamoorthi 2018,
+arXiv:1806.08342): weights int8 in -64 … 64 with a scale for each row, activations uint8 with a scale and a zero point
+for each tensor, biases int32, batch norm with frozen statistics folded into the layer before it. The range of an
+activation is the one with the least squared error over the calibration images. Logits are never quantised.
+
+`prepare` traces a model and replaces its layers; weights, biases and ranges are small modules of their own, of which
+`convert` makes integers. Every convolution's output is quantised, and every input of a matrix; what lies between
+(layer norm, softmax, GELU, the products of the attention, the steps of an LSTM) stays float.
+"""
+
+import copy
+
+import torch
+import torch.nn.functional as F
+from torch import fx, nn
+from torch.nn.utils import fuse_conv_bn_weights, fuse_linear_bn_weights
+
+from engine.layers import StochasticDepth
+from images.normalization import CANVAS
+from quantization.integers import row_scales, to_integers
+from quantization.layers import LSTM, Comparison, Convolution, Int8Rows, Int8Weight, Matrix, Weight, convert_layer
+from quantization.ranges import Activation, Observer, Uint8Activation
+
+SAME_VALUES_MODULES = (nn.Flatten, nn.Dropout, nn.Identity, StochasticDepth)  # in evaluation mode
+SAME_VALUES_METHODS = {"flatten", "float", "reshape", "view", "transpose", "permute", "contiguous"}
+REPLACED = {nn.Conv2d: Convolution, nn.Linear: Matrix, nn.LSTM: LSTM}
+
+
+class Tracer(fx.Tracer):
+    """Follows a model down to the modules without parts."""
+
+    def is_leaf_module(self, module: nn.Module, name: str) -> bool:
+        return super().is_leaf_module(module, name) or not any(module.children())
+
+
+def module_of(network: fx.GraphModule, node: fx.Node) -> nn.Module | None:
+    return network.get_submodule(node.target) if node.op == "call_module" else None
+
+
+def same_values(network: fx.GraphModule, node: fx.Node) -> bool:
+    """Whether a node passes its input's values on, in another shape at most."""
+    if node.op == "call_method":
+        return node.target in SAME_VALUES_METHODS
+    return isinstance(module_of(network, node), SAME_VALUES_MODULES) or node.target is torch.flatten
+
+
+def source(network: fx.GraphModule, node: fx.Node) -> fx.Node:
+    """The node that made the values of this one."""
+    while same_values(network, node):
+        node = node.args[0]
+    return node
+
+
+def fold_batch_norms(network: fx.GraphModule) -> None:
+    """Puts each batch norm that follows a convolution or a linear layer into that layer's weight and bias."""
+    for node in list(network.graph.nodes):
+        norm = module_of(network, node)
+        if not isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d):
+            continue
+        before = source(network, node.args[0])
+        layer = module_of(network, before)
+        if not isinstance(layer, nn.Conv2d | nn.Linear) or len(before.users) != 1:
+            continue
+        if norm.num_features != layer.weight.shape[0]:
+            continue
+        fold = fuse_conv_bn_weights if isinstance(layer, nn.Conv2d) else fuse_linear_bn_weights
+        layer.weight, layer.bias = fold(
+            layer.weight, layer.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
+        )
+        node.replace_all_uses_with(node.args[0])
+        network.graph.erase_node(node)
+
+
+def replace_layers(network: fx.GraphModule) -> None:
+    """Puts this module's layers in place of PyTorch's, and a `Comparison` in place of a product of two tensors."""
+    for node in list(network.graph.nodes):
+        layer = module_of(network, node)
+        if type(layer) in REPLACED:
+            network.set_submodule(node.target, REPLACED[type(layer)](layer))
+        elif hasattr(layer, "quantized"):  # a module of an architecture's own says itself how
+            network.set_submodule(node.target, layer.quantized(Weight))
+        elif node.op == "call_function" and node.target is F.linear and len(node.args) == 2:
+            network.add_submodule(node.name, Comparison())
+            with network.graph.inserting_after(node):
+                new = network.graph.call_module(node.name, node.args)
+            node.replace_all_uses_with(new)
+            network.graph.erase_node(node)
+
+
+def insert_activations(network: fx.GraphModule) -> None:
+    """Rounds what convolutions give, and what convolutions, matrices and comparisons take, each tensor once."""
+    for node in list(network.graph.nodes):
+        if isinstance(module_of(network, node), Convolution):
+            users = list(node.users)
+            followed = len(users) == 1 and isinstance(module_of(network, users[0]), nn.ReLU)
+            end = users[0] if followed else node
+            new = rounded_node(network, end)
+            end.replace_all_uses_with(new, delete_user_cb=lambda user, new=new: user is not new)
+    for node in list(network.graph.nodes):
+        if isinstance(module_of(network, node), Convolution | Matrix | Comparison):
+            taken = node.args[0]
+            if not isinstance(module_of(network, taken), Activation):
+                node.replace_input_with(taken, rounded_node(network, taken))
+
+
+def rounded_node(network: fx.GraphModule, node: fx.Node) -> fx.Node:
+    """The node that rounds this one's values; with the range of the tensor that they come from, if that has one."""
+    for user in node.users:
+        if isinstance(module_of(network, user), Activation):
+            return user
+    made_by = source(network, node)
+    if isinstance(module_of(network, made_by), Activation):
+        name = made_by.target
+    else:
+        name = f"{made_by.name}_range"
+        if not hasattr(network, name):
+            network.add_submodule(name, Activation())
+        if made_by.op == "placeholder":  # an image: ink 1, paper 0, and no need to look
+            network.get_submodule(name).set_range(0.0, 1.0)
+            network.get_submodule(name).observed = False
+    with network.graph.inserting_after(node):
+        return network.graph.call_module(name, (node,))
+
+
+def prepare(model: nn.Module) -> fx.GraphModule:
+    """A copy of a float model, in evaluation mode for good, that computes as INT8 will and can be trained."""
+    return prepare_in_place(copy.deepcopy(model))
+
+
+def prepare_in_place(model: nn.Module) -> fx.GraphModule:
+    """prepare, of a model that nobody needs any more."""
+    model.eval()
+    network = fx.GraphModule(model, Tracer().trace(model), "Int8" + type(model).__name__)
+    fold_batch_norms(network)
+    replace_layers(network)
+    insert_activations(network)
+    network.graph.eliminate_dead_code()
+    network.delete_all_unused_submodules()
+    network.recompile()
+    return network.eval()
+
+
+@torch.no_grad()
+def calibrate(network: fx.GraphModule, batches: list[torch.Tensor]) -> None:
+    """Finds the range of every activation on these batches of images float32 (n, 1, 64, 64); then ranges stay."""
+    activations = [m for m in network.modules() if isinstance(m, Activation) and m.observed]
+    for activation in activations:
+        activation.observer = Observer()
+    for batch in batches:
+        network(batch)
+    for activation in activations:
+        activation.observer.settle()
+    for batch in batches:
+        network(batch)
+    for activation in activations:
+        activation.set_range(*activation.observer.best_range())
+        activation.observer = None
+
+
+def convert(network: fx.GraphModule) -> fx.GraphModule:
+    """A copy of a prepared network whose weights, biases and ranges are integers."""
+    return convert_in_place(copy.deepcopy(network).cpu())
+
+
+@torch.no_grad()
+def convert_in_place(network: fx.GraphModule) -> fx.GraphModule:
+    """convert, of a network on the CPU that nobody needs any more."""
+    for node in network.graph.nodes:
+        layer = module_of(network, node)
+        if isinstance(layer, Convolution | Matrix):
+            convert_layer(layer, module_of(network, node.args[0]).scale)
+    for name, module in list(network.named_modules()):
+        if isinstance(module, Weight):
+            scale = row_scales(module.value)
+            network.set_submodule(name, Int8Weight(to_integers(module.value, scale), scale))
+    compared = {}
+    hooks = [
+        m.register_forward_pre_hook(lambda module, inputs: compared.update({module: row_scales(inputs[1])}))
+        for m in network.modules()
+        if isinstance(m, Comparison)
+    ]
+    network(torch.zeros(1, 1, CANVAS, CANVAS))
+    for hook in hooks:
+        hook.remove()
+    for comparison, scale in compared.items():
+        comparison.rows = Int8Rows(scale)
+    for name, module in list(network.named_modules()):
+        if isinstance(module, Activation):
+            network.set_submodule(name, Uint8Activation(module.scale, module.zero_point))
+    return network.requires_grad_(False)
+
+
+def integer_model(model: nn.Module) -> fx.GraphModule:
+    """The integer network of a model that is used up, its integers yet to be loaded."""
+    return convert_in_place(prepare_in_place(model))

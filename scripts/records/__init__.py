@@ -1,0 +1,4 @@
+"""Raw formats, one file each.
+
+May import `files` and `characters`.
+"""

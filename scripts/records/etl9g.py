@@ -1,0 +1,176 @@
+"""The raw ETL9G record: layout, 4-bit images, character codes, sheet geometry.
+
+Source: AIST, ETL Character Database, "ETL9G data format". A file `ETL9G_NN` is 12,144 records of 8,199 bytes without a
+header: 4 data sets of one record per class. A data set is 20 sheets, each filled by another person.
+"""
+
+import re
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from characters.jis import etl9g_classes, jis_codes
+from files.command_line import InputError
+
+IMAGE_HEIGHT, IMAGE_WIDTH = 127, 128
+PAPER, DARKEST = 0, 15  # 4-bit grey levels
+SETS_PER_FILE = 4
+FILES = 50
+SHEETS_OF_152, SHEETS_OF_151 = 16, 4  # the first sixteen and the last four sheets of a set
+COLUMNS = 16  # of characters on a sheet
+RECORD = np.dtype(
+    [
+        ("sheet", ">u2"),  # restarts in every set: the kind of sheet, not the writer
+        ("jis", ">u2"),  # JIS X 0208
+        ("reading", "S8"),
+        ("serial", ">u4"),
+        ("quality", "u1"),
+        ("group_quality", "u1"),
+        ("sex", "u1"),
+        ("age", "u1"),
+        ("industry", ">u2"),
+        ("occupation", ">u2"),
+        ("gathered", ">u2"),  # YYMM
+        ("scanned", ">u2"),  # YYMM
+        ("x", "u1"),
+        ("y", "u1"),
+        ("undefined", "V34"),
+        ("image", "u1", (IMAGE_HEIGHT, IMAGE_WIDTH // 2)),  # two pixels a byte, the left one in the high nibble
+        ("uncertain", "V7"),
+    ]
+)
+ETL8G_RECORDS_PER_FILE = 4780  # records of the same length whose image starts 4 bytes earlier
+STANDIN_MARK = b"KanjiVG stand-in"  # opens the undefined bytes of every record that synthesize_etl9g.py writes
+
+
+@lru_cache
+def records_per_set() -> int:
+    return len(etl9g_classes())
+
+
+def records_per_file() -> int:
+    return SETS_PER_FILE * records_per_set()
+
+
+@lru_cache
+def set_layout() -> tuple[str, np.ndarray, np.ndarray]:
+    """The known order of a set: its characters, and for each the sheet (1 to 20) and the place on it (0 to 151).
+
+    Kanji run through the set in JIS order; the hiragana stand in the last column of each sheet's first rows.
+    """
+    hiragana = iter(c for c in etl9g_classes() if c < "\u3100")
+    kanji = iter(c for c in etl9g_classes() if c >= "\u3100")
+    characters, sheets, places = [], [], []
+    for sheet in range(1, SHEETS_OF_152 + SHEETS_OF_151 + 1):
+        kana_rows = 4 if 6 <= sheet <= 16 else 3
+        for place in range(152 if sheet <= SHEETS_OF_152 else 151):
+            is_kana = place % COLUMNS == COLUMNS - 1 and place // COLUMNS < kana_rows
+            characters.append(next(hiragana if is_kana else kanji))
+            sheets.append(sheet)
+            places.append(place)
+    return "".join(characters), np.array(sheets), np.array(places)
+
+
+def new_records(images: np.ndarray, set_number: int, places_in_set: np.ndarray, mark: bytes) -> np.ndarray:
+    """Records of one set from images uint8 (n, 127, 128) with values 0 to 15; `mark` goes into the undefined bytes."""
+    characters, sheets, places = set_layout()
+    records = np.zeros(len(images), RECORD)
+    records["sheet"] = sheets[places_in_set]
+    records["jis"] = jis_codes(characters)[places_in_set]
+    records["reading"] = [b"HIRAGANA" if characters[i] < "\u3100" else b"KANJI" for i in places_in_set]
+    records["serial"] = set_number * records_per_set() + places_in_set + 1
+    records["x"] = places[places_in_set] % COLUMNS
+    records["y"] = places[places_in_set] // COLUMNS
+    records["undefined"] = np.void(mark.ljust(34, b"\0"))
+    records["image"] = images[:, :, 0::2] << 4 | images[:, :, 1::2]
+    return records
+
+
+def unpack_images(records: np.ndarray) -> np.ndarray:
+    """Images uint8 (n, 127, 128), 0 = paper, 15 = darkest."""
+    packed = records["image"]
+    images = np.empty((*packed.shape[:2], IMAGE_WIDTH), np.uint8)
+    images[:, :, 0::2] = packed >> 4
+    images[:, :, 1::2] = packed & 15
+    return images
+
+
+def raw_files(folder: Path) -> list[Path]:
+    """The files ETL9G_01 … ETL9G_50 of a folder, in order; other names that claim to be ETL files are refused.
+
+    The package of the real database also holds ETL9INFO, a description, which is passed over.
+    """
+    paths = []
+    for path in sorted(p for p in folder.iterdir() if p.is_file()):
+        if re.fullmatch(r"ETL9G_(0[1-9]|[1-4]\d|50)", path.name):
+            paths.append(path)
+        elif re.fullmatch(r"ETL\d+INFO", path.name) or path.suffix.lower() in {".zip", ".md", ".txt"}:
+            continue
+        elif path.name.upper().startswith("ETL"):
+            raise InputError(f"{path}: not a name of an ETL9G raw file (ETL9G_01 to ETL9G_{FILES}); rename or move it")
+    return paths
+
+
+def file_number(path: Path) -> int:
+    return int(path.name.removeprefix("ETL9G_"))
+
+
+def standin_mark(records: np.ndarray) -> str | None:
+    """What wrote the records, if they are a stand-in (generator, version, seed), else None."""
+    if not len(records):
+        return None
+    mark = bytes(records["undefined"][0]).rstrip(b"\0")
+    return mark.decode("ascii", "replace") if mark.startswith(STANDIN_MARK) else None
+
+
+def read_records(path: Path) -> tuple[np.ndarray, str | None]:
+    """All whole records of a file (memory-mapped), and what is wrong with the file as a whole, or None."""
+    size = path.stat().st_size
+    count, rest = divmod(size, RECORD.itemsize)
+    expected = records_per_file()
+    records = np.memmap(path, RECORD, "r", shape=(count,)) if count else np.zeros(0, RECORD)
+    if size == expected * RECORD.itemsize:
+        return records, None
+    where = f"record {min(count, expected)} (offset {min(count, expected) * RECORD.itemsize:,})"
+    if size == ETL8G_RECORDS_PER_FILE * RECORD.itemsize:
+        return records[
+            :0
+        ], f"{path} has the size of an ETL8G file, whose images start 4 bytes earlier; this reads ETL9G"
+    kind = "short" if size < expected * RECORD.itemsize else "too long"
+    what = f"ends inside {where}" if kind == "short" and rest else f"first bad record is {where}"
+    return records[:expected], (
+        f"{path} is {kind}: {size:,} bytes where an ETL9G file has {expected * RECORD.itemsize:,}; {what}"
+    )
+
+
+def find_damage(records: np.ndarray, images: np.ndarray) -> dict[int, str]:
+    """What is wrong with single records: {position: reason} for codes outside ETL9G and images without ink."""
+    unknown = np.isin(records["jis"], jis_codes(etl9g_classes()), invert=True)
+    damage = {int(i): f"JIS code 0x{records['jis'][i]:04X} is not a class of ETL9G" for i in np.flatnonzero(unknown)}
+    for i in np.flatnonzero(images.reshape(len(images), -1).max(axis=1, initial=0) == PAPER):
+        damage.setdefault(int(i), "the image has no ink")
+    return damage
+
+
+def looks_shifted(images: np.ndarray) -> bool:
+    """Whether the ink sits 8 pixels too far left, as in ETL8G records read with ETL9G's offsets.
+
+    Real frames have their ink centred at column 60 ± 4, so the mean over a few hundred of them tells surely.
+    """
+    columns = images.sum(axis=(0, 1), dtype=np.int64)
+    return len(images) >= 100 and columns.sum() > 0 and float(columns @ np.arange(IMAGE_WIDTH) / columns.sum()) < 56
+
+
+def find_raw(folder: Path) -> list[Path]:
+    """The raw files to read: those of the folder itself (the real ones), else those of its `standin/`."""
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder} is missing: give the folder of the ETL9G files with --etl9g-dir")
+    for place in (folder, folder / "standin"):
+        paths = raw_files(place) if place.is_dir() else []
+        if paths:
+            return paths
+    raise FileNotFoundError(
+        f"{folder} holds no ETL9G_01 … ETL9G_50: put the real files there, or make a stand-in with "
+        f"python scripts/synthesize_etl9g.py --sets 20 --out {folder / 'standin'}"
+    )

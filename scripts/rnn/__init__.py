@@ -1,0 +1,4 @@
+"""What only the radical RNN uses.
+
+May import `files` to `engine`.
+"""

@@ -1,0 +1,127 @@
+"""Character structure as numbers: codes for HierCode, components for the radical RNN, lists of held-out classes.
+
+A character's tree (character_structure.py) is laid on a binary tree. Each of its nodes becomes (place, side, first
+side, symbol): the place in the binary tree (root 0, children of p at 2p + 1 and 2p + 2), which side of which
+arrangement the node is, the same for its ancestor below the root (is it part of the left or of the bottom half?), and
+the symbol, a component or an arrangement. The code of a character is the set of its nodes.
+"""
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from files.command_line import InputError
+from structure.table import StructureTable
+from structure.trees import ARRANGEMENTS, DEEPEST, Node
+
+PLACES = 2 ** (DEEPEST + 1) - 1
+SIDES = 1 + 2 * len(ARRANGEMENTS)  # 0 for the root
+HELD_OUT_FILE = "held_out_{}.txt"  # beside this file: the published lists of --hold-out-classes
+HELD_OUT = (500, 1000)
+
+
+def symbols_of(table: StructureTable) -> list[str]:
+    """Every symbol of a table's codes: the arrangements, then the components in the order of their code points."""
+    return [*ARRANGEMENTS, *sorted(table.components())]
+
+
+def nodes_of(tree: Node, place: int = 0, side: int = 0, first: int = 0) -> list[tuple[int, int, int, str]]:
+    """The nodes of a tree as (place, side, first side, symbol), the root first."""
+    nodes = [(place, side, first, tree.name)]
+    for which, part in enumerate(tree.parts):
+        of = 1 + 2 * ARRANGEMENTS.index(tree.name) + which
+        nodes += nodes_of(part, 2 * place + 1 + which, of, first or of)
+    return nodes
+
+
+@dataclass(frozen=True)
+class Codes:
+    """Codes of n characters: `kinds` (k, 4), every distinct node as (place, side, first side, symbol number); `members`
+    (n, most), for each character the numbers of its nodes' kinds, filled up with k. The smallest signed type that fits.
+    """
+
+    kinds: np.ndarray
+    members: np.ndarray
+
+
+def encode(characters: str, table: StructureTable, symbols: list[str]) -> Codes:
+    """The codes of these characters. Raises InputError for a component that is not among the symbols, and for two
+    characters with one code."""
+    number = {symbol: i for i, symbol in enumerate(symbols)}
+    kind_number: dict[tuple, int] = {}
+    rows, seen = [], {}
+    for char in characters:
+        nodes = nodes_of(table.tree(char))
+        if unknown := [symbol for *_, symbol in nodes if symbol not in number]:
+            raise InputError(f"{char} has the component {unknown[0]}, which no character of the model's table has")
+        row = [kind_number.setdefault((*where, number[symbol]), len(kind_number)) for *where, symbol in nodes]
+        if (other := seen.setdefault(frozenset(row), char)) != char:
+            raise InputError(f"{char} and {other} have the same code")
+        rows.append(row)
+    members = np.full((len(rows), max(map(len, rows))), len(kind_number), np.int64)
+    for row, out in zip(rows, members, strict=True):
+        out[: len(row)] = row
+    kinds = np.array(list(kind_number), np.int64).reshape(-1, 4)
+    return Codes(*(array.astype(np.min_scalar_type(-1 - array.max(initial=0))) for array in (kinds, members)))
+
+
+def component_sets(characters: str, table: StructureTable) -> tuple[list[str], np.ndarray]:
+    """The components of these characters, and which of them each has: bool (characters, components)."""
+    leaves = [table.tree(char).leaves() for char in characters]
+    components = sorted({leaf for row in leaves for leaf in row})
+    number = {component: i for i, component in enumerate(components)}
+    sets = np.zeros((len(characters), len(components)), bool)
+    for row, out in zip(leaves, sets, strict=True):
+        out[[number[leaf] for leaf in row]] = True
+    return components, sets
+
+
+def component_sequences(characters: str, table: StructureTable, components: list[str]) -> np.ndarray:
+    """The components of each character in reading order as 1-based numbers, int64 (characters, most), 0 at the end."""
+    number = {component: i + 1 for i, component in enumerate(components)}
+    rows = [[number[leaf] for leaf in table.tree(char).leaves()] for char in characters]
+    sequences = np.zeros((len(rows), max(map(len, rows))), np.int64)
+    for row, out in zip(rows, sequences, strict=True):
+        out[: len(row)] = row
+    return sequences
+
+
+def choose_held_out(table: StructureTable, count: int, seed: int = 0) -> str:
+    """Kanji to hold out, at random: each is made of parts, and each of its components stays in at least two of the
+    characters that are left."""
+    left = Counter(leaf for node in table.trees.values() for leaf in set(node.leaves()))
+    chosen = []
+    for char in np.random.default_rng(seed).permutation(
+        [c for c, n in table.trees.items() if n.parts and c >= "\u3100"]
+    ):
+        components = set(table.trees[char].leaves())
+        if len(chosen) < count and all(left[c] > 2 for c in components):
+            chosen.append(str(char))
+            left.subtract(components)
+    if len(chosen) < count:
+        raise ValueError(f"only {len(chosen)} of {count} kanji can be held out")
+    return "".join(chosen)
+
+
+def held_out(count: int, classes: str) -> str:
+    """The published list of held-out classes, in the order of `classes`; "" for 0.
+
+    Raises InputError for a list that names a character that is not a class.
+    """
+    if not count:
+        return ""
+    path = Path(__file__).with_name(HELD_OUT_FILE.format(count)) if count in HELD_OUT else None
+    if not path or not path.is_file():
+        raise InputError(f"there is a list of {' or '.join(map(str, HELD_OUT))} held-out classes, not of {count}")
+    try:
+        characters = "".join(path.read_text(encoding="utf-8").split())
+    except UnicodeDecodeError:
+        raise InputError(f"{path} is damaged: it is no text in UTF-8") from None
+    if not len(characters) == len(set(characters)) == count:
+        raise InputError(f"{path} is damaged: it does not name {count} different characters")
+    if strangers := set(characters) - set(classes):
+        raise InputError(f"{path} names {min(strangers)}, which is not among the {len(classes):,} classes")
+    wanted = set(characters)
+    return "".join(char for char in classes if char in wanted)

@@ -1,0 +1,186 @@
+"""TODO doc: from character_structure"""
+
+import re
+import unicodedata
+import xml.etree.ElementTree as ElementTree
+from dataclasses import dataclass
+
+import numpy as np
+
+from structure.kanjivg import BOX, flatten_paths, model_files
+
+LEFT_RIGHT, TOP_BOTTOM, ENCLOSURE, OVERLAY = ARRANGEMENTS = "⿰⿱⿴⿻"
+WORTH_KNOWING = 8  # a component that so many characters share is not taken apart
+DEEPEST = 4  # levels below the root
+OVERLAP = 0.3  # parts side by side may overlap by this share of the smaller one's extent
+INSIDE = 0.85  # share of a part's box that must lie in another's for an enclosure
+KVG = "{http://kanjivg.tagaini.net}"
+OUTER = {"tare", "nyo", "kamae"}  # positions of KanjiVG that enclose their siblings
+MARKS = {"\u3099": "゛", "\u309a": "゜"}  # combining voicing marks
+
+
+@dataclass(frozen=True)
+class Node:
+    """A part of a character: a component, or two parts in one of ARRANGEMENTS.
+
+    A component is a character, or strokes without a name of their own, such as ㇑㇕㇐.
+    """
+
+    name: str
+    parts: tuple["Node", ...] = ()
+
+    def __str__(self) -> str:
+        """An ideographic description in prefix notation; components of several strokes stand in braces."""
+        name = self.name if len(self.name) == 1 else f"{{{self.name}}}"
+        return name + "".join(map(str, self.parts))
+
+    def leaves(self) -> list[str]:
+        """The components in reading order."""
+        return [leaf for part in self.parts for leaf in part.leaves()] or [self.name]
+
+    def depth(self) -> int:
+        return 1 + max(part.depth() for part in self.parts) if self.parts else 0
+
+
+def parse(description: str) -> Node:
+    """The tree that `str(node)` describes. Raises ValueError for a text that is no such description."""
+    letters = iter(re.findall(r"\{[^{}]+\}|.", description))
+
+    def read() -> Node:
+        letter = next(letters)
+        if letter in "{}":
+            raise ValueError(f"{description!r} is not a tree: a brace stands alone")
+        return Node(letter, (read(), read())) if letter in ARRANGEMENTS else Node(letter.strip("{}"))
+
+    try:
+        node = read()
+    except StopIteration:
+        raise ValueError(f"{description!r} is not a tree: it ends too early") from None
+    if rest := "".join(letters):
+        raise ValueError(f"{description!r} is not a tree: {rest!r} is too much")
+    return node
+
+
+@dataclass
+class _Group:
+    """A group of KanjiVG, or the strokes that lie loose between two groups (no element, no children)."""
+
+    element: str | None = None
+    position: str | None = None
+    children: list["_Group"] = None
+    strokes: list[int] = None  # numbers of the loose strokes in the character
+    types: str = ""  # of the loose strokes, such as ㇐㇑
+
+    def __post_init__(self):
+        self.children, self.strokes = self.children or [], self.strokes or []
+
+    @property
+    def loose(self) -> bool:
+        return not self.children and not self.element
+
+    def all_strokes(self) -> list[int]:
+        return self.strokes + [stroke for child in self.children for stroke in child.all_strokes()]
+
+    def names(self) -> set[str]:
+        """The elements, and the types of loose strokes, of this group and all within it."""
+        return ({self.element or self.types} - {""}).union(*(child.names() for child in self.children))
+
+
+def read_groups(char: str) -> tuple[_Group, np.ndarray]:
+    """The groups of a character, and the box (x0, y0, x1, y1) of each of its strokes."""
+    paths: list[str] = []
+    split: dict[tuple, _Group] = {}  # components in several pieces, by element and number
+
+    def walk(node) -> _Group | None:
+        group, seen = _Group(node.get(KVG + "element"), node.get(KVG + "position")), False
+        if part := node.get(KVG + "part"):
+            key = group.element, node.get(KVG + "number")
+            seen = key in split and part != "1"
+            group = split[key] if seen else split.setdefault(key, group) if part != "1" else group
+            split[key] = group
+        for child in node:
+            if not child.tag.endswith("path"):
+                if inner := walk(child):
+                    group.children.append(inner)
+                continue
+            if not group.children or not group.children[-1].loose:
+                group.children.append(_Group())
+            group.children[-1].strokes.append(len(paths))
+            group.children[-1].types += (child.get(KVG + "type") or "?")[0]
+            paths.append(child.get("d"))
+        return None if seen or not group.all_strokes() else group
+
+    top = walk(next(iter(ElementTree.parse(model_files(char)[0]).getroot().find("{*}g"))))
+    points = flatten_paths(paths) / BOX
+    return top, np.concatenate([points.min(axis=1), points.max(axis=1)], axis=1)
+
+
+def _arrange(parts: list[_Group], boxes: np.ndarray) -> tuple[str, list[_Group], list[_Group]]:
+    """Two or more parts as an arrangement of two: by the positions that KanjiVG gives, else by where their ink is."""
+    outer = [p for p in parts if p.position in OUTER]
+    if outer and len(outer) < len(parts):
+        return ENCLOSURE, outer, [p for p in parts if p.position not in OUTER]
+    for first, second, arrangement in (("left", "right", LEFT_RIGHT), ("top", "bottom", TOP_BOTTOM)):
+        if {p.position for p in parts} == {first, second}:
+            return arrangement, *([p for p in parts if p.position == side] for side in (first, second))
+    inks = [boxes[part.all_strokes()] for part in parts]
+    spans = np.array([[*ink[:, :2].min(axis=0), *ink[:, 2:].max(axis=0)] for ink in inks])
+    return _side_by_side(parts, spans) or _enclosed(parts, spans) or (OVERLAY, parts[:1], parts[1:])
+
+
+def _side_by_side(parts: list[_Group], spans: np.ndarray) -> tuple[str, list[_Group], list[_Group]] | None:
+    """The cut between the parts, upright or level, with the widest gap or the least overlap; None if all overlap."""
+    best, widest = None, -OVERLAP
+    for axis, arrangement in enumerate((LEFT_RIGHT, TOP_BOTTOM)):
+        low, high = spans[:, axis], spans[:, axis + 2]
+        order = np.argsort(low + high, kind="stable")
+        for cut in range(1, len(parts)):
+            a, b = np.sort(order[:cut]), np.sort(order[cut:])
+            extent = min(high[a].max() - low[a].min(), high[b].max() - low[b].min())
+            gap = (low[b].min() - high[a].max()) / max(extent, 0.05)
+            if gap > widest:
+                best, widest = (arrangement, [parts[i] for i in a], [parts[i] for i in b]), gap
+    return best
+
+
+def _enclosed(parts: list[_Group], spans: np.ndarray) -> tuple[str, list[_Group], list[_Group]] | None:
+    """The part in whose box the others lie, and the others; None if there is no such part."""
+    for i, own in enumerate(spans):
+        others = np.delete(spans, i, axis=0)
+        rest = np.array([*others[:, :2].min(axis=0), *others[:, 2:].max(axis=0)])
+        shared = np.prod(np.maximum(np.minimum(own[2:], rest[2:]) - np.maximum(own[:2], rest[:2]), 0))
+        area = np.prod(rest[2:] - rest[:2])
+        if np.prod(own[2:] - own[:2]) > area and shared >= INSIDE * area:
+            return ENCLOSURE, [parts[i]], parts[:i] + parts[i + 1 :]
+    return None
+
+
+def _tree(groups: list[_Group], boxes: np.ndarray, shared_by: dict[str, int], level: int = 0) -> Node | None:
+    """One part of a character, made of these groups, `level` steps below the root.
+
+    None if it would need strokes without a name that few characters share, or more levels than DEEPEST.
+    """
+    if len(groups) > 1:
+        arrangement, *sides = _arrange(groups, boxes)
+        parts = [_tree(side, boxes, shared_by, level + 1) for side in sides] if level < DEEPEST else [None]
+        return Node(arrangement, tuple(parts)) if all(parts) else None
+    (group,) = groups
+    if group.loose:
+        return Node(group.types) if shared_by.get(group.types, 0) >= WORTH_KNOWING // 2 else None
+    whole = Node(group.element) if group.element else None
+    known = level > 0 and shared_by.get(group.element, 0) >= WORTH_KNOWING
+    if whole and (known or any(child.loose for child in group.children)):
+        return whole
+    return _tree(group.children, boxes, shared_by, level) or whole
+
+
+def tree_of(char: str, shared_by: dict[str, int]) -> Node:
+    """A character's tree; `shared_by` tells how many characters have a component.
+
+    Raises KeyError for a character that KanjiVG lacks.
+    """
+    groups, boxes = read_groups(char)
+    plain, *marks = unicodedata.normalize("NFD", char)
+    if marks and marks[0] in MARKS:
+        return Node(OVERLAY, (Node(plain), Node(MARKS[marks[0]])))
+    return _tree([groups], boxes, shared_by) or Node(char)
