@@ -2,15 +2,10 @@
 
     python scripts/benchmark.py --data-dir dataset --etl9g-dir ETL9G
     python scripts/benchmark.py --heads
-    python scripts/benchmark.py --processes 2 --data-dir dataset
-    python scripts/benchmark.py --memory-limit 1.5 --scratch DIR
-    python scripts/benchmark.py --soak 60 --data-dir dataset
 
 Stages of a training step are timed in turn within one interleaved run, so that a noisy machine disturbs all alike.
 Figures are medians. --json writes them to a file. --heads measures instead how many bytes the CNN's and HierCode's
-heads take as the classes grow, with made-up characters: two halves of known ones in an arrangement. The last three
-watch whole trainings: shared by several processes of a thread each, on a made-up dataset four times as large as the
-memory that a control group leaves it (in GiB; as root), and what a training holds while so many minutes pass.
+heads take as the classes grow, with made-up characters: two halves of known ones in an arrangement.
 """
 
 import argparse
@@ -19,7 +14,6 @@ import os
 from pathlib import Path
 
 import torch
-from watched_training import GIB, larger_than_memory, shared, soak
 
 from evaluation.speed import drawing, heads, preparing, recognising, training_step
 from files.atomic import write_text
@@ -35,36 +29,17 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--batch-size", type=int, default=128, help="of the training step (default 128)")
     parser.add_argument("--rounds", type=int, default=20, help="default 20")
     parser.add_argument("--heads", action="store_true", help="only the bytes of the heads, by the number of classes")
-    parser.add_argument("--processes", type=int, metavar="N", help="only the rate of one process and of N")
-    parser.add_argument("--memory-limit", type=float, metavar="GIB", help="only the rate with so little memory")
-    parser.add_argument("--scratch", type=Path, help="for the made-up dataset (default: the system's temporary folder)")
-    parser.add_argument("--soak", type=float, metavar="MINUTES", help="only what a training holds over so long a time")
-    parser.add_argument("--seconds", type=float, default=60, help="for each training that is watched (default 60)")
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     arguments = parser.parse_args()
     if arguments.rounds < 1 or arguments.batch_size < 2:
         parser.error("--rounds must be at least 1, --batch-size at least 2")
-    if not all(value > 0 for value in (arguments.seconds, arguments.soak or 1, arguments.memory_limit or 1)):
-        parser.error("--seconds, --soak and --memory-limit must be greater than 0")
-    if arguments.processes is not None and arguments.processes < 2:
-        parser.error("--processes must be at least 2")
     return arguments
-
-
-def only(arguments: argparse.Namespace) -> dict | list | None:
-    """The figures of the one thing that is asked for, if one is."""
-    if arguments.heads:
-        return heads()
-    if arguments.processes:
-        return shared(arguments.data_dir, arguments.processes, arguments.seconds, arguments.rounds)
-    if arguments.memory_limit:
-        return larger_than_memory(arguments.scratch, GIB * arguments.memory_limit, arguments.seconds, arguments.rounds)
-    return soak(arguments.data_dir, arguments.soak) if arguments.soak else None
 
 
 def main() -> None:
     arguments = parse_arguments()
-    if figures := only(arguments):
+    if arguments.heads:
+        figures = heads()
         if arguments.json:
             write_text(arguments.json, json.dumps(figures, indent=1) + "\n")
         return

@@ -169,36 +169,5 @@ def add_classes(model: HierCode, classes: str, characters: str) -> str:
 
 ARCHITECTURE = Architecture("hiercode", HierCodeConfig, HierCode, loss_of_shown, held_out=held_out_classes)
 
-
 if __name__ == "__main__":
     train(ARCHITECTURE)
-
-
-if __name__ == "__main__":
-    train(ARCHITECTURE)
-
-
-if __name__ == "__main__":
-    train(ARCHITECTURE)
-
-
-if __name__ == "__main__":
-    train(ARCHITECTURE)
-
-
-TABLES = ("components", "places", "sides", "first_sides")
-
-
-class RoundedPrototypes(nn.Module):
-    """Trained prototypes whose tables are rounded to int8; their codes, and the check of them, are theirs."""
-
-    components, places, sides, first_sides = (property(lambda self, name=name: self.tables[name]()) for name in TABLES)
-    kinds, members = (property(lambda self, name=name: getattr(self.codes, name)) for name in ("kinds", "members"))
-    forward = Prototypes.forward
-
-    def __init__(self, prototypes: Prototypes):
-        super().__init__()
-        self.tables = nn.ModuleDict({name: Weight(getattr(prototypes, name)) for name in TABLES})
-        for name in TABLES:
-            delattr(prototypes, name)
-        self.codes = prototypes

@@ -185,19 +185,19 @@ def train_quantized(config: QATConfig) -> None:
     """From a float model to an INT8 file; what is already done of it is not done again with --resume-from."""
     folder = Path(config.checkpoint_dir or Path(config.model_dir) / "checkpoints" / ARCHITECTURE.name)
     with contextlib.ExitStack() as held:
-        with processes.together():
-            if processes.first():
+        with processes.fail_together():
+            if processes.is_main():
                 held.enter_context(OutputFolders(Path(config.model_dir) / ARCHITECTURE.name, folder))
         path = float_model(config)
-        with processes.together():
+        with processes.fail_together():
             model, facts = describe_float(config, path)
         config.model_path = str(path)
         config.teacher = config.teacher or str(path)
-        with processes.together():
+        with processes.fail_together():
             if not processes.from_first(lambda: resuming(config, folder)) and not config.init_from:
                 config.init_from = processes.from_first(lambda: str(begin(config, model, facts, path)))
         fit(ARCHITECTURE, config)
-        if processes.first():
+        if processes.is_main():
             print(finish(config, model, facts))
 
 

@@ -14,7 +14,6 @@ import pytest
 import torch
 from filelock import FileLock
 
-import synthesize_etl9g  # TODO
 from characters.jis import jis_code
 from data.prepared import CHUNK_NAME, MAPPING_FILE, METADATA_FILE, split_sets
 from images.normalization import CANVAS, CONTENT, CONTRACT, place
@@ -106,7 +105,7 @@ def standin(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     folder, told = shared / "standin", shared / "standin.txt"
     with FileLock(shared / "standin.lock"):
         if not told.is_file():
-            script = Path(synthesize_etl9g.__file__)
+            script = Path(__file__).parents[1] / "scripts" / "synthesize_etl9g.py"
             command = [sys.executable, script, "--sets", "4", "--out", folder, "--seed", "5", "--processes", "2"]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             assert done.returncode == 0, done.stderr

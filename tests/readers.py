@@ -9,12 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import structure_codes  # TODO
 import torch
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image, ImageDraw
 
-import prepare_dataset  # TODO
 from characters import confusable
 from damage import (
     Edit,

@@ -20,13 +20,12 @@ from multiprocessing import forkserver
 from pathlib import Path
 
 import pytest
-import training  # TODO
 
 from characters import jis
 from records import etl9g
 from tiny_models import TINY, save_float, save_int8
 
-SCRIPTS = Path(training.__file__).parent
+SCRIPTS = Path(__file__).parents[1] / "scripts"
 TRAININGS = sorted(path.stem for path in SCRIPTS.glob("train_*.py"))
 CONVERSIONS = ["convert_to_onnx", "any_image", "convert_to_safetensors", "hub_folder", "quantize_model", "int8_onnx"]
 CASES = ["synthesize_etl9g", "prepare_dataset", *TRAININGS, *CONVERSIONS]

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import training  # TODO
 
 from characters.jis import etl9g_classes
 from engine import model_files, training
@@ -18,7 +17,7 @@ from engine.layers import StochasticDepth
 from export import onnx_file
 from inference.recognizer import Recognizer
 
-SCRIPTS = Path(training.__file__).parent
+SCRIPTS = Path(__file__).parents[1] / "scripts"
 CLASSES = "あが亜腕語晴"
 TINY = {
     "train_etl9g_model": ["--width", "0.25", "--embedding", "16"],
@@ -141,8 +140,8 @@ def test_stochastic_depth_leaves_rows_out_and_keeps_the_mean():
 
 def test_scripts_do_not_load_the_compiler_of_pytorch_to_say_what_is_wrong():
     """It takes as long to load as the rest of PyTorch; only an optimizer needs it."""
-    names = sorted(path.stem for path in Path(training.__file__).parent.glob("train_*.py"))
+    names = sorted(path.stem for path in (Path(__file__).parents[1] / "scripts").glob("train_*.py"))
     code = "import sys; sys.path.insert(0, sys.argv[1]); import " + ", ".join([*names, "evaluate", "convert_to_onnx"])
     code += "; sys.exit('torch._dynamo' in sys.modules)"
-    command = [sys.executable, "-c", code, Path(training.__file__).parent]
+    command = [sys.executable, "-c", code, (Path(__file__).parents[1] / "scripts")]
     assert subprocess.run(command, check=False).returncode == 0

@@ -7,8 +7,6 @@ import resource
 import zipfile
 from pathlib import Path
 
-import atomic_file  # TODO
-import checkpoints  # TODO
 import pytest
 import torch
 

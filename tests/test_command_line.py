@@ -12,13 +12,12 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
-import command_line  # TODO
 import pytest
 
 from files import atomic, workers
 from files.command_line import InputError, run
 
-SCRIPTS = Path(command_line.__file__).parent
+SCRIPTS = Path(__file__).parents[1] / "scripts"
 
 
 def ends(error: BaseException) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import compare_alternatives  # TODO
+import compare_alternatives
 from evaluation import alternatives, other_readers
 from evaluation.other_readers import Reader, Redrawing, one_character_scores
 from files.command_line import InputError

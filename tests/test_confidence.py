@@ -9,8 +9,7 @@ import onnxruntime
 import pytest
 import torch
 
-import calibrate_confidence  # TODO
-import evaluate  # TODO
+import calibrate_confidence
 from characters import kinds
 from characters.jis import etl9g_classes
 from engine import model_files

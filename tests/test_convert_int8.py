@@ -183,14 +183,14 @@ def test_an_older_opset_computes_the_same():
     x = random.normal(size=(3, 4, 8)).astype(np.float32)
     results = []
     for opset in (18, 17, 14):
-        lowered = older_opset.lowered(model, opset) if opset < 18 else model
+        lowered = older_opset.downgrade(model, opset) if opset < 18 else model
         onnx.checker.check_model(lowered, full_check=True)
         assert lowered.opset_import[0].version == opset
         session = onnxruntime.InferenceSession(lowered.SerializeToString(), providers=["CPUExecutionProvider"])
         results.append(session.run(None, {"x": x})[0])
     np.testing.assert_allclose(results[1], results[0], atol=1e-5)
     np.testing.assert_allclose(results[2], results[0], atol=1e-5)
-    kinds = {node.op_type for node in older_opset.lowered(model, 14).graph.node}
+    kinds = {node.op_type for node in older_opset.downgrade(model, 14).graph.node}
     assert "LayerNormalization" not in kinds
 
 
@@ -198,4 +198,4 @@ def test_what_an_older_opset_cannot_say_is_refused():
     resize = helper.make_node("Resize", ["x", "", "scales"], ["y"], mode="nearest")
     model = small_model([resize], {"scales": np.ones(2, np.float32)}, (2, 2))
     with pytest.raises(older_opset.OpsetError, match="opset 14 has no Resize"):
-        older_opset.lowered(model, 14)
+        older_opset.downgrade(model, 14)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-import convert_to_edge  # TODO
+import convert_to_edge
 from engine.model_files import load_trained
 from evaluation.calibration import store
 from export import edge

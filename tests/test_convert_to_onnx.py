@@ -28,7 +28,7 @@ from inference.readings import recognize
 from script_runs import run_script
 from train_etl9g_model import CNN, CNNConfig
 
-SCRIPTS = Path(convert_to_onnx.__file__).parent
+SCRIPTS = Path(__file__).parents[1] / "scripts"
 CLASSES = "あいう亜腕"
 PICTURES = 60  # of 1,000; the borderline ones are among them
 REAL = Path(__file__).resolve().parent.parent.parent / "shared" / "real_handwriting"

@@ -22,7 +22,7 @@ from files.command_line import InputError
 from script_runs import run_script
 from train_etl9g_model import CNN, CNNConfig
 
-SCRIPTS = Path(convert_to_safetensors.__file__).parent
+SCRIPTS = Path(__file__).parents[1] / "scripts"
 CLASSES = "あいう亜腕"
 ARCHITECTURES = sorted(
     p.stem for p in SCRIPTS.glob("train_*.py") if re.search(r"^ARCHITECTURE = ", p.read_text(), re.M)

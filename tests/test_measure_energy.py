@@ -7,9 +7,7 @@ from pathlib import Path
 
 import pytest
 
-import measure_energy
-
-SCRIPTS = Path(measure_energy.__file__).parent
+SCRIPTS = Path(__file__).parents[1] / "scripts"
 
 
 def run_script(name: str, *arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess:

@@ -17,12 +17,10 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path
 
-import checkpoints  # TODO
 import numpy as np
 import onnx
 import pytest
 import torch
-import training  # TODO
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
@@ -35,7 +33,7 @@ from readers import onnx_model, tiny_file
 from test_bad_input import within_memory, within_time
 from tiny_models import TINY, save_float
 
-SCRIPTS = Path(checkpoints.__file__).parent
+SCRIPTS = Path(__file__).parents[1] / "scripts"
 SOURCES = {path.stem: ast.parse(path.read_text(encoding="utf-8")) for path in sorted(SCRIPTS.rglob("*.py"))}
 TRAINING = [name for name in SOURCES if name.startswith("train_")]
 

@@ -12,7 +12,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import checkpoints  # TODO
 import numpy as np
 import onnx
 import pytest
@@ -22,7 +21,7 @@ from readers import onnx_model
 from test_no_code_from_data import SOURCES
 from tiny_models import TINY, save_float, save_int8
 
-SCRIPTS = Path(checkpoints.__file__).parent
+SCRIPTS = Path(__file__).parents[1] / "scripts"
 NETWORK = {
     "socket",
     "socketserver",

@@ -9,11 +9,10 @@ from pathlib import Path
 
 import pytest
 
-import optimization_config  # TODO
 from optimization_config import OptimizationConfig, option, own_options, parse_config
 from train_etl9g_model import CNNConfig
 
-SCRIPTS = sorted(Path(optimization_config.__file__).parent.glob("train_*.py"))
+SCRIPTS = sorted((Path(__file__).parents[1] / "scripts").glob("train_*.py"))
 
 
 @dataclass

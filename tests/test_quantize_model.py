@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import quantization_loss  # TODO
 import torch
 from PIL import Image
 

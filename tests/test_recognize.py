@@ -20,7 +20,7 @@ from images.reading import read_grey
 from inference import recognizer
 from inference.readings import _best, recognize
 
-SCRIPTS = Path(recognize.__file__).parent
+SCRIPTS = Path(__file__).parents[1] / "scripts"
 
 
 @pytest.fixture(scope="module")

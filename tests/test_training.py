@@ -13,7 +13,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import checkpoints
-import devices  # TODO
 import numpy as np
 import pytest
 import torch

@@ -61,7 +61,7 @@ def evaluate(model: nn.Module, batches: Batches, rows: torch.Tensor, config: Opt
         loss = F.cross_entropy(logits, labels, reduction="sum")
         totals += torch.stack([loss.to(exact), hits[:, 0].sum(), hits.sum()])
     model.train(was_training)
-    loss, top1, top5 = (processes.total(totals) / len(rows)).tolist()
+    loss, top1, top5 = (processes.all_sum(totals) / len(rows)).tolist()
     return {"loss": loss, "top1": 100 * top1, "top5": 100 * top5}
 
 

@@ -45,7 +45,7 @@ def compiles_well(device: torch.device) -> bool:
     return torch.cuda.get_device_capability(device) >= (7, 0)
 
 
-def mixed(*numbers: int) -> int:
+def derive_seed(*numbers: int) -> int:
     """A seed that depends on all of these, in 32 bits: of a larger number PyTorch's generator on a CPU takes the last
     32."""
     return int(np.random.SeedSequence(numbers).generate_state(1)[0])

@@ -78,30 +78,30 @@ def rank() -> int:
     return dist.get_rank() if dist.is_initialized() else 0
 
 
-def first() -> bool:
+def is_main() -> bool:
     """Whether this process is the one that writes and speaks."""
     return rank() == 0
 
 
 def say(text: str) -> None:
     """Prints a line, once for all processes."""
-    if first():
+    if is_main():
         print(text, flush=True)
 
 
-def rows(samples: int) -> range:
+def own_rows(samples: int) -> range:
     """Which of so many samples are this process's; `range.stop` is the number of all."""
     return range(rank(), samples, count())
 
 
-def total(tensor: torch.Tensor) -> torch.Tensor:
+def all_sum(tensor: torch.Tensor) -> torch.Tensor:
     """The sum of the processes' tensors."""
     if count() > 1:
         dist.all_reduce(tensor := tensor.clone())
     return tensor
 
 
-def greatest(*numbers: int) -> list[int]:
+def all_max(*numbers: int) -> list[int]:
     """The greatest of the processes' numbers, each; in the memory of the host, so that no GPU is waited for."""
     if count() == 1:
         return list(numbers)
@@ -111,11 +111,11 @@ def greatest(*numbers: int) -> list[int]:
 
 def wait() -> None:
     """Returns when all processes have come here."""
-    greatest(0)
+    all_max(0)
 
 
 @contextmanager
-def together() -> Iterator[None]:
+def fail_together() -> Iterator[None]:
     """What fails in one process fails in all: the first of those that failed says why, the others end without a word.
 
     The processes must not wait for each other inside, except in `from_first`.
@@ -126,7 +126,7 @@ def together() -> Iterator[None]:
     except (Exception, SystemExit) as caught:
         error = caught
     failed = isinstance(error, Exception)
-    speaker = count() - greatest(count() - rank() if failed else 0)[0]
+    speaker = count() - all_max(count() - rank() if failed else 0)[0]
     if error and (speaker == rank() or not failed):
         raise error
     if speaker < count():
@@ -138,7 +138,7 @@ def from_first(make: Callable[[], object]):
     if count() == 1:
         return make()
     file, size = io.BytesIO(), torch.tensor(-1)
-    if first():
+    if is_main():
         try:
             torch.save(made := make(), file)
             size.fill_(file.tell())
@@ -149,17 +149,19 @@ def from_first(make: Callable[[], object]):
     if size < 0:
         sys.exit(1)
     content = (
-        torch.frombuffer(file.getbuffer(), dtype=torch.uint8) if first() else torch.empty(int(size), dtype=torch.uint8)
+        torch.frombuffer(file.getbuffer(), dtype=torch.uint8)
+        if is_main()
+        else torch.empty(int(size), dtype=torch.uint8)
     )
     dist.broadcast(content, 0)
-    return made if first() else torch.load(io.BytesIO(content.numpy()), weights_only=True)
+    return made if is_main() else torch.load(io.BytesIO(content.numpy()), weights_only=True)
 
 
 def must_match(content: bytes, what: str) -> None:
     """Raises InputError, in one process for all, where these bytes are not the same in all."""
     number = int.from_bytes(hashlib.sha256(content).digest()[:7])
-    with together():
-        if greatest(number) != [-other for other in greatest(-number)]:
+    with fail_together():
+        if all_max(number) != [-other for other in all_max(-number)]:
             raise InputError(f"the processes of this training do not have the same {what}")
 
 
@@ -168,7 +170,7 @@ def parallel(model: nn.Module, batch_size: int) -> nn.Module:
     if count() == 1:
         return model
     must_match(b"".join(value.cpu().numpy().tobytes() for value in model.state_dict().values()), "weights")
-    see_whole_batches(model, rows(batch_size))
+    see_whole_batches(model, own_rows(batch_size))
     # Gradients of quantised weights lie in another order than their weights; to copy them costs nothing here.
     warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
     parallel = DistributedDataParallel(model, init_sync=False, gradient_as_bucket_view=True)

@@ -22,7 +22,7 @@ from data.prepared import PreparedDataset
 from engine import checkpoints, model_files, optimizers, processes, training_log
 from engine.architecture import Architecture
 from engine.batches import Batches, evaluate, to_input
-from engine.devices import autocast, choose_device, compiles_well, fast_bf16, mixed, seed_generators
+from engine.devices import autocast, choose_device, compiles_well, derive_seed, fast_bf16, seed_generators
 from engine.optimizers import average_weights, learning_rate_factor, make_optimizers
 from engine.stop import Stop
 from files.command_line import InputError, first_line
@@ -163,8 +163,8 @@ class Run:
         self.check_finite()
         self.folders.check()
         path = self.checkpoint_dir / checkpoints.FILE_NAME.format(self.epoch + (self.step > 0))
-        epoch_loss = processes.total(self.epoch_loss).cpu()
-        if not processes.first():
+        epoch_loss = processes.all_sum(self.epoch_loss).cpu()
+        if not processes.is_main():
             return path
         rng = {"torch": torch.get_rng_state()}
         if self.device.type == "cuda":
@@ -193,7 +193,7 @@ class Run:
         told = json.dumps([settings, self.dataset.metadata, self.dataset.classes])
         processes.must_match(told.encode(), "settings and data")
 
-    def earlier(self) -> tuple[str, dict] | None:
+    def checkpoint_to_resume(self) -> tuple[str, dict] | None:
         """The checkpoint to go on from, as --resume-from says, and what it holds, or None for a run that begins. Raises
         InputError for a folder that this run may not use."""
         found, resume = checkpoints.existing(self.checkpoint_dir), self.config.resume_from
@@ -203,7 +203,7 @@ class Run:
             raise InputError(f"{self.checkpoint_dir} holds checkpoints of {other}: choose another --checkpoint-dir")
         resuming = resume and (resume == "auto" or Path(resume).resolve().parent == self.checkpoint_dir.resolve())
         if found and not resuming:
-            self.take_over()
+            self.delete_earlier_run()
         if not resume or (resume == "auto" and not found):
             self.check_best()
             return None
@@ -236,7 +236,7 @@ class Run:
                 return
         raise InputError(f"{best} is an earlier run's: choose another --model-dir, or replace it with --overwrite")
 
-    def take_over(self) -> None:
+    def delete_earlier_run(self) -> None:
         """Deletes the checkpoints of an earlier run, if --overwrite says so; else raises InputError."""
         if not self.config.overwrite:
             raise InputError(
@@ -313,7 +313,7 @@ class Run:
             self.epoch, self.step, self.best = content["epoch"], content["step"], content["best"]
             self.metrics, self.init_from = content["metrics"], saved.get("init_from")
             loss = content["position"]["epoch_loss"].to(self.device).reshape(())
-            self.epoch_loss = loss if processes.first() else torch.zeros_like(loss)
+            self.epoch_loss = loss if processes.is_main() else torch.zeros_like(loss)
             self.epoch_seconds = float(content["position"]["epoch_seconds"])
         except (RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
             reason = first_line(error)
@@ -342,9 +342,9 @@ class Run:
     def train_step(self, rows: torch.Tensor) -> torch.Tensor:
         """One update on these rows of the training split, of which this process takes its part; returns its part of
         the mean loss, not yet waited for."""
-        config, own = self.config, processes.rows(len(rows))
+        config, own = self.config, processes.own_rows(len(rows))
         images, labels = self.training.get(rows[own.start :: own.step])
-        seed_generators(mixed(config.seed, self.epoch, self.step + 1), self.device)  # 0 is as good as no number
+        seed_generators(derive_seed(config.seed, self.epoch, self.step + 1), self.device)  # 0 is as good as no number
         images = augment(to_input(images), config.augmentation, own)
         with autocast(config, self.device):
             loss = self.loss(images, labels) * (len(own) / len(rows))
@@ -363,12 +363,12 @@ class Run:
         or 0."""
         if self.architecture.on_epoch:
             self.architecture.on_epoch(self.model, self.epoch, self.config)
-        generator = torch.Generator().manual_seed(mixed(self.config.seed, self.epoch))
+        generator = torch.Generator().manual_seed(derive_seed(self.config.seed, self.epoch))
         order = self.rows[torch.randperm(len(self.rows), generator=generator)]
         self.model.train()
         begin = last_save = time.monotonic()
         before = self.epoch_seconds
-        quiet = not (processes.first() and sys.stdout.isatty() and sys.stderr.isatty())
+        quiet = not (processes.is_main() and sys.stdout.isatty() and sys.stderr.isatty())
         bar = tqdm(
             total=self.steps_per_epoch, initial=self.step, leave=False, disable=quiet, desc=f"epoch {self.epoch + 1}"
         )
@@ -381,7 +381,7 @@ class Run:
             if self.step % LOOK_EVERY == 0:
                 self.check_loss()
             due = time.monotonic() - last_save > 60 * self.config.checkpoint_minutes
-            asked, due = processes.greatest(stop.signal, due and processes.first())
+            asked, due = processes.all_max(stop.signal, due and processes.is_main())
             if asked:
                 break
             if due and self.step < self.steps_per_epoch:
@@ -392,7 +392,7 @@ class Run:
 
     def check_loss(self) -> None:
         """Raises FloatingPointError if a loss of this epoch was infinite or not a number."""
-        if not math.isfinite(loss := float(processes.total(self.epoch_loss))):
+        if not math.isfinite(loss := float(processes.all_sum(self.epoch_loss))):
             raise FloatingPointError(self._told(f"the loss became {loss}"))
 
     def check_finite(self) -> None:
@@ -436,7 +436,7 @@ class Run:
             "images_per_second": self.steps_per_epoch * self.batch_size / max(self.epoch_seconds, 1e-9),
             "seconds": self.epoch_seconds,
         }
-        train_loss = float(processes.total(self.epoch_loss)) / self.steps_per_epoch
+        train_loss = float(processes.all_sum(self.epoch_loss)) / self.steps_per_epoch
         rows = self.validation_rows
         scores = evaluate(self.evaluated, self.validation, rows, self.config) if len(rows) else {}
         if not math.isfinite(scores.get("loss", 0.0)):
@@ -453,10 +453,10 @@ class Run:
         score = scores.get("top1", float(self.epoch))
         if score >= self.best:
             self.best = score
-            if processes.first():
+            if processes.is_main():
                 content = self.facts() | {"model": self.evaluated.state_dict()}
                 checkpoints.save(self.model_dir / self.architecture.best_file, content)
-        if processes.first():
+        if processes.is_main():
             training_log.add(self.log_dir / "metrics.jsonl", self.metrics | speed)
         self.save()
         return self.metrics | speed

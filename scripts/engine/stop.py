@@ -27,5 +27,5 @@ class Stop:
         if self.signal:
             sys.exit(128 + number)
         self.signal = number
-        if processes.first():
+        if processes.is_main():
             print("\nstopping after this step …", file=sys.stderr, flush=True)

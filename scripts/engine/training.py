@@ -28,11 +28,11 @@ def fit(architecture: Architecture, config: OptimizationConfig) -> dict:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
     with Stop() as stop, contextlib.ExitStack() as held:
-        with processes.together():
+        with processes.fail_together():
             state = Run(architecture, config, PreparedDataset(Path(config.data_dir), config.split, config.seed))
-            if processes.first():
+            if processes.is_main():
                 held.enter_context(state.folders)
-        with processes.together():
+        with processes.fail_together():
             begin(state)
         train_to_end(state, stop)
     return state.metrics
@@ -42,14 +42,14 @@ def begin(state: Run) -> None:
     """Finds the run's place: where --resume-from says, or the start; then says what is trained."""
     architecture, config = state.architecture, state.config
     state.check_processes()
-    if found := processes.from_first(state.earlier):
+    if found := processes.from_first(state.checkpoint_to_resume):
         resume, content = found
         state.restore(Path(resume), content)
         where = f"epoch {state.epoch + 1}, step {state.step + 1}" if state.epoch < config.epochs else "its end"
         processes.say(f"resumed from {resume} at {where}")
     elif state.started:
         processes.say(state.started)
-    if processes.first():
+    if processes.is_main():
         if found:
             checkpoints.clean(state.checkpoint_dir, config.keep_last_n)
         state.check_outputs()
@@ -75,7 +75,7 @@ def train_to_end(state: Run, stop: Stop) -> None:
     architecture, config = state.architecture, state.config
     if config.on_nonfinite == "step-back" and not state.epoch and not state.step:
         state.save()  # to step back to
-    wanted = config.tensorboard and processes.first()
+    wanted = config.tensorboard and processes.is_main()
     with training_log.events(state.log_dir) if wanted else contextlib.nullcontext() as events:
         while state.epoch < config.epochs:
             try:
@@ -85,17 +85,17 @@ def train_to_end(state: Run, stop: Stop) -> None:
                     end_early(f"stopped inside epoch {state.epoch + 1}; go on with --resume-from {path}", asked)
                 metrics = state.end_epoch()
             except FloatingPointError as error:
-                with processes.together():
+                with processes.fail_together():
                     state.step_back(error)
                 continue
             processes.say(training_log.told(metrics, config.epochs, state.best))
             if events:
                 for name, value in metrics.items():
                     events.add_scalar(name, value, metrics["epoch"])
-            (asked,) = processes.greatest(stop.signal)
+            (asked,) = processes.all_max(stop.signal)
             if asked and state.epoch < config.epochs:
                 end_early(f"stopped after epoch {state.epoch}; go on with --resume-from auto", asked)
-    if config.plot and processes.first():
+    if config.plot and processes.is_main():
         training_log.plot(state.log_dir / "metrics.jsonl", state.log_dir / "curves.png")
     score = (
         f"best validation top-1 {state.best:.2f} %" if len(state.validation_rows) else "not validated, the last model"

@@ -1,4 +1,4 @@
-"""How well a model reads: accuracy and its errors by writer, confusions, robustness, calibration, comparisons, pictures.
+"""How well a model reads: accuracy by writer, confusions, robustness, calibration, comparisons, pictures.
 
 May import every other room.
 """

@@ -18,7 +18,7 @@ from files.atomic import atomic_write, scratch_folder
 from files.folders import beside, check_not
 from inference.recognizer import single_thread
 from quantization.files import float_model_of, load_quantized
-from quantization.loss import some
+from quantization.loss import select_rows
 
 MEGABYTES = {"cnn": 1.67, "hiercode": 1.0}  # decimal; of others SHARE of the float file
 SHARE = 0.3
@@ -182,8 +182,8 @@ def convert(arguments: argparse.Namespace) -> str:
     opset = arguments.opset
     output = arguments.output or default_output(arguments.model_path, opset)
     check_not(output, arguments.model_path)
-    tested = some(samples, facts["classes"], arguments.test_samples)
-    compared = some(samples, facts["classes"], arguments.compare)
+    tested = select_rows(samples, facts["classes"], arguments.test_samples)
+    compared = select_rows(samples, facts["classes"], arguments.compare)
     with scratch_folder(output) as folder, atomic_write(output) as temporary:
         float_file = folder / "float.onnx"
         export_float(facts, arguments.model_path, float_file)

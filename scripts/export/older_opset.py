@@ -99,7 +99,7 @@ def since(kind: str, opset: int) -> int | None:
         return None
 
 
-def lowered(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
+def downgrade(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
     """The model in an older opset. Raises OpsetError for an operator that cannot be said in it."""
     newest = next(entry.version for entry in model.opset_import if entry.domain in {"", "ai.onnx"})
     constants = {c.name: numpy_helper.to_array(c) for c in model.graph.initializer}

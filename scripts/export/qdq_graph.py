@@ -12,7 +12,7 @@ import onnx
 import torch
 from torch import fx, nn
 
-from export.older_opset import lowered
+from export.older_opset import downgrade
 from export.onnx_file import OLDEST_OF_NEW_EXPORTER, export
 from quantization.layers import LSTM, Comparison, Convolution, Int8Weight, Int32Bias, Matrix
 from quantization.ranges import Uint8Activation
@@ -147,7 +147,7 @@ def write(network: fx.GraphModule, path: Path, opset: int) -> None:
     export(symbolic(network), path, max(opset, OLDEST_OF_NEW_EXPORTER))
     model = onnx.load(path)
     if opset < OLDEST_OF_NEW_EXPORTER:
-        model = lowered(model, opset)
+        model = downgrade(model, opset)
     model = short_names(model)
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, path)

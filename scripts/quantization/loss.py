@@ -29,7 +29,7 @@ def predictions(network: nn.Module, samples: Samples, rows: np.ndarray) -> np.nd
     return np.concatenate([network(batch).argmax(dim=1).numpy() for batch in images])
 
 
-def some(samples: Samples, classes: str, limit: int | None) -> np.ndarray:
+def select_rows(samples: Samples, classes: str, limit: int | None) -> np.ndarray:
     """The rows of samples of these classes, or so many of them, picked at random but always the same."""
     rows = np.flatnonzero(np.isin(samples.characters, list(classes)))
     if not len(rows):
@@ -41,7 +41,7 @@ def some(samples: Samples, classes: str, limit: int | None) -> np.ndarray:
 
 def lookalikes(network: nn.Module, classes: str, samples: Samples, limit: int | None = None) -> str:
     """The characters of the PAIRS unordered pairs that a model confuses most often in these samples."""
-    rows = some(samples, classes, limit)
+    rows = select_rows(samples, classes, limit)
     names = np.array(list(classes))
     taken = names[predictions(network, samples, rows)]
     true = samples.characters[rows]
@@ -52,7 +52,7 @@ def lookalikes(network: nn.Module, classes: str, samples: Samples, limit: int | 
 
 def measure(networks: dict[str, nn.Module], classes: str, samples: Samples, alike: str, limit: int | None) -> dict:
     """Top-1 in % of each network on these samples, and on the lookalikes among them."""
-    rows = some(samples, classes, limit)
+    rows = select_rows(samples, classes, limit)
     true = samples.characters[rows]
     is_alike = np.isin(true, list(alike))
     figures: dict = {"samples": len(rows), "lookalike_samples": int(is_alike.sum())}
