@@ -9,9 +9,15 @@ import typing
 from dataclasses import dataclass
 
 
-def option(default, help, choices=None):
-    """A config field: default, help text, and the values it may take if only some are allowed."""
-    return dataclasses.field(default=default, metadata={"help": help, "choices": choices})
+def option(default, help, choices=None, changeable=False):
+    """A config field: default, help text, the values it may take if only some are allowed, and whether a resumed run
+    may change it."""
+    return dataclasses.field(default=default, metadata={"help": help, "choices": choices, "changeable": changeable})
+
+
+def internal(default):
+    """A config field without a flag, for what a script finds out and its files record."""
+    return dataclasses.field(default=default, metadata={"help": None, "choices": None, "changeable": False})
 
 
 def default(name: str, value):
@@ -21,27 +27,30 @@ def default(name: str, value):
 
 @dataclass
 class OptimizationConfig:
-    """What every training script can be told. An architecture's config inherits from this and adds its own."""
+    """The settings of every training script; an architecture's config inherits from this and adds its own.
 
-    data_dir: str = option("dataset", "the prepared dataset")
+    A resumed run keeps every setting of the run it goes on with, but for those that are `changeable`.
+    """
+
+    data_dir: str = option("dataset", "the prepared dataset", changeable=True)
     split: str = option("writer", "no writer on two sides, or at random", ["writer", "random"])
-    model_dir: str = option("models", "for the best model, metrics and plots")
-    checkpoint_dir: str | None = option(None, "for checkpoints, else MODEL_DIR/checkpoints/NAME")
-    keep_last_n: int = option(5, "checkpoints to keep")
-    checkpoint_minutes: float = option(15.0, "save so often inside an epoch too")
-    resume_from: str | None = option(None, "a checkpoint to go on from; auto: the last if any")
-    overwrite: bool = option(False, "begin anew, deleting an earlier run's checkpoints")
-    init_from: str | None = option(None, "start from the weights of this trained model")
+    model_dir: str = option("models", "for the best model, metrics and plots", changeable=True)
+    checkpoint_dir: str | None = option(None, "for checkpoints, else MODEL_DIR/checkpoints/NAME", changeable=True)
+    keep_last_n: int = option(5, "checkpoints to keep", changeable=True)
+    checkpoint_minutes: float = option(15.0, "save so often inside an epoch too", changeable=True)
+    resume_from: str | None = option(None, "a checkpoint to go on from; auto: the last if any", changeable=True)
+    overwrite: bool = option(False, "begin anew, deleting an earlier run's checkpoints", changeable=True)
+    init_from: str | None = option(None, "start from the weights of this trained model", changeable=True)
 
-    epochs: int = option(30, "passes over the training split")
+    epochs: int = option(30, "passes over the training split", changeable=True)
     epoch_samples: int = option(0, "so many instead, others each epoch; 0: all")
     hiragana_repeats: int = option(3, "times a hiragana is shown for each kanji")
     batch_size: int = option(128, "samples a step")
     optimizer: str = option("adamw", "muon: for weight matrices", ["adamw", "muon"])
-    learning_rate: float = option(3e-3, "the highest, after warm-up")
+    learning_rate: float = option(3e-3, "the highest, after warm-up", changeable=True)
     weight_decay: float = option(0.02, "on weights of two or more dimensions")
-    warmup: float = option(0.05, "share of the steps in which the rate rises")
-    final_learning_rate: float = option(0.001, "share of it at the cosine's end")
+    warmup: float = option(0.05, "share of the steps in which the rate rises", changeable=True)
+    final_learning_rate: float = option(0.001, "share of it at the cosine's end", changeable=True)
     label_smoothing: float = option(0.05, "of the cross entropy")
     teacher: str | None = option(None, "a trained model whose answers are learnt too")
     distillation: float = option(0.5, "the teacher's share of the loss")
@@ -50,13 +59,15 @@ class OptimizationConfig:
 
     augmentation: float = option(1.0, "strength of all augmentation; 0: none")
     seed: int = option(0, "of weights, order and augmentation")
-    device: str = option("auto", "cuda, cpu, …; auto: a GPU if there is one")
-    on_nonfinite: str = option("stop", "or to the epoch's start at half the rate", ["stop", "step-back"])
-    precision: str = option("auto", "auto: bf16 where it is fast", ["auto", "fp32", "bf16"])
-    compile: bool | None = option(None, "torch.compile, as on a GPU")
-    deterministic: bool = option(False, "deterministic GPU kernels, slower")
-    plot: bool = option(False, "draw the curves as PNG (needs matplotlib)")
-    tensorboard: bool = option(False, "write TensorBoard events (needs tensorboard)")
+    device: str = option("auto", "cuda, cpu, …; auto: a GPU if there is one", changeable=True)
+    on_nonfinite: str = option(
+        "stop", "or to the epoch's start at half the rate", ["stop", "step-back"], changeable=True
+    )
+    precision: str = option("auto", "auto: bf16 where it is fast", ["auto", "fp32", "bf16"], changeable=True)
+    compile: bool | None = option(None, "torch.compile, as on a GPU", changeable=True)
+    deterministic: bool = option(False, "deterministic GPU kernels, slower", changeable=True)
+    plot: bool = option(False, "draw the curves as PNG (needs matplotlib)", changeable=True)
+    tensorboard: bool = option(False, "write TensorBoard events (needs tensorboard)", changeable=True)
 
     def check(self) -> None:
         """Raises ValueError with one line for values that make no sense."""
@@ -151,6 +162,8 @@ def parse_config(config_class: type[OptimizationConfig], description: str, argv:
     own = parser.add_argument_group("its own settings") if any(f.name not in shared for f in fields) else parser
     every = parser.add_argument_group("settings of every training [default]")
     for field in fields:
+        if field.metadata["help"] is None:
+            continue
         kind = hints[field.name]
         if isinstance(kind, types.UnionType):
             kind = next(k for k in typing.get_args(kind) if k is not type(None))
