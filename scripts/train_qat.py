@@ -55,9 +55,9 @@ SHARED_WITH_CNN = (
 @dataclass
 class QATConfig(OptimizationConfig):
     model_path: str | None = option(None, "the float model, else the CNN's best")
-    cnn_epochs: int = option(30, "for a CNN that has to be trained first")
+    cnn_epochs: int = option(30, "for a CNN that has to be trained first", changeable=True)
     calibration_images: int = option(1024, "from which ranges are found")
-    test_samples: int = option(30000, "to measure the result on")
+    test_samples: int = option(30000, "to measure the result on", changeable=True)
     float_script: str = option("train_etl9g_model", "MODEL_PATH tells")
     float_settings: str = option("{}", "MODEL_PATH tells")
     epochs: int = default("epochs", 2)
@@ -116,7 +116,6 @@ ARCHITECTURE = Architecture(
     fake_quantized,
     loss_of_shown,
     held_out=held_out_classes,
-    loose=frozenset({"test_samples", "cnn_epochs"}),
 )
 
 
