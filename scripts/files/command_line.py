@@ -1,5 +1,8 @@
 """How every script ends: quietly, or with one line that says what is wrong and what to do."""
 
+from __future__ import annotations
+
+import argparse
 import contextlib
 import gc
 import io
@@ -26,6 +29,24 @@ class InputError(ValueError):
 def first_line(error: BaseException) -> str:
     """What a library's error says, as one line: its first, or its kind where it says nothing."""
     return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def parser(doc: str | None) -> argparse.ArgumentParser:
+    """A parser of arguments whose --help shows the docstring of a script as it is written."""
+    return argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+
+
+def at_least(least: float, kind: type = int) -> Callable[[str], float]:
+    """A `type` for argparse: a number of this kind, which must not lie below `least`."""
+
+    def number(text: str) -> float:
+        value = kind(text)
+        if not value >= least:  # so that "nan" is refused too
+            raise argparse.ArgumentTypeError(f"must be at least {least}")
+        return value
+
+    number.__name__ = kind.__name__  # argparse names it: "invalid int value"
+    return number
 
 
 def run(main: Callable[[], None]) -> None:
