@@ -1,10 +1,8 @@
 """TODO doc: from evaluate"""
 
-import unicodedata
-
 import numpy as np
 
-from characters.kinds import KINDS
+from characters.kinds import kind_of
 
 LISTED = 20  # confused pairs, and worst classes
 
@@ -51,7 +49,7 @@ def summary(
     right_of = np.bincount(labels[right], minlength=len(classes))
     present = np.flatnonzero(samples_of)
     share = right_of[present] / samples_of[present]
-    kinds = np.array([KINDS.get(unicodedata.name(c, "").split(" ")[0], "other") for c in classes])
+    kinds = np.array([kind_of(c) for c in classes])
     worst = [i for i in present[np.lexsort((present, -samples_of[present], share))] if right_of[i] < samples_of[i]]
     return {
         "samples": len(labels),

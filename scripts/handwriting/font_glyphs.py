@@ -7,6 +7,7 @@ import numpy as np
 from fontTools.ttLib import TTFont, TTLibError
 from PIL import Image, ImageDraw, ImageFont
 
+from characters.kinds import kind_of
 from files.command_line import InputError
 from handwriting.page import place_on_page, to_frame
 from handwriting.writer import Writer
@@ -48,7 +49,7 @@ def write_glyph(char: str, glyphs: Glyphs, writer: Writer, rng: np.random.Genera
         kernel = np.ones((abs(thickness) + 1,) * 2, np.uint8)
         changed = cv2.dilate(glyph, kernel) if thickness > 0 else cv2.erode(glyph, kernel)
         glyph = changed if changed.max() > 127 else glyph
-    kana = char < "\u3100"
+    kana = kind_of(char) != "kanji"
     height, width = glyph.shape
     grid = np.linspace(-0.5, 0.5, 9)
     mesh = np.stack(np.meshgrid(grid * width, grid * height), axis=-1) / max(height, width)

@@ -3,6 +3,7 @@
 import cv2
 import numpy as np
 
+from characters.kinds import kind_of
 from handwriting.strokes import StrokeModel
 from handwriting.variation import choose_model, split_or_join, vary_strokes
 from handwriting.writer import Writer
@@ -98,7 +99,7 @@ def to_frame(ink: np.ndarray, writer: Writer, rng: np.random.Generator) -> np.nd
 
 def write_character(char: str, models: list[StrokeModel], writer: Writer, rng: np.random.Generator) -> np.ndarray:
     """One character by one writer as a frame uint8 (127, 128), 0 = paper, 15 = darkest."""
-    kana = char < "\u3100"
+    kana = kind_of(char) != "kanji"
     model = choose_model(models, writer, rng)
     points = place_on_page(vary_strokes(char, model, writer, rng), writer, kana, rng)
     strokes, traces = split_or_join(char, points, model.marks, writer, rng)

@@ -8,6 +8,7 @@ Lengths are in units of the character's side, angles in radians.
 
 import numpy as np
 
+from characters.kinds import kind_of
 from handwriting.strokes import StrokeModel
 from handwriting.writer import Writer
 from structure.kanjivg import POINTS
@@ -98,7 +99,7 @@ def choose_model(models: list[StrokeModel], writer: Writer, rng: np.random.Gener
 
 def vary_strokes(char: str, model: StrokeModel, writer: Writer, rng: np.random.Generator) -> np.ndarray:
     """The strokes (S, POINTS, 2) of one writing, each varied by itself and then with its parts."""
-    count, kana = len(model.strokes), char < "\u3100"
+    count, kana = len(model.strokes), kind_of(char) != "kanji"
     loose = writer.looseness * np.exp(0.25 * rng.standard_normal())
     n = rng.standard_normal((count, 16)).astype(np.float32)
     u = rng.random((count, 4)).astype(np.float32)

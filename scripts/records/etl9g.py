@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from characters.jis import etl9g_classes, jis_codes
+from characters.kinds import is_hiragana
 from files.command_line import InputError
 
 IMAGE_HEIGHT, IMAGE_WIDTH = 127, 128
@@ -59,8 +60,8 @@ def set_layout() -> tuple[str, np.ndarray, np.ndarray]:
 
     Kanji run through the set in JIS order; the hiragana stand in the last column of each sheet's first rows.
     """
-    hiragana = iter(c for c in etl9g_classes() if c < "\u3100")
-    kanji = iter(c for c in etl9g_classes() if c >= "\u3100")
+    hiragana = iter(c for c in etl9g_classes() if is_hiragana(c))
+    kanji = iter(c for c in etl9g_classes() if not is_hiragana(c))
     characters, sheets, places = [], [], []
     for sheet in range(1, SHEETS_OF_152 + SHEETS_OF_151 + 1):
         kana_rows = 4 if 6 <= sheet <= 16 else 3
@@ -78,7 +79,7 @@ def new_records(images: np.ndarray, set_number: int, places_in_set: np.ndarray, 
     records = np.zeros(len(images), RECORD)
     records["sheet"] = sheets[places_in_set]
     records["jis"] = jis_codes(characters)[places_in_set]
-    records["reading"] = [b"HIRAGANA" if characters[i] < "\u3100" else b"KANJI" for i in places_in_set]
+    records["reading"] = [b"HIRAGANA" if is_hiragana(characters[i]) else b"KANJI" for i in places_in_set]
     records["serial"] = set_number * records_per_set() + places_in_set + 1
     records["x"] = places[places_in_set] % COLUMNS
     records["y"] = places[places_in_set] // COLUMNS
