@@ -11,10 +11,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import compare_architectures
 from engine.checkpoints import save
-from engine.model_files import load_trained
 from evaluation import comparison, speed
 from export.onnx_file import convert
 from files.command_line import InputError
+from quantization.files import load_trained
 from script_runs import forked_stages, run_script
 from tiny_models import tiny_model
 
@@ -92,8 +92,8 @@ def test_wrong_calls(tiny_dataset, tmp_path):
 
 
 def test_another_budget_needs_another_folder(tmp_path, monkeypatch):
-    monkeypatch.setattr(compare_architectures, "script", lambda *_: None)
-    monkeypatch.setattr(compare_architectures, "is_exported", lambda _: True)
+    monkeypatch.setattr(comparison, "script", lambda *_: None)
+    monkeypatch.setattr(comparison, "is_exported", lambda _: True)
     (entry,) = comparison.read_entries(["cnn"], tmp_path)
     for epochs in ("1", "1"):
         comparison.make(entry, tmp_path, ["--epochs", epochs])

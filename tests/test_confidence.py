@@ -3,7 +3,6 @@
 import json
 from pathlib import Path
 
-import any_image_model
 import numpy as np
 import onnxruntime
 import pytest
@@ -12,7 +11,8 @@ import torch
 import calibrate_confidence
 from characters import kinds
 from characters.jis import etl9g_classes
-from engine import model_files
+from data.samples import dataset_samples
+from engine.model_files import load_safetensors
 from evaluation import measurement
 from evaluation.calibration import area_under_curve, fitted_temperature, store
 from evaluation.model import load_model
@@ -24,6 +24,7 @@ from handwriting import out_of_set
 from inference import confidence
 from inference.confidence import Confidence, confidence_of
 from inference.recognizer import Recognizer
+from quantization.files import load_trained
 from script_runs import run_script
 from test_evaluate import CLASSES, linear_model
 from tiny_models import save_float, save_int8
@@ -133,7 +134,7 @@ def test_strangers_are_drawn_in_the_input_contract(kind):
 def imperfect(tiny_dataset, folder: Path) -> tuple[Path, Path]:
     """A dataset, and an ONNX model that is right on most of it: the likeness to the mean sample of each class."""
     data = tiny_dataset(CLASSES, samples_per_set=40)
-    samples = evaluate.dataset_samples(data, "train", {})
+    samples = dataset_samples(data, "train", {})
     images = samples.images(np.arange(len(samples.characters)))[:, 0]
     means = np.stack([images[samples.characters == char].mean(axis=0) for char in CLASSES])
     means -= means.mean(axis=0)
@@ -156,7 +157,7 @@ def test_the_script_fits_reports_and_writes_into_an_onnx_file(tiny_dataset, tmp_
     content = json.loads(Recognizer(model).facts["confidence"])
     assert (found.temperature, found.score) == (content["temperature"], "lead")
     assert content["calibration_error"]["after"] < content["calibration_error"]["before"]
-    samples = evaluate.dataset_samples(data, "validation", {})
+    samples = dataset_samples(data, "validation", {})
     known = found.known(Recognizer(model).logits(samples.images(np.arange(len(samples.characters)))))
     assert known.mean() == pytest.approx(0.9, abs=0.01)
     assert set(content["strangers"]) >= {"katakana", "Latin", "level 2", "scribbles"}
@@ -176,9 +177,9 @@ def test_exports_carry_it(tmp_path, suffix):
     if suffix == "safetensors":
         safetensors_file.convert(path, path.with_suffix(".safetensors"))
         path = path.with_suffix(".safetensors")
-    weights = model_files.load_trained(path)[0].state_dict()
+    weights = load_trained(path)[0].state_dict()
     store(path, FACTS)
-    network, facts = model_files.load_trained(path)
+    network, facts = load_trained(path)
     assert facts["confidence"] == FACTS
     assert all(value.equal(weights[name]) for name, value in network.state_dict().items())
     assert load_model(path).confidence == Confidence(0.5, "logit", 1.25)
@@ -186,7 +187,7 @@ def test_exports_carry_it(tmp_path, suffix):
     assert Recognizer(tmp_path / "out.onnx").confidence == Confidence(0.5, "logit", 1.25)
     assert load_model(tmp_path / "out.onnx").confidence == Confidence(0.5, "logit", 1.25)
     safetensors_file.convert(path, tmp_path / "out.safetensors")
-    assert model_files.load_safetensors(tmp_path / "out.safetensors")["confidence"] == FACTS
+    assert load_safetensors(tmp_path / "out.safetensors")["confidence"] == FACTS
 
 
 def test_an_int8_file_has_a_confidence_of_its_own(tmp_path):
@@ -197,7 +198,7 @@ def test_an_int8_file_has_a_confidence_of_its_own(tmp_path):
 
 
 def test_a_file_for_any_image_divides_by_the_temperature(tmp_path, monkeypatch):
-    monkeypatch.setattr(any_image_model, "PICTURES", 60)
+    monkeypatch.setattr(any_image_proof, "PICTURES", 60)
     path = save_float("train_hiercode", tmp_path / "hiercode_model_best.pth")
     onnx_file.convert(path, tmp_path / "plain.onnx", None)
     store(tmp_path / "plain.onnx", FACTS)

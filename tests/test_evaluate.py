@@ -18,14 +18,15 @@ import train_etl9g_model
 from characters.names import character_of
 from data.prepared import CHUNK_NAME, PreparedDataset
 from data.samples import Samples, dataset_samples
-from engine import training
-from engine.batches import Batches, evaluate
+from engine import batches, training
 from evaluation import accuracy, measurement
 from evaluation.model import Model, averaged_over_moves, load_model
 from evaluation.report import report
 from files import command_line
 from files.command_line import InputError
 from images.distortions import DISTORTIONS, rotate
+from inference.confidence import Confidence
+from quantization.files import load_trained
 from script_runs import run_script
 
 SCRIPT = Path(evaluate.__file__)
@@ -213,7 +214,7 @@ def test_answers_averaged_over_moves_by_hand(spots, tmp_path):
 
 
 def test_what_is_rejected_is_counted_of_all_and_of_those_read_rightly():
-    model = Model(None, "あい", {}, evaluate.Confidence(threshold=1.0))
+    model = Model(None, "あい", {}, Confidence(threshold=1.0))
     right, known = np.array([True, True, True, True, False]), np.array([True, True, True, False, False])
     sure = measurement.calibration(model, np.full((2, 5), 0.9), right, known)
     assert (sure["rejected"], sure["rejected_of_right"]) == (40, 25)
@@ -313,9 +314,9 @@ def test_checkpoint_and_safetensors_score_as_the_training_engine_does(tiny_datas
     )  # fmt: skip
     training.fit(train_etl9g_model.ARCHITECTURE, config)
     path = tmp_path / "best_kanji_model.pth"
-    network, facts = evaluate.load_trained(path)
-    batches = Batches(PreparedDataset(folder), "test", torch.device("cpu"))
-    expected = evaluate(network, batches, torch.arange(len(batches)), config)
+    network, facts = load_trained(path)
+    held_back = batches.Batches(PreparedDataset(folder), "test", torch.device("cpu"))
+    expected = batches.evaluate(network, held_back, torch.arange(len(held_back)), config)
     result = measurement.evaluate_file(path, folder)
     assert 20 < result["top1"] == pytest.approx(expected["top1"])
     assert result["model"]["script"] == "train_etl9g_model"

@@ -1,5 +1,6 @@
 """HierCode: prototypes by hand, classes never shown, classes added afterwards, codes that do not fit."""
 
+import importlib
 import json
 import sys
 from pathlib import Path
@@ -10,18 +11,19 @@ import torch
 import torch.nn.functional as F
 
 import train_hiercode
-import zero_shot
 from characters.jis import etl9g_classes
-from engine import checkpoints, model_files, training
+from data.prepared import PreparedDataset
+from engine import checkpoints, training
 from engine.architecture import loss_of_shown
+from engine.run import Run
 from evaluation import zero_shot
 from files.command_line import InputError
 from handwriting.page import write_character
 from handwriting.strokes import stroke_models
 from handwriting.writer import new_writer
 from images.normalization import normalize_frames
+from quantization.files import load_trained
 from script_runs import run_script
-from structure import codes
 from structure.codes import held_out, symbols_of
 from structure.table import structure_table
 from train_hiercode import HierCode, HierCodeConfig, add_classes
@@ -73,10 +75,10 @@ def test_no_parameter_has_a_row_for_every_class():
 def test_classes_that_are_held_out_are_neither_shown_nor_counted(tiny_dataset, tmp_path):
     config = HierCodeConfig(hold_out_classes=500, width=0.25, dimensions=8)
     model = HierCode(config, etl9g_classes())
-    held_out = held_out(500, etl9g_classes())
+    unseen = held_out(500, etl9g_classes())
     logits, column = model(torch.rand(4, 1, 64, 64))
     assert logits.shape == (4, len(etl9g_classes()) - 500)
-    shown = [c for c in etl9g_classes() if c not in held_out]
+    shown = [c for c in etl9g_classes() if c not in unseen]
     assert all(column[etl9g_classes().index(c)] == i for i, c in enumerate(shown[:200]))
     label = torch.tensor([etl9g_classes().index(c) for c in shown[1000:1004]])
     expected = F.cross_entropy(logits, torch.arange(1000, 1004), label_smoothing=config.label_smoothing)
@@ -84,14 +86,12 @@ def test_classes_that_are_held_out_are_neither_shown_nor_counted(tiny_dataset, t
 
 
 def test_a_run_shows_no_image_of_them(tiny_dataset, tmp_path, monkeypatch):
-    monkeypatch.setattr(codes, "held_out", lambda count, classes: "晴" if count else "")
+    monkeypatch.setattr(train_hiercode, "held_out", lambda count, classes: "晴" if count else "")
     data = tiny_dataset("語晴清", samples_per_set=2)
     config = HierCodeConfig(
         data_dir=str(data), model_dir=str(tmp_path), hold_out_classes=500, width=0.25, dimensions=8, batch_size=4
     )
-    run = train_hiercode.train.__globals__["Run"](
-        train_hiercode.ARCHITECTURE, config, train_hiercode.train.__globals__["PreparedDataset"](data)
-    )
+    run = Run(train_hiercode.ARCHITECTURE, config, PreparedDataset(data))
     for batches, rows in ((run.training, run.rows), (run.validation, run.validation_rows)):
         labels = batches.get(rows)[1]
         assert set(labels.tolist()) == {0, 2}
@@ -99,15 +99,15 @@ def test_a_run_shows_no_image_of_them(tiny_dataset, tmp_path, monkeypatch):
 
 
 def test_a_model_that_has_seen_them_is_no_beginning(tiny_dataset, tmp_path, monkeypatch):
-    monkeypatch.setattr(codes, "held_out", lambda count, classes: "晴" if count else "")
+    monkeypatch.setattr(train_hiercode, "held_out", lambda count, classes: "晴" if count else "")
     data = str(tiny_dataset("語晴清", samples_per_set=2))
     small = {"data_dir": data, "width": 0.25, "dimensions": 8, "batch_size": 4, "epochs": 1, "precision": "fp32"}
-    for held_out in (0, 500):
-        config = HierCodeConfig(**small, model_dir=str(tmp_path / str(held_out)), hold_out_classes=held_out)
+    for count in (0, 500):
+        config = HierCodeConfig(**small, model_dir=str(tmp_path / str(count)), hold_out_classes=count)
         training.fit(train_hiercode.ARCHITECTURE, config)
 
-    def begin_from(held_out: int) -> None:
-        start = str(tmp_path / str(held_out) / "hiercode_model_best.pth")
+    def begin_from(count: int) -> None:
+        start = str(tmp_path / str(count) / "hiercode_model_best.pth")
         config = HierCodeConfig(**small, model_dir=str(tmp_path / "new"), hold_out_classes=500, init_from=start)
         training.fit(train_hiercode.ARCHITECTURE, config)
 
@@ -151,7 +151,7 @@ def test_other_codes_than_those_in_force_are_refused(saved):
     content["model"]["prototypes.members"] = content["model"]["prototypes.members"].roll(1, 0)
     checkpoints.save(saved, content)
     with pytest.raises(InputError, match="its codes are not those of the structure table of KanjiVG"):
-        model_files.load_trained(saved)
+        load_trained(saved)
 
 
 def test_shuffled_codes_are_nobodys_own(model):
@@ -187,14 +187,14 @@ def test_zero_shot_needs_classes_that_were_held_out(saved, tiny_dataset, tmp_pat
 
 def test_zero_shot_measures(saved, tiny_dataset, monkeypatch, tmp_path):
     """With random weights: every figure is there, and about chance."""
-    monkeypatch.setattr(codes, "held_out", lambda count, classes: "晴清品" if count else "")
-    monkeypatch.setattr(zero_shot, "held_out", held_out)
+    monkeypatch.setattr(zero_shot, "held_out", lambda count, classes: "晴清品" if count else "")
+    monkeypatch.setattr(train_hiercode, "held_out", zero_shot.held_out)
     content = checkpoints.load(saved)
     content["config"]["hold_out_classes"] = 500
     checkpoints.save(saved, content)
     monkeypatch.setattr(sys, "argv", ["", "--model", str(saved), "--data-dir", str(tiny_dataset(CLASSES))])
     sys.argv += ["--json", str(tmp_path / "z.json")]
-    zero_shot.main()
+    importlib.import_module("zero_shot").main()
     figures = json.loads((tmp_path / "z.json").read_text())
     assert figures["held_out_classes"] == 3
     assert figures["measured_on"] == figures["test_images_of_them"] == 3 * 4
@@ -208,7 +208,7 @@ JOYO = "毀錮恣摯踪嘲哺瘍憬惧慄拉楷訃諧曖璧緻嗅喩"  # in dail
 
 def test_the_released_model_reads_characters_that_it_was_only_told_of():
     """Twenty characters it never saw an image of, by twelve made-up writers each, among all 3,056; by chance 0.03 %."""
-    model, facts = model_files.load_trained(ROOT / "models/released/hiercode_model_best.safetensors")
+    model, facts = load_trained(ROOT / "models/released/hiercode_model_best.safetensors")
     assert not set(JOYO) & set(facts["classes"])
     classes = add_classes(model, facts["classes"], JOYO)
     assert classes == facts["classes"] + JOYO
