@@ -4,7 +4,6 @@ import json
 import re
 from pathlib import Path
 
-import any_image_model
 import numpy as np
 import onnx
 import onnxruntime
@@ -15,7 +14,7 @@ from PIL import Image
 
 import convert_to_onnx
 from data.prepared import PreparedDataset
-from engine import checkpoints, model_files
+from engine import checkpoints
 from export import any_image_proof, onnx_file
 from export.any_image import AnyImageError
 from export.varied_pictures import borderline_pictures, grey_of, varied_pictures
@@ -25,6 +24,7 @@ from images.normalization import normalize
 from images.reading import read_grey
 from inference import recognizer
 from inference.readings import recognize
+from quantization.files import load_trained
 from script_runs import run_script
 from train_etl9g_model import CNN, CNNConfig
 
@@ -78,7 +78,7 @@ def test_name_opset_and_metadata(exported):
 
 
 def test_any_batch_gives_the_logits_of_pytorch(model_path, exported):
-    model, _ = model_files.load_trained(model_path)
+    model, _ = load_trained(model_path)
     session = onnxruntime.InferenceSession(str(exported))
     assert session.get_inputs()[0].name == "input_image"
     assert session.get_outputs()[0].name == "logits"
@@ -96,7 +96,7 @@ def test_an_older_opset_is_really_that_opset(model_path, tmp_path):
 
 
 def test_a_file_that_differs_from_pytorch_is_refused(model_path, exported):
-    model, _ = model_files.load_trained(model_path)
+    model, _ = load_trained(model_path)
     with torch.no_grad():
         model.classify[1].bias[2] += 0.01
     with pytest.raises(onnx_file.ConversionError, match="differ"):
@@ -120,7 +120,7 @@ def test_what_is_made_of_a_released_model_does_not_take_its_place():
 
 
 def test_a_failed_comparison_leaves_no_file(model_path, tmp_path, monkeypatch):
-    monkeypatch.setattr(convert_to_onnx, "TOLERANCE", -1.0)
+    monkeypatch.setattr(onnx_file, "TOLERANCE", -1.0)
     with pytest.raises(onnx_file.ConversionError):
         onnx_file.convert(model_path, tmp_path / "never.onnx", None)
     assert not list(tmp_path.iterdir())
@@ -156,7 +156,7 @@ def any_image(model_path) -> Path:
     """The tiny CNN with the normalisation inside, as the script makes it."""
     output = onnx_file.default_output(model_path, any_image=True)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(any_image_model, "PICTURES", PICTURES)
+        patch.setattr(any_image_proof, "PICTURES", PICTURES)
         told = any_image_proof.convert_any_image(model_path, output, None, onnx_file.DEFAULT_OPSET, top=3)
     assert f"{PICTURES} of {PICTURES} varied pictures" in told
     return output
@@ -180,7 +180,7 @@ def test_a_file_for_any_image_tells_what_it_takes_and_gives(any_image):
 
 
 def test_it_reads_as_pytorch_after_normalization(model_path, any_image):
-    model, _ = model_files.load_trained(model_path)
+    model, _ = load_trained(model_path)
     session = onnxruntime.InferenceSession(str(any_image))
     pictures = list(varied_pictures(CLASSES, PICTURES))[len(borderline_pictures()) :]
     for picture in pictures:
@@ -213,7 +213,7 @@ class Drawings(CalibrationDataReader):
 
 @pytest.mark.parametrize("opset", [14, 18])
 def test_a_quantised_file_of_either_age_can_be_wrapped(model_path, tmp_path, monkeypatch, opset):
-    monkeypatch.setattr(any_image_model, "PICTURES", PICTURES)
+    monkeypatch.setattr(any_image_proof, "PICTURES", PICTURES)
     onnx_file.convert(model_path, tmp_path / "float.onnx", None, opset)
     quantize_static(
         tmp_path / "float.onnx", tmp_path / "int8.onnx", Drawings(), quant_format=QuantFormat.QDQ, per_channel=True
@@ -236,7 +236,7 @@ def test_a_quantised_file_of_either_age_can_be_wrapped(model_path, tmp_path, mon
     ("name", "value"), [("INK", 0.6), ("WORKING_SIDE", 200), ("NOISE", 12), ("GREEN", 20000), ("CONTENT", 50)]
 )
 def test_a_normalisation_that_differs_is_noticed(model_path, exported, tmp_path, monkeypatch, name, value):
-    monkeypatch.setattr(any_image_model, "PICTURES", PICTURES)
+    monkeypatch.setattr(any_image_proof, "PICTURES", PICTURES)
     monkeypatch.setattr(normalization_graph, name, value)
     with pytest.raises(AnyImageError):
         any_image_proof.convert_any_image(exported, tmp_path / "never.onnx", None, 18, top=3)
