@@ -105,7 +105,7 @@ def load(*names: str):
 def device() -> Check:
     """What training would run on."""
     try:
-        torch, devices = load("torch", "devices")
+        torch, devices = load("torch", "engine.devices")
     except ImportError as error:
         return Check("MISSING", "device", str(error), INSTALL)
     if torch.cuda.is_available():
@@ -209,11 +209,11 @@ def prepare(etl9g_dir: Path, data_dir: Path) -> str:
 def raw_files(etl9g_dir: Path) -> tuple[Check, list[str]]:
     """The check of the raw files, and the names of those that are there."""
     try:
-        etl9g_format, prepare_dataset = load("etl9g_format", "prepare_dataset")
+        (etl9g_format,) = load("records.etl9g")
     except ImportError as error:
         return Check("MISSING", "raw files", str(error), INSTALL), []
     try:
-        paths = prepare_dataset.find_raw(etl9g_dir)
+        paths = etl9g_format.find_raw(etl9g_dir)
     except InputError as error:
         return Check("MISSING", "raw files", str(error)), []
     except FileNotFoundError:
@@ -238,7 +238,7 @@ def dataset(etl9g_dir: Path, data_dir: Path, raw_names: list[str]) -> Check:
     """The prepared dataset: whether it can be read, and whether it holds all raw files that are there."""
     command = prepare(etl9g_dir, data_dir)
     try:
-        (etl9g_dataset,) = load("etl9g_dataset")
+        (etl9g_dataset,) = load("data.prepared")
     except ImportError as error:
         return Check("MISSING", "dataset", str(error), INSTALL)
     try:

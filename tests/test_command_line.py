@@ -71,7 +71,7 @@ def test_a_main_that_ends_well_returns():
 
 
 def script(lines: str, **options) -> subprocess.Popen:
-    code = f"import sys\nsys.path.insert(0, {str(SCRIPTS)!r})\nimport command_line\n{lines}"
+    code = f"import sys\nsys.path.insert(0, {str(SCRIPTS)!r})\nfrom files import command_line, workers\n{lines}"
     environment = os.environ | {"PYTHONUNBUFFERED": ""}  # output waits for the end, as it does for users
     return subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True, env=environment, **options)
 
@@ -104,7 +104,7 @@ def threads():
     return [pool["num_threads"] for pool in threadpool_info() if pool["prefix"] == "libscipy_openblas"]
 def main():
     context = multiprocessing.get_context("fork")
-    with ProcessPoolExecutor(1, context, initializer=command_line.begin_worker) as pool:
+    with ProcessPoolExecutor(1, context, initializer=workers.begin_worker) as pool:
         print(before, threads(), pool.submit(threads).result())
 before = threads()
 command_line.run(main)
@@ -127,7 +127,7 @@ def process(_):
     time.sleep(0.01)
     return os.getpid()
 def main():
-    with ProcessPoolExecutor(2, initializer=command_line.begin_worker) as pool:
+    with ProcessPoolExecutor(2, initializer=workers.begin_worker) as pool:
         ready = set()
         while len(ready) < 2:  # the one that starts later too
             ready |= set(pool.map(process, range(8)))
@@ -148,7 +148,7 @@ def test_workers_end_with_a_script_that_was_killed():
 from concurrent.futures import ProcessPoolExecutor
 import os, signal, time
 def main():
-    with ProcessPoolExecutor(2, initializer=command_line.begin_worker) as pool:
+    with ProcessPoolExecutor(2, initializer=workers.begin_worker) as pool:
         [job.result() for job in [pool.submit(time.sleep, 0.2) for _ in range(2)]]
         [pool.submit(time.sleep, 1000) for _ in range(2)]
         time.sleep(0.2)
@@ -188,7 +188,7 @@ def test_output_that_finds_no_room_is_one_line():
 def test_sigterm_ends_a_script_without_a_word(tmp_path):
     lines = f"""
 import pathlib, signal
-from atomic_file import atomic_write
+from files.atomic import atomic_write
 def main():
     with atomic_write(pathlib.Path({str(tmp_path / "file")!r})) as temporary:
         temporary.write_text("half")

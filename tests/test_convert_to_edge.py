@@ -4,22 +4,20 @@ import shutil
 import sys
 from pathlib import Path
 
-import any_image_model
 import numpy as np
 import pytest
 import torch
 
 import convert_to_edge
-from engine.model_files import load_trained
 from evaluation.calibration import store
-from export import edge
+from export import any_image_proof, edge
 from export.any_image_proof import convert_any_image
 from export.int8_file import describe_int8
 from export.onnx_file import ConversionError
 from export.onnx_file import convert as convert_to_onnx
 from export.qdq_graph import write as write_int8
 from inference.recognizer import Recognizer
-from quantization.files import load_quantized
+from quantization.files import load_quantized, load_trained
 from script_runs import run_script
 from tiny_models import CLASSES, TINY, save_float, save_int8, some_images
 
@@ -37,7 +35,7 @@ def cnn(tmp_path_factory) -> Path:
 
 
 def test_ort_of_a_float_model_and_of_one_that_takes_pictures(cnn, monkeypatch):
-    monkeypatch.setattr(any_image_model, "PICTURES", 60)
+    monkeypatch.setattr(any_image_proof, "PICTURES", 60)
     plain, pictures = cnn.with_suffix(".onnx"), cnn.with_name("pictures.onnx")
     convert_to_onnx(cnn, plain, None)
     convert_any_image(plain, pictures, None, 18, 3)

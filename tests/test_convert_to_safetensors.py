@@ -8,17 +8,16 @@ import struct
 from pathlib import Path
 from types import SimpleNamespace
 
-import checkpoints
 import pytest
 import safetensors.torch
 import torch
 from torch import nn
 
-import convert_to_safetensors
 from engine import checkpoints, model_files
 from export import hub_folder, safetensors_file
 from export.onnx_file import ConversionError
 from files.command_line import InputError
+from quantization.files import load_trained
 from script_runs import run_script
 from train_etl9g_model import CNN, CNNConfig
 
@@ -66,7 +65,7 @@ def test_the_file_is_read_back_as_the_same_model(model_path):
     told = safetensors_file.convert(model_path, output)
     assert output.name == "kanji_model.safetensors"
     assert "5 classes" in told
-    (expected, _), (found, facts) = model_files.load_trained(model_path), model_files.load_trained(output)
+    (expected, _), (found, facts) = load_trained(model_path), load_trained(output)
     images = torch.rand(7, 1, 64, 64, generator=torch.Generator().manual_seed(7))
     with torch.no_grad():
         assert found(images).equal(expected(images))
@@ -129,7 +128,7 @@ class Awkward(nn.Module):
 
 def test_whatever_a_model_holds(tmp_path, monkeypatch):
     awkward = SimpleNamespace(name="awkward", config=CNNConfig, model=Awkward)
-    monkeypatch.setattr(checkpoints, "architecture_of", lambda script, path: awkward)
+    monkeypatch.setattr(model_files, "architecture_of", lambda script, path: awkward)
     model = Awkward(None, CLASSES)
     saved(tmp_path / "awkward.pth", model=model.state_dict())
     safetensors_file.convert(tmp_path / "awkward.pth", tmp_path / "awkward.safetensors")
@@ -148,7 +147,7 @@ def test_every_architecture(tmp_path, script):
     facts = {"script": script, "config": vars(architecture.config()), "classes": CLASSES, "source": "test"}
     checkpoints.save(tmp_path / "model.pth", facts | {"metrics": {}, "model": model.state_dict()})
     safetensors_file.convert(tmp_path / "model.pth", tmp_path / "model.safetensors")
-    found, _ = model_files.load_trained(tmp_path / "model.safetensors")
+    found, _ = load_trained(tmp_path / "model.safetensors")
     images = torch.rand(2, 1, 64, 64)
     with torch.no_grad():
         assert found(images).equal(model(images))
@@ -156,7 +155,7 @@ def test_every_architecture(tmp_path, script):
 
 @pytest.mark.parametrize("damaged", ["value", "dtype", "missing", "logits"])
 def test_a_file_that_is_not_read_back_the_same_gets_no_name(model_path, tmp_path, monkeypatch, damaged):
-    read = convert_to_safetensors.load_safetensors
+    read = model_files.load_safetensors
 
     def otherwise(path: Path) -> dict:
         content = read(path)
@@ -169,18 +168,18 @@ def test_a_file_that_is_not_read_back_the_same_gets_no_name(model_path, tmp_path
             del weights["classify.1.bias"]
         return content
 
-    def changed(content: dict, path: Path) -> nn.Module:
-        model = model_files.build(content, path)
+    def changed(content: dict, path: Path, integer) -> nn.Module:
+        model = model_files.build(content, path, integer)
         with torch.no_grad():
             model.classify[1].bias += 1e-5
         return model
 
-    monkeypatch.setattr(convert_to_safetensors, "load_safetensors", otherwise)
+    monkeypatch.setattr(safetensors_file, "load_safetensors", otherwise)
     if damaged == "logits":
-        monkeypatch.setattr(convert_to_safetensors, "build", changed)
-    for convert, name in (("convert", "a.safetensors"), ("convert_to_folder", "a")):
+        monkeypatch.setattr(safetensors_file, "build", changed)
+    for convert, name in ((safetensors_file.convert, "a.safetensors"), (hub_folder.convert_to_folder, "a")):
         with pytest.raises(ConversionError):
-            getattr(convert_to_safetensors, convert)(model_path, tmp_path / name)
+            convert(model_path, tmp_path / name)
         assert not list(tmp_path.iterdir())
 
 
@@ -205,10 +204,10 @@ def test_a_folder_for_a_hub(model_path, tmp_path):
     names = {"model.safetensors", "config.json", "README.md", ".gitattributes"}
     assert {path.name for path in folder.iterdir()} == names
     assert [path.name for path in folder.parent.iterdir()] == ["kanji"]
-    model, facts = model_files.load_trained(folder / "model.safetensors")
+    model, facts = load_trained(folder / "model.safetensors")
     images = torch.rand(2, 1, 64, 64)
     with torch.no_grad():
-        assert model(images).equal(model_files.load_trained(model_path)[0](images))
+        assert model(images).equal(load_trained(model_path)[0](images))
     settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     assert settings["classes"] == facts["classes"] == CLASSES
     assert settings["config"]["width"] == 0.25

@@ -9,7 +9,6 @@ from collections import namedtuple
 from pathlib import Path
 from types import SimpleNamespace
 
-import command_line
 import numpy as np
 import pytest
 import torch

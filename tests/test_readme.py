@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from engine.model_files import load_trained
 from export.hub_folder import STANDIN_LICENCE
+from quantization.files import load_trained
 from script_runs import run_script
 
 ROOT = Path(__file__).resolve().parent.parent

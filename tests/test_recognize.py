@@ -13,7 +13,6 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image, ImageDraw
 
-import recognize
 from evaluation.recognition_picture import CELL
 from files.command_line import InputError
 from images.reading import read_grey
@@ -263,7 +262,7 @@ def test_torch_is_not_imported():
 
 def test_without_a_model_it_says_how_to_get_one(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(recognize, "DEFAULT_MODELS", (Path("models/kanji_model.onnx"), tmp_path / "released.onnx"))
+    monkeypatch.setattr(recognizer, "DEFAULT_MODELS", (Path("models/kanji_model.onnx"), tmp_path / "released.onnx"))
     with pytest.raises(FileNotFoundError, match=r"models/kanji_model\.onnx is missing: .*convert_to_onnx\.py"):
         recognizer.default_model()
 

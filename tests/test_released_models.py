@@ -14,8 +14,8 @@ from PIL import Image
 from safetensors import safe_open
 
 from characters.jis import etl9g_classes
-from engine import model_files
 from evaluation.model import load_model
+from quantization.files import load_trained
 from standin_sample import SAMPLES, load
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -93,7 +93,7 @@ def test_onnx_files_read_as_the_weights_do():
 @pytest.mark.parametrize("name", NAMES)
 def test_a_file_has_the_classes_and_says_where_it_is_from(name):
     if name.endswith(".safetensors"):
-        model, facts = model_files.load_trained(MODELS / name)
+        model, facts = load_trained(MODELS / name)
         assert not model.training
         assert torch.isfinite(model(torch.zeros(1, 1, 64, 64))).all()
     else:
