@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import character_structure
+import structure.table
 from characters.jis import etl9g_classes
 from files.command_line import InputError
 from script_runs import run_script
@@ -129,7 +130,7 @@ def test_the_table_is_built_once_and_then_read(fresh_cache, monkeypatch):
     (file,) = fresh_cache.rglob("*.json")
     assert "CC BY-SA 3.0" in json.loads(file.read_text(encoding="utf-8"))["source"]
     structure_table.cache_clear()
-    monkeypatch.setattr(character_structure, "build_table", lambda characters: pytest.fail("built again"))
+    monkeypatch.setattr(structure.table, "build_table", lambda characters: pytest.fail("built again"))
     assert structure_table("語晴") == built
 
 

@@ -5,9 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-import handwriting
 from characters.jis import etl9g_classes
-from handwriting import variation
+from handwriting import page, variation
 from handwriting.page import place_on_page, write_character
 from handwriting.strokes import stroke_models
 from handwriting.variation import JOINED_FORMS, LOW_HUMPS, SEPARATE_FORMS, SHORT_TAILS, WIDE_BOWS
@@ -22,7 +21,7 @@ WRITER = new_writer(np.random.default_rng(3))
 @pytest.fixture
 def clean_page(monkeypatch):
     """No frame lines, neighbours or dirt."""
-    monkeypatch.setattr(handwriting, "_dirt", lambda grey, rng: None)
+    monkeypatch.setattr(page, "_dirt", lambda grey, rng: None)
 
 
 def written(char: str, seed: int, writer=WRITER, models=None) -> np.ndarray:
@@ -54,7 +53,7 @@ def test_ink_keeps_inside_the_frame(habits, clean_page):
 
 def test_the_page_is_dirty_now_and_then_and_only_along_its_edges(monkeypatch):
     dirty = [written("一", seed) for seed in range(100)]
-    monkeypatch.setattr(handwriting, "_dirt", lambda grey, rng: None)
+    monkeypatch.setattr(page, "_dirt", lambda grey, rng: None)
     clean = [written("一", seed) for seed in range(100)]
     where = np.array(dirty) != np.array(clean)
     assert 1 <= where.any(axis=(1, 2)).sum() <= 30
@@ -141,7 +140,7 @@ def test_separate_forms_part_the_first_stroke_now_and_then(char, clean_page, mon
     assert all(0 < end < begin < 1 for end, begin in [SEPARATE_FORMS[char]])
     ink = []
     for forms in ({}, {char: (0.07, 0.73)}):
-        monkeypatch.setattr(handwriting, "SEPARATE_FORMS", forms)
+        monkeypatch.setattr(variation, "SEPARATE_FORMS", forms)
         ink.append(np.sort([(written(char, seed, models=models) > 2).sum() for seed in range(80)]))
     assert np.median(ink[1][:20]) < 0.7 * np.median(ink[0][:20])  # of the quarter with the least ink
     assert np.median(ink[1][-20:]) > 0.85 * np.median(ink[0][-20:])  # and of that with the most
@@ -155,7 +154,7 @@ def test_short_tails_leave_out_the_end_of_a_stroke_that_kanjivg_has(char, clean_
     assert 0 < share < 0.7
     ink = []
     for forms in ({}, {char: (stroke, share)}):
-        monkeypatch.setattr(handwriting, "SHORT_TAILS", forms)
+        monkeypatch.setattr(variation, "SHORT_TAILS", forms)
         ink.append(np.mean([(written(char, seed, models=models) > 2).sum() for seed in range(20)]))
     assert ink[1] < ink[0]
 
@@ -173,7 +172,7 @@ def test_low_humps_rise_less_after_the_foot_of_a_stroke(char, monkeypatch):
     writer = dataclasses.replace(WRITER, looseness=0.0, roundness=0.0)
     rise = []
     for forms in ({}, {char: LOW_HUMPS[char]}):
-        monkeypatch.setattr(handwriting, "LOW_HUMPS", forms)
+        monkeypatch.setattr(variation, "LOW_HUMPS", forms)
         every = [variation.vary_strokes(char, model, writer, np.random.default_rng(seed)) for seed in range(20)]
         rise.append(np.array([points[stroke, foot, 1] - points[stroke, hump, 1] for points in every]))
     share = rise[1] / rise[0]
@@ -188,7 +187,7 @@ def test_wide_bows_reach_further_right_of_the_first_stroke(char, monkeypatch):
     writer = dataclasses.replace(WRITER, looseness=0.0)
     reach = []
     for widest in (0.0, 0.45):
-        monkeypatch.setattr(handwriting, "WIDEST_BOW", widest)
+        monkeypatch.setattr(variation, "WIDEST_BOW", widest)
         every = [variation.vary_strokes(char, model, writer, np.random.default_rng(seed)) for seed in range(20)]
         upright = np.array([points[0, :, 0].mean() for points in every])
         reach.append([upright - [p[..., 0].min() for p in every], [p[..., 0].max() for p in every] - upright])
@@ -200,7 +199,7 @@ def test_wide_bows_reach_further_right_of_the_first_stroke(char, monkeypatch):
 
 def test_the_middle_of_characters_moves_to_their_sides(monkeypatch):
     """Of three points on a page without other warps: where between the outer ones the middle comes to lie."""
-    monkeypatch.setattr(handwriting, "PAGE_WARP", 0.0)
+    monkeypatch.setattr(page, "PAGE_WARP", 0.0)
     points = np.array([[[-0.4, -0.4], [0, 0], [0.4, 0.4]]])
     for kana in (False, True):
         middles = []
@@ -351,5 +350,5 @@ def test_kanji_of_few_strokes_leave_each_more_room(monkeypatch):
         return float(np.std([points[1].mean(axis=0) - points[0].mean(axis=0) for points in drawn], axis=0).sum())
 
     roomy = spread()
-    monkeypatch.setattr(handwriting, "FEW_STROKES_MOST", 1.0)
+    monkeypatch.setattr(variation, "FEW_STROKES_MOST", 1.0)
     assert roomy > 1.15 * spread()

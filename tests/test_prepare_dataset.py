@@ -156,7 +156,7 @@ def test_a_run_that_is_refused_leaves_the_dataset_as_it_was(standin, prepared, p
 
 def test_damaged_records_are_left_out_and_counted_if_asked(raw, prepared, prepare, tmp_path, monkeypatch):
     """Record 3 has a code outside ETL9G, record 5000 no ink, 10 and 11 have changed places; the old chunk is remade."""
-    monkeypatch.setattr(prepare_dataset, "normalize_frames", lambda frames: frames[:, :64, :64])  # takes no time
+    monkeypatch.setattr(preparing, "normalize_frames", lambda frames: frames[:, :64, :64])  # takes no time
     (tmp_path / CHUNK).hardlink_to(prepared / CHUNK)
     content = (raw / "ETL9G_01").read_bytes()
     ten, eleven = content[at(10) : at(11)], content[at(11) : at(12)]
@@ -195,7 +195,7 @@ def test_damaged_records_are_left_out_and_counted_if_asked(raw, prepared, prepar
     ],
 )
 def test_a_damaged_record_is_named_with_its_offset(record, offset, piece, says, raw, prepare, tmp_path, monkeypatch):
-    monkeypatch.setattr(prepare_dataset, "normalize_frames", lambda frames: frames[:, :64, :64])  # takes no time
+    monkeypatch.setattr(preparing, "normalize_frames", lambda frames: frames[:, :64, :64])  # takes no time
     later = at(record + 7, JIS_AT)  # the first of two is named
     with damaged(raw, {at(record, offset): piece, later: BAD_JIS}):
         answer = prepare(raw, tmp_path)
@@ -257,7 +257,7 @@ def test_a_renamed_copy_is_refused(standin, prepared, prepare, monkeypatch, tmp_
             source = json.loads(str(chunk["source"])) | {"file": f"ETL9G_{number:02d}"}
             finished = dict(chunk) | {"source": np.array(json.dumps(source))}
         np.savez(output / f"etl9g_dataset_chunk_{number:02d}.npz", **finished)
-    monkeypatch.setattr(prepare_dataset, "normalize_frames", None)  # what is finished is not done again
+    monkeypatch.setattr(preparing, "normalize_frames", None)  # what is finished is not done again
     assert_refused(prepare(raw, output), output, "ETL9G_02 is byte for byte ETL9G_01: a renamed copy?")
 
 

@@ -18,7 +18,8 @@ from PIL import Image
 import synthesize_etl9g
 from characters.jis import etl9g_classes
 from files import command_line
-from handwriting import standin, statistics
+from handwriting import standin as drawing
+from handwriting import statistics
 from handwriting.font_glyphs import Glyphs
 from handwriting.page import write_character
 from handwriting.strokes import stroke_models
@@ -113,32 +114,32 @@ def test_a_record_depends_on_seed_set_and_place_alone(standin):
         char, models, record = characters[place], stroke_models(characters[place]), set_number * 3036 + place
         drawn = []
         for seed in (SEED, SEED + 1):
-            writer, glyphs = standin.sheet_writer(seed, set_number, int(sheets[place]))
+            writer, glyphs = drawing.sheet_writer(seed, set_number, int(sheets[place]))
             assert glyphs is None
-            drawn.append(write_character(char, models, writer, standin.random_of(seed, 0, record)))
+            drawn.append(write_character(char, models, writer, drawing.random_of(seed, 0, record)))
         assert np.array_equal(drawn[0], frames[record])
         assert not np.array_equal(drawn[1], frames[record])
 
 
 def test_random_streams_do_not_meet():
     first = [
-        standin.random_of(seed, stream, index).random()
+        drawing.random_of(seed, stream, index).random()
         for seed in (0, 1)
         for stream in (0, 1)
         for index in (0, 1, 607_199)
     ]
     assert len(set(first)) == len(first)
-    assert standin.random_of(1, 0, 7).random() == standin.random_of(1, 0, 7).random()
+    assert drawing.random_of(1, 0, 7).random() == drawing.random_of(1, 0, 7).random()
 
 
 def test_a_font_draws_what_it_has_and_strokes_the_rest(standin, box_font, monkeypatch):
     """The start of a set, every sheet by the font: only the font's two characters differ from what the file has."""
     start = [column[:40] for column in set_layout()]
-    monkeypatch.setattr(synthesize_etl9g, "set_layout", lambda: start)
-    monkeypatch.setattr(synthesize_etl9g, "FONT_SHARE", 1.0)
-    monkeypatch.setattr(synthesize_etl9g, "_glyphs", [Glyphs(box_font)])
-    monkeypatch.setattr(synthesize_etl9g, "_models", {char: stroke_models(char) for char in start[0]})
-    drawn = unpack_images(standin.draw_set(SEED, 0, b""))
+    monkeypatch.setattr(drawing, "set_layout", lambda: start)
+    monkeypatch.setattr(drawing, "FONT_SHARE", 1.0)
+    monkeypatch.setattr(drawing, "_glyphs", [Glyphs(box_font)])
+    monkeypatch.setattr(drawing, "_models", {char: stroke_models(char) for char in start[0]})
+    drawn = unpack_images(drawing.draw_set(SEED, 0, b""))
     frames = unpack_images(read_records(standin[0] / "ETL9G_01")[0][:40])
     differing = np.flatnonzero((drawn != frames).any(axis=(1, 2)))
     assert "".join(start[0][i] for i in differing) == "亜あ"
