@@ -17,7 +17,7 @@ from quantization.files import load_quantized
 from script_runs import run_script
 from tiny_models import CLASSES, TINY, save_int8, some_images, tiny_model
 
-SCRIPT = Path(conversion.__file__)
+SCRIPT = Path(convert_int8_pytorch_to_quantized_onnx.__file__)
 
 
 def opset_of(path: Path) -> int:
@@ -65,7 +65,7 @@ def arguments(int8: dict[str, Path], data: Path, script: str, **changes) -> argp
 
 
 def test_a_file_is_proved_and_told_of(int8, tiny_dataset, monkeypatch):
-    monkeypatch.setattr(convert_int8_pytorch_to_quantized_onnx, "BATCHES", {1: 3, 64: 1})
+    monkeypatch.setattr(int8_file, "BATCHES", {1: 3, 64: 1})
     data = tiny_dataset(samples_per_set=8)
     told = int8_file.convert(arguments(int8, data, "train_hiercode"))
     path = int8["train_hiercode"].with_name("train_hiercode_int8_quantized_quantized_int8_onnx_opset14.onnx")
@@ -78,7 +78,7 @@ def test_a_file_is_proved_and_told_of(int8, tiny_dataset, monkeypatch):
     assert facts["source"] == "test shapes"
     assert json.loads(facts["config"])["dimensions"] == 32
     assert json.loads(facts["quantization"]) == {"how": "calibration"}
-    samples = conversion.dataset_samples(data, "test", {})
+    samples = int8_file.dataset_samples(data, "test", {})
     logits = recognizer.logits(samples.images(np.arange(len(samples.characters))))
     right = np.array(list(CLASSES))[logits.argmax(1)] == samples.characters
     assert json.loads(facts["metrics"]) == {"test_top1": 100 * right.mean(), "test_samples": 40}
@@ -93,7 +93,7 @@ def test_a_file_is_proved_and_told_of(int8, tiny_dataset, monkeypatch):
     ],
 )
 def test_a_file_that_falls_short_is_refused(changes, words, int8, tiny_dataset, tmp_path, monkeypatch):
-    monkeypatch.setattr(convert_int8_pytorch_to_quantized_onnx, "BATCHES", {1: 3})
+    monkeypatch.setattr(int8_file, "BATCHES", {1: 3})
     asked = arguments(int8, tiny_dataset(), "train_etl9g_model", output=tmp_path / "never.onnx", **changes)
     with pytest.raises(onnx_file.ConversionError, match=words):
         int8_file.convert(asked)
@@ -113,7 +113,7 @@ def test_twice_the_speed_is_asked_of_processors_made_for_it(told, expected, int8
     path = tmp_path / "cpuinfo"
     if told:
         path.write_text(told)
-    monkeypatch.setattr(convert_int8_pytorch_to_quantized_onnx, "PROCESSOR", path)
+    monkeypatch.setattr(int8_file, "PROCESSOR", path)
     asked = arguments(int8, tmp_path, "train_etl9g_model", times_faster=None)
     assert {name: int8_file.limits_of(name, 10, asked).times_faster for name in expected} == expected
     asked.times_faster = 3.0
@@ -125,8 +125,8 @@ def test_a_file_that_disagrees_or_stays_in_float_is_refused(int8, tiny_dataset, 
         model, _ = tiny_model("train_etl9g_model", seed=5)
         onnx_file.export(model, path, 18)
 
-    monkeypatch.setattr(convert_int8_pytorch_to_quantized_onnx, "BATCHES", {1: 3})
-    monkeypatch.setattr(convert_int8_pytorch_to_quantized_onnx, "write", write_another)
+    monkeypatch.setattr(int8_file, "BATCHES", {1: 3})
+    monkeypatch.setattr(int8_file, "write", write_another)
     asked = arguments(int8, tiny_dataset(), "train_etl9g_model", output=tmp_path / "never.onnx", opset=18)
     with pytest.raises(onnx_file.ConversionError, match=r"left in float: Conv.*agrees with PyTorch on"):
         int8_file.convert(asked)

@@ -11,10 +11,10 @@ from onnx import TensorProto, helper
 from torch import fx, nn
 
 from data.prepared import PreparedDataset
-from engine import checkpoints, model_files
+from engine import checkpoints
 from evaluation.model import load_model
 from files.command_line import InputError
-from quantization.files import calibration_images, load_float, load_quantized
+from quantization.files import calibration_images, load_float, load_quantized, load_trained
 from quantization.integers import (
     LARGEST_ACTIVATION,
     LARGEST_WEIGHT,
@@ -171,7 +171,7 @@ def test_a_file_comes_back_as_it_was(script, tmp_path):
     calibrate(network, [some_images()])
     images = some_images(5, seed=2)
     expected = convert(network)(images)
-    for load in (load_quantized, model_files.load_trained):
+    for load in (load_quantized, load_trained):
         found, facts = load(path)
         assert torch.equal(found(images), expected)
         assert (facts["script"], facts["classes"]) == (script, CLASSES)

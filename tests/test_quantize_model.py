@@ -9,8 +9,9 @@ import torch
 from PIL import Image
 
 import quantize_model
-from data.samples import Samples
+from data.samples import Samples, dataset_samples
 from engine import training
+from files.command_line import run
 from quantization import loss
 from quantization.files import load_quantized
 from quantization.loss import lookalikes, measure, metrics_of, predictions, told
@@ -83,7 +84,7 @@ def test_a_trained_model_becomes_int8(tiny_dataset, tmp_path, capsys):
     assert measured["images"]["samples"] == 1
     assert measured["test"]["float_top1"] > 90
     assert measured["test"]["int8_top1"] > measured["test"]["float_top1"] - 5
-    samples = quantization_loss.dataset_samples(data, "test", facts["config"])
+    samples = dataset_samples(data, "test", facts["config"])
     right = predictions(network, samples, np.arange(40))
     assert facts["metrics"]["test_top1"] == 100 * (np.array(list(CLASSES))[right] == samples.characters).mean()
     assert (facts["quantization"]["how"], facts["quantization"]["images"]) == ("calibration", 20)
@@ -119,7 +120,7 @@ def test_wrong_calls_end_with_one_line(models, tiny_dataset, tmp_path, monkeypat
     for call, words in calls:
         monkeypatch.setattr(sys, "argv", ["quantize_model.py", *call])
         with pytest.raises(SystemExit) as ended:
-            quantize_model.run(quantize_model.main)
+            run(quantize_model.main)
         error = capsys.readouterr().err
         assert ended.value.code == 2, call
         assert words in error.splitlines()[-1]

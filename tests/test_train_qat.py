@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 import torch
-import training
 
+import engine.run
 import train_qat
 from data.prepared import PreparedDataset
-from engine import checkpoints, model_files, training
+from engine import checkpoints, training
 from engine.run import Run, distillation
 from export import onnx_file
 from files.command_line import InputError
-from quantization.files import load_quantized
+from quantization.files import load_quantized, load_trained
 from script_runs import run_script
 from tiny_models import CLASSES, TINY, save_float, some_images
 from train_qat import QATConfig
@@ -56,7 +56,7 @@ def test_any_architecture_goes_on_learning_and_becomes_int8(script, tiny_dataset
     measured = facts["quantization"]["measured"]["test"]
     assert measured["float_top1"] > 60
     assert measured["int8_top1"] >= measured["float_top1"] - 10
-    best, about = model_files.load_trained(tmp_path / "qat_model_best.pth")
+    best, about = load_trained(tmp_path / "qat_model_best.pth")
     assert about["script"] == "train_qat"
     images = some_images(8)
     with torch.no_grad():
@@ -123,7 +123,7 @@ def test_a_training_has_the_float_model_for_its_teacher(other, monkeypatch, tiny
     """Alone, if no other teacher and no other share are named."""
     plain, seen = save_float("train_etl9g_model", tmp_path / "float.pth"), []
     named = str(save_float("train_vit", tmp_path / "other.pth")) if other else None
-    monkeypatch.setattr(training, "distillation", lambda *told: seen.append(told[1]) or distillation(*told))
+    monkeypatch.setattr(engine.run, "distillation", lambda *told: seen.append(told[1]) or distillation(*told))
     settings = config(tiny_dataset(), tmp_path, model_path=str(plain), epochs=1, teacher=named)
     train_qat.train_quantized(settings)
     assert (settings.teacher, settings.distillation) == (named or str(plain), 1)

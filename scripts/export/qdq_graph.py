@@ -14,7 +14,8 @@ from torch import fx, nn
 
 from export.older_opset import downgrade
 from export.onnx_file import OLDEST_OF_NEW_EXPORTER, export
-from quantization.layers import LSTM, Comparison, Convolution, Int8Weight, Int32Bias, Matrix
+from quantization import layers
+from quantization.layers import Convolution, Int8Weight, Int32Bias
 from quantization.ranges import Uint8Activation
 
 GATES = (0, 3, 1, 2)  # PyTorch's input, forget, cell, output in the order of ONNX: input, output, forget, cell
@@ -54,7 +55,7 @@ class Constant(nn.Module):
 class Matrix(nn.Module):
     """A linear layer as one Gemm, which fuses with its bias; (N, tokens, width) is laid flat for it."""
 
-    def __init__(self, layer: Matrix):
+    def __init__(self, layer: layers.Matrix):
         super().__init__()
         self.weight, self.bias = Constant(layer.weight), Constant(layer.bias)
 
@@ -68,7 +69,7 @@ class Matrix(nn.Module):
 class Comparison(nn.Module):
     """Its matrix becomes int8 when the file is loaded: onnxruntime folds what hangs on constants alone."""
 
-    def __init__(self, comparison: Comparison):
+    def __init__(self, comparison: layers.Comparison):
         super().__init__()
         scale = comparison.rows.scale
         self.register_buffer("scale", scale)
@@ -82,7 +83,7 @@ class Comparison(nn.Module):
 
 
 class LSTM(nn.Module):
-    def __init__(self, layer: LSTM):
+    def __init__(self, layer: layers.LSTM):
         super().__init__()
         self.hidden_size = layer.hidden_size
         for i, name in enumerate(("inputs", "states")):
@@ -108,9 +109,9 @@ class LSTM(nn.Module):
 
 LAYERS = {
     Uint8Activation: Activation,
-    Matrix: Matrix,
-    Comparison: Comparison,
-    LSTM: LSTM,
+    layers.Matrix: Matrix,
+    layers.Comparison: Comparison,
+    layers.LSTM: LSTM,
 }
 
 
