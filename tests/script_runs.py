@@ -27,10 +27,6 @@ from tiny_models import TINY, save_float, save_int8
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 TRAININGS = sorted(path.stem for path in SCRIPTS.glob("train_*.py"))
-CONVERSIONS = ["convert_to_onnx", "any_image", "convert_to_safetensors", "hub_folder", "quantize_model", "int8_onnx"]
-CASES = ["synthesize_etl9g", "prepare_dataset", *TRAININGS, *CONVERSIONS]
-SLOW = ("any_image", "int8_onnx")  # left out of short forms
-SOME_CASES = [pytest.param(name, marks=pytest.mark.long) if name in SLOW else name for name in CASES]
 PRELOADED = ["onnx", "onnxruntime", "cv2", "torch.onnx", "torch._dynamo", "onnxscript", "pytest"]
 FILE_EVENTS = {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "shutil.rmtree"}
 TIMES = ("images_per_second", "seconds")  # of an epoch, in metrics.jsonl
@@ -62,7 +58,7 @@ class ScriptRun:
     """One script in its process, with `folder` as its working folder; its output and errors go to files elsewhere.
 
     `around` makes the context in the process in which the script is run; it must be picklable. A fresh process is one
-    of a new interpreter: the forked ones share what is drawn by lot at its start, as the order of a set is.
+    of a new interpreter: the forked ones share what is random at its start, as the order of a set is.
     """
 
     def __init__(
@@ -117,12 +113,8 @@ def forked_stages(failing: str = "") -> Iterator[None]:
         sys.argv = [str(script), *words]
         runpy.run_path(str(script), run_name="__main__")
 
-    run_program = subprocess.run
-
-    def run(command: list, check: bool, **more) -> subprocess.CompletedProcess:
-        if command[0] != sys.executable:  # matplotlib asks fontconfig for fonts
-            return run_program(command, check=check, **more)
-        assert not check
+    def run(command: list, check: bool) -> subprocess.CompletedProcess:
+        assert (command[0], check) == (sys.executable, False)
         process = multiprocessing.get_context("fork").Process(target=become, args=command[1:])
         process.start()
         process.join()
@@ -174,44 +166,28 @@ def file_events(folder: Path, at: int, action: Callable[[], None]) -> Iterator[N
 
 
 @contextlib.contextmanager
-def disk_order(log: Path) -> Iterator[None]:
-    """Notes in which order files are flushed and renamed, by the process and its workers: a JSON line for each."""
-    fsync, replace = os.fsync, os.replace
-
-    def note(what: str, path: Path, status: os.stat_result, **more) -> None:
-        with log.open("a") as file:
-            facts = {"path": str(path), "file": [status.st_ino, status.st_size, status.st_mtime_ns]}
-            file.write(json.dumps({"what": what, "process": os.getpid()} | facts | more) + "\n")
-
-    def noted_fsync(number: int) -> None:
-        fsync(number)
-        note("fsync", Path(f"/proc/self/fd/{number}").readlink(), os.fstat(number))
-
-    def noted_replace(source: Path, target: Path) -> None:
-        replace(source, target)
-        note("rename", Path(target).absolute(), Path(target).stat())
-
-    os.fsync, os.replace = noted_fsync, noted_replace
-    yield
-    os.fsync, os.replace = fsync, replace
-
-
-@contextlib.contextmanager
 def sixty_characters() -> Iterator[None]:
     """Sets are of 60 characters, made and read by forked workers."""
-    (characters, sheets, places), every = etl9g.set_layout(), jis.etl9g_classes()
-    jis.etl9g_classes = lambda: "".join(char for char in every if char in characters[:60])
-    etl9g.set_layout = lambda: (characters[:60], sheets[:60], places[:60])
-    etl9g.records_per_set = lambda: 60
+    order, sheets, places = etl9g.set_layout()
+    few = "".join(sorted(order[:60], key=jis.jis_code))
+    smaller = {
+        "etl9g_classes": lambda: few,
+        "set_layout": lambda: (order[:60], sheets[:60], places[:60]),
+        "records_per_set": lambda: 60,
+    }
+    rooms = [module for name, module in sys.modules.items() if not name.startswith("structure.")]
+    for name, function in smaller.items():
+        for module in rooms:  # each that has imported the function by its name
+            if name in vars(module):
+                setattr(module, name, function)
     multiprocessing.set_start_method("fork", force=True)
     yield
 
 
 @contextlib.contextmanager
 def prepared(*inner: Callable[[], AbstractContextManager]) -> Iterator[None]:
-    """Raw files are of one set of 60 characters; then the given contexts."""
+    """Sets of 60 characters, then the given contexts."""
     with sixty_characters(), contextlib.ExitStack() as stack:
-        etl9g.SETS_PER_FILE = 1
         for context in inner:
             stack.enter_context(context())
         yield
@@ -221,29 +197,21 @@ def kill() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def pause(mark: Path) -> None:
-    """Leaves a mark and waits, for SIGCONT or SIGKILL."""
-    mark.touch()
-    os.kill(os.getpid(), signal.SIGSTOP)
-
-
 def snapshot(folder: Path) -> dict[str, str]:
     """Every file below a folder and the hash of what is in it, without how long an epoch took."""
-    found = {}
-    for path in sorted(folder.rglob("*")):
-        if path.is_dir():
-            continue
+    hashes = {}
+    for path in sorted(path for path in folder.rglob("*") if not path.is_dir()):
         content = path.read_bytes()
         if path.name == "metrics.jsonl":
             rows = [json.loads(line) for line in content.splitlines()]
             content = json.dumps([{k: v for k, v in row.items() if k not in TIMES} for row in rows]).encode()
-        found[str(path.relative_to(folder))] = hashlib.sha256(content).hexdigest()
-    return found
+        hashes[str(path.relative_to(folder))] = hashlib.sha256(content).hexdigest()
+    return hashes
 
 
 @dataclasses.dataclass
 class Case:
-    """A command, and its run that nobody disturbed: files, bytes, seconds, how often it touched a file, disk order."""
+    """A command, and its run that nobody disturbed: files, bytes, seconds, and how often it touched a file."""
 
     script: str
     flags: list
@@ -251,7 +219,6 @@ class Case:
     bytes: int = 0
     seconds: float = 0.0
     events: int = 0
-    disk: list[dict] = dataclasses.field(default_factory=list)
 
     def start(self, folder: Path, *inner: Callable[[], AbstractContextManager]) -> ScriptRun:
         return ScriptRun(self.script, self.flags, folder, functools.partial(prepared, *inner))
@@ -288,8 +255,8 @@ def commands(tiny_dataset, tmp_path_factory) -> dict[str, tuple[str, list]]:
     onnx = [*cnn, "--data-dir", data]
     limits = ["--compare", 20, "--test-samples", 40, "--times-faster", 0, "--most-megabytes", 10, "--agreement", 90]
     return {
-        "raw": ("synthesize_etl9g", ["--sets", 4, "--out", raw, "--seed", 5, "--processes", 1]),
-        "synthesize_etl9g": ("synthesize_etl9g", ["--sets", 3, "--out", OUTPUT, "--seed", 5, "--processes", 2]),
+        "raw": ("synthesize_etl9g", ["--sets", 8, "--out", raw, "--seed", 5, "--processes", 2]),
+        "synthesize_etl9g": ("synthesize_etl9g", ["--sets", 8, "--out", OUTPUT, "--seed", 5, "--processes", 2]),
         "prepare_dataset": ("prepare_dataset", ["--etl9g-dir", raw, "--output-dir", OUTPUT, "--processes", 2]),
         **{script: (script, training_flags(script, data, models)) for script in TRAININGS},
         "convert_to_onnx": ("convert_to_onnx", [*onnx, "--opset", 17, "--output", f"{OUTPUT}/model.onnx"]),
@@ -315,9 +282,7 @@ def undisturbed(commands, tmp_path_factory) -> Callable[[str], Case]:
         if name == "prepare_dataset":
             raw = Case(*commands["raw"]).start(folder.with_name("raw"))
             assert raw.finish() == 0, raw.errors
-        output = output_of(folder)
-        count = functools.partial(file_events, folder, 0, kill)
-        whole = case.start(folder, count, functools.partial(disk_order, output / "disk"))
+        whole = case.start_until(folder, 0, kill)
         assert whole.finish() == 0, whole.errors
         files = snapshot(folder)
         assert files
@@ -326,8 +291,7 @@ def undisturbed(commands, tmp_path_factory) -> Callable[[str], Case]:
             files=files,
             bytes=sum((folder / name).stat().st_size for name in files),
             seconds=whole.seconds,
-            events=int((output / "events").read_text()),
-            disk=[json.loads(line) for line in (output / "disk").read_text().splitlines()],
+            events=int((output_of(folder) / "events").read_text()),
         )
 
     return run
