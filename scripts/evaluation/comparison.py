@@ -23,7 +23,7 @@ from export.onnx_file import default_output, metadata
 from files.atomic import atomic_write, write_text
 from files.command_line import InputError
 from files.plain_json import read_json
-from files.workers import cores
+from files.machine import cores
 from images.normalization import CANVAS
 from inference.recognizer import single_thread
 from optimization_config import parse_config

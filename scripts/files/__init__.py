@@ -1,4 +1,5 @@
-"""Files and programs: whole-or-absent writes, output folders and their lock, JSON within bounds, how a script ends.
+"""Files and programs: whole-or-absent writes, output folders and their lock, JSON within bounds, how a script ends,
+what is installed and what the machine has.
 
 Imports the standard library alone, and filelock.
 """

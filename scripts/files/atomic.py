@@ -11,10 +11,9 @@ from pathlib import Path
 def atomic_write(path: Path) -> Iterator[Path]:
     """Yields a temporary path beside `path`; renames it to `path` when the block ends well, removes it otherwise.
 
-    A system's error in writing it names `path`. What a killed process left of it is written over by the next one.
+    An error of the system in writing it names `path`. What a killed process left of it is written over by the next one.
     """
-    if not path.parent.is_dir():
-        path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.part")
     try:
         yield temporary
@@ -23,16 +22,13 @@ def atomic_write(path: Path) -> Iterator[Path]:
         temporary.replace(path)
         sync_folder(path.parent)
     except BaseException as error:
-        with contextlib.suppress(OSError):  # the first error is the one to tell
+        with contextlib.suppress(OSError):  # the first error is the one to report
             temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.errno is not None:
-            own = error.filename in (None, str(temporary))
-            if not path.parent.is_dir():
-                raise OSError(f"{path} cannot be written: its folder has vanished") from None
-            if own and isinstance(error, FileNotFoundError):  # as where the folder is the place of a disk that is gone
-                raise OSError(f"{path} cannot be written: what was begun has vanished") from None
-            if own:
-                error.filename = str(path)
+        gone = not path.parent.is_dir()
+        if isinstance(error, OSError) and error.errno and (gone or error.filename in (None, str(temporary))):
+            if isinstance(error, FileNotFoundError):  # also where the folder is the place of a disk that is gone
+                raise OSError(f"{path} cannot be written: what was begun, or its folder, has vanished") from None
+            error.filename = str(path)
         raise
 
 

@@ -13,8 +13,8 @@ PATIENCE = 2.0  # seconds, for a process that is just ending
 
 
 def beside(model: Path, name: str) -> Path:
-    """Where what is made of a model goes, unless told: into its folder, or, as the released ones stay as they are, into
-    the one above theirs."""
+    """Where a file made of a model goes by default: into the model's folder, or, as the released ones stay as they are,
+    into the one above theirs."""
     folder = model.parent
     return (folder.parent if folder.resolve() == RELEASED else folder) / name
 
@@ -26,7 +26,7 @@ def check_not(output: Path, model: Path) -> None:
 
 
 class OutputFolders:
-    """A context in which these folders exist and are this process's to write into.
+    """A context in which these folders exist and only this process writes into them.
 
     The system's own lock is used, so that a process that was killed blocks nobody. Contexts of one process nest. Raises
     InputError where another process holds a folder, OSError where nothing can be written.
@@ -45,13 +45,12 @@ class OutputFolders:
                 lock.acquire()
                 self._locks.append(lock)
                 self._disks[folder] = folder.stat().st_dev
-        except Timeout:
-            self.__exit__()
-            raise InputError(
-                f"{folder} is being written by another process: wait for its end, or choose another folder"
-            ) from None
         except BaseException as error:
             self.__exit__()
+            if isinstance(error, Timeout):
+                raise InputError(
+                    f"{folder} is being written by another process: wait for its end, or choose another folder"
+                ) from None
             if isinstance(error, FileNotFoundError):  # after it was made
                 raise OSError(f"{folder} has vanished: is its disk still there?") from None
             raise
@@ -66,8 +65,8 @@ class OutputFolders:
             lock.release()
 
     def check(self) -> None:
-        """Raises OSError if a folder is no longer there or its disk no longer mounted: a new one under the same name
-        would take the rest of the run, and the next mount would hide it."""
+        """Raises OSError if a folder is gone or its disk no longer mounted: a new folder of the same name would take the
+        rest of the run, and the next mount would hide it."""
         for folder, disk in self._disks.items():
             if not folder.is_dir() or folder.stat().st_dev != disk:
                 raise OSError(f"{folder} has vanished: is its disk still there?")

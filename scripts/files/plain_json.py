@@ -9,24 +9,25 @@ LARGEST = 16_000_000  # bytes; a mapping of 100,000 classes has 9 million
 
 
 def _distinct(pairs: list[tuple[str, object]]) -> dict:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    if len(content := dict(pairs)) < len(pairs):
         raise ValueError("it names a key twice")
-    return found
+    return content
 
 
-def parse_json(text: str | bytes, told: str, remedy: str, kind: type = dict):
-    """The JSON value of a text, an object unless another kind is allowed. Raises InputError, which names the text as
-    `told`, for one that is anything else, too large, nested too deep, or names a key twice."""
+def parse_json(text: str | bytes, name: str, remedy: str, kind: type = dict):
+    """The JSON value of a text, an object unless another `kind` is allowed.
+
+    Raises InputError, which calls the text `name` and ends with `remedy`, if it is anything else, too large, nested too
+    deep, or names a key twice.
+    """
     try:
         if len(text) > LARGEST:
             raise ValueError(f"more than {LARGEST:,} bytes")
-        text = text if isinstance(text, str) else text.decode("utf-8")
-        content = json.loads(text, object_pairs_hook=_distinct)
+        content = json.loads(text if isinstance(text, str) else text.decode("utf-8"), object_pairs_hook=_distinct)
         if not isinstance(content, kind):
             raise ValueError(f"it is a {type(content).__name__}")
     except (ValueError, RecursionError) as error:  # ValueError: also what is no JSON, and what is no UTF-8
-        raise InputError(f"{told} is damaged ({first_line(error)}): {remedy}") from None
+        raise InputError(f"{name} is damaged ({first_line(error)}): {remedy}") from None
     return content
 
 

@@ -1,0 +1,27 @@
+"""What this machine has: cores and memory."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def available_memory() -> float | None:
+    """Bytes that a new process can have, or None where the system does not say."""
+    group, limits = Path("/sys/fs/cgroup"), []
+    try:
+        facts = dict(line.split(":") for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines())
+        limits.append(1024.0 * int(facts["MemAvailable"].split()[0]))
+        limit = (group / "memory.max").read_text(encoding="ascii").strip()
+        if limit != "max":
+            limits.append(int(limit) - int((group / "memory.current").read_text(encoding="ascii")))
+    except OSError:
+        pass  # not Linux, or no limit on this group: what was read until here counts
+    if not limits and "SC_PHYS_PAGES" in getattr(os, "sysconf_names", ()):
+        limits.append(float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")))
+    return min(limits, default=None)
