@@ -15,7 +15,7 @@ from torch import fx, nn
 from export.older_opset import downgrade
 from export.onnx_file import OLDEST_OF_NEW_EXPORTER, export
 from quantization import layers
-from quantization.layers import Convolution, Int8Weight, Int32Bias
+from quantization.layers import Convolution, Integers
 from quantization.ranges import Uint8Activation
 
 GATES = (0, 3, 1, 2)  # PyTorch's input, forget, cell, output in the order of ONNX: input, output, forget, cell
@@ -40,7 +40,7 @@ class Activation(nn.Module):
 class Constant(nn.Module):
     """An int8 weight or an int32 bias before its DequantizeLinear."""
 
-    def __init__(self, constant: Int8Weight | Int32Bias):
+    def __init__(self, constant: Integers):
         super().__init__()
         self.register_buffer("integers", constant.integers)
         self.register_buffer("scale", constant.scale)

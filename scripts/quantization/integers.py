@@ -1,4 +1,4 @@
-"""TODO doc: from quantization"""
+"""Weights as int8 and back: the ranges of the integers, and the scale of each row."""
 
 import torch
 

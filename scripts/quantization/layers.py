@@ -1,4 +1,4 @@
-"""TODO doc: from quantization"""
+"""Layers whose weights and biases are modules: trained while they are rounded, then made of integers."""
 
 import torch
 import torch.nn.functional as F
@@ -7,19 +7,29 @@ from torch import nn
 from quantization.integers import LARGEST_BIAS, fake_quantize_rows, from_integers, row_scales, to_integers
 
 
-class Weight(nn.Module):
-    """A trainable weight (rows, …), seen as int8 will see it."""
+class Trainable(nn.Module):
+    """A trainable tensor as it is: a bias (rows,), whose steps in int32 are too fine to be trained."""
 
     def __init__(self, value: torch.Tensor):
         super().__init__()
         self.value = nn.Parameter(value.detach().clone(memory_format=torch.contiguous_format))
 
     def forward(self) -> torch.Tensor:
+        return self.value
+
+
+class Weight(Trainable):
+    """A trainable weight (rows, …), rounded as int8 will round it."""
+
+    def forward(self) -> torch.Tensor:
         return fake_quantize_rows(self.value)
 
 
-class Int8Weight(nn.Module):
-    """A weight as int8 (rows, …) and the scale (rows,) of each row."""
+class Integers(nn.Module):
+    """A weight as int8 (rows, …), or a bias as int32 (rows,), and the scale (rows,) of each row.
+
+    The scale of a bias is that of the sum it is added to: input scale times weight scale.
+    """
 
     def __init__(self, integers: torch.Tensor, scale: torch.Tensor):
         super().__init__()
@@ -30,38 +40,15 @@ class Int8Weight(nn.Module):
         return from_integers(self.integers, self.scale)
 
 
-class Bias(nn.Module):
-    """A trainable bias (rows,); int32 is so fine that its rounding need not be trained."""
-
-    def __init__(self, value: torch.Tensor):
-        super().__init__()
-        self.value = nn.Parameter(value.detach().clone())
-
-    def forward(self) -> torch.Tensor:
-        return self.value
-
-
-class Int32Bias(nn.Module):
-    """A bias as int32 (rows,), in units of input scale times weight scale: those of the sum it is added to."""
-
-    def __init__(self, integers: torch.Tensor, scale: torch.Tensor):
-        super().__init__()
-        self.register_buffer("integers", integers)
-        self.register_buffer("scale", scale)
-
-    def forward(self) -> torch.Tensor:
-        return self.integers.float() * self.scale
-
-
 class Rows(nn.Module):
-    """A matrix that is computed anew each time, seen as int8 will see it."""
+    """Rounds a matrix that is itself computed as int8 will round it."""
 
     def forward(self, matrix: torch.Tensor) -> torch.Tensor:
         return fake_quantize_rows(matrix)
 
 
 class Int8Rows(nn.Module):
-    """A matrix that is computed from a file's tables, rounded to int8 by the scale (rows,) of each row."""
+    """Rounds a matrix that is itself computed to int8, by the scale (rows,) of each row."""
 
     def __init__(self, scale: torch.Tensor):
         super().__init__()
@@ -71,26 +58,26 @@ class Int8Rows(nn.Module):
         return from_integers(to_integers(matrix, self.scale), self.scale)
 
 
-class Convolution(nn.Module):
-    """A convolution whose weight and bias are modules."""
+class Layer(nn.Module):
+    """A layer whose weight (rows, …) and bias (rows,) are modules."""
 
-    def __init__(self, layer: nn.Conv2d):
+    def __init__(self, layer: nn.Conv2d | nn.Linear):
         super().__init__()
         self.weight = Weight(layer.weight)
-        self.bias = Bias(torch.zeros(layer.out_channels) if layer.bias is None else layer.bias)
+        self.bias = Trainable(torch.zeros(len(layer.weight)) if layer.bias is None else layer.bias)
+
+
+class Convolution(Layer):
+    def __init__(self, layer: nn.Conv2d):
+        super().__init__(layer)
         self.settings = (layer.stride, layer.padding, layer.dilation, layer.groups)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return F.conv2d(x, self.weight(), self.bias(), *self.settings)
 
 
-class Matrix(nn.Module):
-    """A linear layer whose weight (out, in) and bias are modules."""
-
-    def __init__(self, layer: nn.Linear):
-        super().__init__()
-        self.weight = Weight(layer.weight)
-        self.bias = Bias(torch.zeros(layer.out_features) if layer.bias is None else layer.bias)
+class Matrix(Layer):
+    """A linear layer: x (…, in) times its weight (out, in)."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return F.linear(x, self.weight(), self.bias())
@@ -118,7 +105,7 @@ class LSTM(nn.Module):
         self.ways = nn.ModuleList()
         for way in ("", "_reverse")[: 1 + layer.bidirectional]:
             weights = (Weight(getattr(layer, f"weight_{kind}_l0{way}")) for kind in ("ih", "hh"))
-            biases = (Bias(getattr(layer, f"bias_{kind}_l0{way}")) for kind in ("ih", "hh"))
+            biases = (Trainable(getattr(layer, f"bias_{kind}_l0{way}")) for kind in ("ih", "hh"))
             self.ways.append(nn.ModuleList([*weights, *biases]))
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]:
@@ -129,10 +116,10 @@ class LSTM(nn.Module):
         return states, tuple(last)
 
 
-def convert_layer(layer: Convolution | Matrix, input_scale: torch.Tensor) -> None:
+def convert_layer(layer: Layer, input_scale: torch.Tensor) -> None:
     """Makes a layer's weight int8 and its bias int32, with scales so large that the bias has room."""
     bias = layer.bias.value
     scale = torch.maximum(row_scales(layer.weight.value), bias.abs() / (input_scale * LARGEST_BIAS))
-    layer.weight = Int8Weight(to_integers(layer.weight.value, scale), scale)
+    layer.weight = Integers(to_integers(layer.weight.value, scale), scale)
     bias_scale = input_scale * scale
-    layer.bias = Int32Bias((bias.double() / bias_scale.double()).round().to(torch.int32), bias_scale)
+    layer.bias = Integers((bias.double() / bias_scale.double()).round().to(torch.int32), bias_scale)

@@ -20,7 +20,7 @@ from torch.nn.utils import fuse_conv_bn_weights, fuse_linear_bn_weights
 from engine.layers import StochasticDepth
 from images.normalization import CANVAS
 from quantization.integers import row_scales, to_integers
-from quantization.layers import LSTM, Comparison, Convolution, Int8Rows, Int8Weight, Matrix, Weight, convert_layer
+from quantization.layers import LSTM, Comparison, Convolution, Int8Rows, Integers, Layer, Matrix, Weight, convert_layer
 from quantization.ranges import Activation, Observer, Uint8Activation
 
 SAME_VALUES_MODULES = (nn.Flatten, nn.Dropout, nn.Identity, StochasticDepth)  # in evaluation mode
@@ -74,12 +74,16 @@ def fold_batch_norms(network: fx.GraphModule) -> None:
 
 
 def replace_layers(network: fx.GraphModule) -> None:
-    """Puts this module's layers in place of PyTorch's, and a `Comparison` in place of a product of two tensors."""
+    """Puts layers that round in place of PyTorch's, and a `Comparison` in place of a product of two tensors.
+
+    Any other module without parts that has parameters of its own may say how it is quantised: `quantized(weight)`
+    returns the module that takes its place, in which each table (rows, …) is the module that `weight` makes of it.
+    """
     for node in list(network.graph.nodes):
         layer = module_of(network, node)
         if type(layer) in REPLACED:
             network.set_submodule(node.target, REPLACED[type(layer)](layer))
-        elif hasattr(layer, "quantized"):  # a module of an architecture's own says itself how
+        elif hasattr(layer, "quantized"):
             network.set_submodule(node.target, layer.quantized(Weight))
         elif node.op == "call_function" and node.target is F.linear and len(node.args) == 2:
             network.add_submodule(node.name, Comparison())
@@ -99,7 +103,7 @@ def insert_activations(network: fx.GraphModule) -> None:
             new = rounded_node(network, end)
             end.replace_all_uses_with(new, delete_user_cb=lambda user, new=new: user is not new)
     for node in list(network.graph.nodes):
-        if isinstance(module_of(network, node), Convolution | Matrix | Comparison):
+        if isinstance(module_of(network, node), Layer | Comparison):
             taken = node.args[0]
             if not isinstance(module_of(network, taken), Activation):
                 node.replace_input_with(taken, rounded_node(network, taken))
@@ -125,13 +129,8 @@ def rounded_node(network: fx.GraphModule, node: fx.Node) -> fx.Node:
 
 
 def prepare(model: nn.Module) -> fx.GraphModule:
-    """A copy of a float model, in evaluation mode for good, that computes as INT8 will and can be trained."""
-    return prepare_in_place(copy.deepcopy(model))
-
-
-def prepare_in_place(model: nn.Module) -> fx.GraphModule:
-    """prepare, of a model that nobody needs any more."""
-    model.eval()
+    """A copy of a float network, in evaluation mode for good, that rounds as INT8 will and can be trained."""
+    model = copy.deepcopy(model).eval()
     network = fx.GraphModule(model, Tracer().trace(model), "Int8" + type(model).__name__)
     fold_batch_norms(network)
     replace_layers(network)
@@ -159,39 +158,37 @@ def calibrate(network: fx.GraphModule, batches: list[torch.Tensor]) -> None:
         activation.observer = None
 
 
-def convert(network: fx.GraphModule) -> fx.GraphModule:
-    """A copy of a prepared network whose weights, biases and ranges are integers."""
-    return convert_in_place(copy.deepcopy(network).cpu())
-
-
 @torch.no_grad()
-def convert_in_place(network: fx.GraphModule) -> fx.GraphModule:
-    """convert, of a network on the CPU that nobody needs any more."""
+def convert(network: fx.GraphModule) -> fx.GraphModule:
+    """A copy of a prepared network, on the CPU, whose weights, biases and ranges are integers."""
+    network = copy.deepcopy(network).cpu()
     for node in network.graph.nodes:
         layer = module_of(network, node)
-        if isinstance(layer, Convolution | Matrix):
+        if isinstance(layer, Layer):
             convert_layer(layer, module_of(network, node.args[0]).scale)
     for name, module in list(network.named_modules()):
         if isinstance(module, Weight):
             scale = row_scales(module.value)
-            network.set_submodule(name, Int8Weight(to_integers(module.value, scale), scale))
-    compared = {}
-    hooks = [
-        m.register_forward_pre_hook(lambda module, inputs: compared.update({module: row_scales(inputs[1])}))
-        for m in network.modules()
-        if isinstance(m, Comparison)
-    ]
-    network(torch.zeros(1, 1, CANVAS, CANVAS))
-    for hook in hooks:
-        hook.remove()
-    for comparison, scale in compared.items():
-        comparison.rows = Int8Rows(scale)
-    for name, module in list(network.named_modules()):
-        if isinstance(module, Activation):
+            network.set_submodule(name, Integers(to_integers(module.value, scale), scale))
+        elif isinstance(module, Activation):
             network.set_submodule(name, Uint8Activation(module.scale, module.zero_point))
+    convert_comparisons(network)
     return network.requires_grad_(False)
 
 
+def convert_comparisons(network: fx.GraphModule) -> None:
+    """Gives each comparison the scale of each row of its matrix, which the network computes whatever the images."""
+
+    def keep(comparison: Comparison, inputs: tuple[torch.Tensor, torch.Tensor]) -> None:
+        comparison.rows = Int8Rows(row_scales(inputs[1]))
+
+    comparisons = [module for module in network.modules() if isinstance(module, Comparison)]
+    hooks = [comparison.register_forward_pre_hook(keep) for comparison in comparisons]
+    network(torch.zeros(1, 1, CANVAS, CANVAS))
+    for hook in hooks:
+        hook.remove()
+
+
 def integer_model(model: nn.Module) -> fx.GraphModule:
-    """The integer network of a model that is used up, its integers yet to be loaded."""
-    return convert_in_place(prepare_in_place(model))
+    """The integer network of a float one, made to load a file's integers into."""
+    return convert(prepare(model))

@@ -1,4 +1,4 @@
-"""TODO doc: from quantization"""
+"""Activations as uint8: what range each has, and how it is rounded."""
 
 import numpy as np
 import torch
