@@ -94,8 +94,8 @@ class OptimizationConfig:
             raise ValueError("--batch-size must be at least 2: batch norm has no spread over one sample")
         if self.seed >= 2**32:
             raise ValueError("--seed must be below 2³²")
-        if self.resume_from and (self.overwrite or (self.init_from and self.resume_from != "auto")):
-            raise ValueError("--resume-from goes on with a run, --init-from and --overwrite begin one: give only one")
+        if self.init_from and self.resume_from not in {None, "auto"}:
+            raise ValueError("--resume-from goes on with a run, --init-from starts one: give only one")
         if self.on_nonfinite == "step-back" and self.keep_last_n < 2:
             raise ValueError("--on-nonfinite step-back needs the epoch's start: --keep-last-n must be at least 2")
 

@@ -22,9 +22,9 @@ from torch import fx, nn
 from data.prepared import PreparedDataset
 from engine import checkpoints, model_files, processes
 from engine.architecture import Architecture, loss_of_shown
-from engine.devices import told_of_the_device
+from engine.devices import explain_device_errors
 from engine.model_files import architecture_of
-from engine.run import check_split
+from engine.pretrained import check_split
 from engine.training import fit
 from files.command_line import InputError, run
 from files.folders import OutputFolders
@@ -134,7 +134,7 @@ def float_model(config: QATConfig) -> Path:
         found = checkpoints.existing(folder)  # none yet: the best of the first epoch is written before its checkpoint
         return not found or checkpoints.load(found[-1])["epoch"] < config.cnn_epochs
 
-    if processes.from_first(to_be_trained):
+    if processes.from_main(to_be_trained):
         processes.say(f"{best} is not there yet: the CNN is trained first")
         shared = {name: getattr(config, name) for name in SHARED_WITH_CNN}
         own = {"epochs": config.cnn_epochs, "checkpoint_dir": str(folder), "resume_from": "auto"}
@@ -193,8 +193,8 @@ def train_quantized(config: QATConfig) -> None:
         config.model_path = str(path)
         config.teacher = config.teacher or str(path)
         with processes.fail_together():
-            if not processes.from_first(lambda: resuming(config, folder)) and not config.init_from:
-                config.init_from = processes.from_first(lambda: str(begin(config, model, facts, path)))
+            if not processes.from_main(lambda: resuming(config, folder)) and not config.init_from:
+                config.init_from = processes.from_main(lambda: str(begin(config, model, facts, path)))
         fit(ARCHITECTURE, config)
         if processes.is_main():
             print(finish(config, model, facts))
@@ -206,7 +206,7 @@ def resuming(config: QATConfig, folder: Path) -> bool:
 
 def main() -> None:
     config = parse_config(QATConfig, sys.modules["__main__"].__doc__ or "")
-    with told_of_the_device(config), processes.group():
+    with explain_device_errors(config), processes.group():
         train_quantized(config)
 
 

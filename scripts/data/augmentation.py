@@ -1,7 +1,5 @@
 """Training-time variety for a whole batch at once, on its device: warp, stroke width, blur, erasing, noise."""
 
-from functools import partial
-
 import torch
 import torch.nn.functional as F
 
@@ -22,35 +20,23 @@ NOISE = 0.06
 NOISE_FIELDS = 16  # drawn per batch; an image takes one of them at its own level
 
 
-def _own(draw, images: torch.Tensor, rows: range | None, *shape: int) -> torch.Tensor:
-    """Random numbers (n, *shape) for images that are these rows of a batch of `rows.stop`, or a batch by themselves.
-
-    They are drawn for the whole batch, so that an image is varied alike whichever process has it.
-    """
-    rows = rows or range(len(images))
-    return draw((rows.stop, *shape), device=images.device)[rows.start :: rows.step]
-
-
-def warp(images: torch.Tensor, strength: float, rows: range | None = None) -> torch.Tensor:
+def warp(images: torch.Tensor, strength: float) -> torch.Tensor:
     """Images (N, 1, H, W) under a random affine, perspective and elastic warp each, in one resampling."""
     n, _, height, width = images.shape
-    normal = partial(_own, torch.randn, images, rows)
-    angle = strength * ROTATION * normal()
-    shear = strength * SHEAR * normal()
-    size = strength * SIZE * normal()
+
+    def normal(*shape: int) -> torch.Tensor:
+        return torch.randn((n, *shape), device=images.device)
+
+    angle, shear, size = strength * ROTATION * normal(), strength * SHEAR * normal(), strength * SIZE * normal()
     stretch = strength * STRETCH * normal(2)
     scale_x, scale_y = torch.exp(stretch[:, 0] + size), torch.exp(stretch[:, 1] + size)
     cos, sin = torch.cos(angle), torch.sin(angle)
     shift = strength * SHIFT * normal(2)
-    rows = [
-        cos * scale_x,
-        (shear * cos - sin) * scale_y,
-        shift[:, 0],
-        sin * scale_x,
-        (shear * sin + cos) * scale_y,
-        shift[:, 1],
+    matrix = [
+        *(cos * scale_x, (shear * cos - sin) * scale_y, shift[:, 0]),
+        *(sin * scale_x, (shear * sin + cos) * scale_y, shift[:, 1]),
     ]
-    grid = F.affine_grid(torch.stack(rows, dim=1).view(n, 2, 3), [n, 1, height, width], align_corners=False)
+    grid = F.affine_grid(torch.stack(matrix, dim=1).view(n, 2, 3), [n, 1, height, width], align_corners=False)
     knots = strength * ELASTIC * normal(2, KNOTS, KNOTS)
     bend = F.interpolate(knots, (height, width), mode="bicubic", align_corners=True)
     tilt = strength * PERSPECTIVE * normal(1, 1, 2)
@@ -69,25 +55,23 @@ def _spread(images: torch.Tensor, choose) -> torch.Tensor:
     return both
 
 
-def thicken_or_thin(images: torch.Tensor, strength: float, rows: range | None = None) -> torch.Tensor:
+def thicken_or_thin(images: torch.Tensor, strength: float) -> torch.Tensor:
     """Strokes of each image (N, 1, H, W) drawn up to a pixel thicker on either side, or thinner down to a hair."""
-    amount = (strength * (2.2 * _own(torch.rand, images, rows, 1, 1, 1) - 1.5)).clamp(-1, 1)
+    amount = (strength * (2.2 * torch.rand((len(images), 1, 1, 1), device=images.device) - 1.5)).clamp(-1, 1)
     thick = _spread(images, torch.maximum)
     # Ink that a darker neighbour covers may go, the ridge of a stroke may not.
     thin = torch.maximum((1.5 * images - 0.5 * thick - 0.2).clamp(min=0), _spread(images, torch.minimum))
     return torch.where(amount > 0, torch.lerp(images, thick, amount.clamp(min=0)), torch.lerp(images, thin, -amount))
 
 
-def soften(images: torch.Tensor, strength: float, rows: range | None = None) -> torch.Tensor:
+def soften(images: torch.Tensor, strength: float) -> torch.Tensor:
     """The images (N, 1, H, W), some of them blurred, as out of focus or enlarged from a small picture.
 
     A batch is in random order, so its first images are as good as any others.
     """
-    rows = rows or range(len(images))
-    count = round(BLURRED * min(strength, 1) * rows.stop)
+    count = round(BLURRED * min(strength, 1) * len(images))
     for step in range(BLUR_STEPS):
-        end = count * (BLUR_STEPS - step) // BLUR_STEPS
-        part = images[: len(range(rows.start, end, rows.step))]
+        part = images[: count * (BLUR_STEPS - step) // BLUR_STEPS]
         high = F.pad(part, (0, 0, 1, 1))
         high = high[:, :, :-2] + 2 * high[:, :, 1:-1] + high[:, :, 2:]
         both = F.pad(high, (1, 1))
@@ -101,10 +85,10 @@ def stretch(images: torch.Tensor) -> torch.Tensor:
     return (images * (SOLID / mean.clamp(min=1e-6))).clamp(max=1)
 
 
-def erase(images: torch.Tensor, strength: float, rows: range | None = None) -> torch.Tensor:
+def erase(images: torch.Tensor, strength: float) -> torch.Tensor:
     """A random rectangle of some images (N, 1, H, W) becomes paper."""
     height, width = images.shape[2:]
-    u = _own(torch.rand, images, rows, 5)
+    u = torch.rand((len(images), 5), device=images.device)
     half = 0.04 + 0.08 * u[:, 2:4]
     x = (torch.arange(width, device=images.device) + 0.5) / width
     y = (torch.arange(height, device=images.device) + 0.5) / height
@@ -114,16 +98,14 @@ def erase(images: torch.Tensor, strength: float, rows: range | None = None) -> t
     return images * ~(hit & inside_y[:, :, None] & inside_x[:, None, :])[:, None]
 
 
-def augment(images: torch.Tensor, strength: float, rows: range | None = None) -> torch.Tensor:
-    """Images float (N, 1, H, W) in [0, 1], varied; strength 0 returns them unchanged.
-
-    Where they are only these rows of a batch of `rows.stop`, they are varied as in the whole batch.
-    """
+def augment(images: torch.Tensor, strength: float) -> torch.Tensor:
+    """Images float (N, 1, H, W) in [0, 1], varied; strength 0 returns them unchanged."""
     if strength == 0:
         return images
-    images = stretch(soften(thicken_or_thin(warp(images, strength, rows), strength, rows), strength, rows))
-    contrast = 1 + strength * 0.3 * (_own(torch.rand, images, rows, 1, 1, 1) - 0.6)
-    level = strength * NOISE * _own(torch.rand, images, rows, 1, 1, 1)
-    fields = torch.randn(NOISE_FIELDS, *images.shape[1:], device=images.device)
-    noise = fields[_own(partial(torch.randint, NOISE_FIELDS), images, rows)]
-    return torch.addcmul(erase(images, strength, rows) * contrast, level, noise).clamp_(0, 1)
+    n, device = len(images), images.device
+    images = stretch(soften(thicken_or_thin(warp(images, strength), strength), strength))
+    contrast = 1 + strength * 0.3 * (torch.rand((n, 1, 1, 1), device=device) - 0.6)
+    level = strength * NOISE * torch.rand((n, 1, 1, 1), device=device)
+    fields = torch.randn(NOISE_FIELDS, *images.shape[1:], device=device)
+    noise = fields[torch.randint(NOISE_FIELDS, (n,), device=device)]
+    return torch.addcmul(erase(images, strength) * contrast, level, noise).clamp_(0, 1)

@@ -1,4 +1,4 @@
-"""TODO doc: from training"""
+"""Which samples are shown, in which order, and batches of them on the device; a model's accuracy over a split."""
 
 from collections.abc import Iterator, Sequence
 
@@ -6,9 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from characters.kinds import is_hiragana
 from data.prepared import IMAGE_BYTES, PreparedDataset
 from engine import processes
-from engine.devices import autocast
+from engine.devices import autocast, derive_seed
+from files.command_line import InputError
 from optimization_config import OptimizationConfig
 
 EVALUATION_BATCH = 512
@@ -29,12 +31,12 @@ class Batches:
     def __len__(self) -> int:
         return len(self.split)
 
-    def in_turn(self, parts: Sequence[torch.Tensor], own: slice = slice(None)) -> Iterator[torch.Tensor]:
-        """Yields lists of rows; meanwhile those that come next, or `own` of each, are read from the disk."""
+    def in_turn(self, parts: Sequence[torch.Tensor]) -> Iterator[torch.Tensor]:
+        """Yields lists of rows; meanwhile the images of those that come next are read from the disk."""
         for number, rows in enumerate(parts):
             if self.resident is None:
                 for coming in parts[number + AHEAD if number else 0 : number + AHEAD + 1]:
-                    self.dataset.expect(self.split.positions[coming[own].numpy()])
+                    self.dataset.expect(self.split.positions[coming.numpy()])
             yield rows
 
     def get(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -45,6 +47,39 @@ class Batches:
         return self.dataset.images(self.split.positions[rows.numpy()]).to(self.device), self.labels[rows]
 
 
+class Sampling:
+    """Which samples a run shows: hiragana several times an epoch, as there are few of them; held-out classes never.
+
+    rows (n,): those of the training split, once for each time that they are shown in an epoch; validation_rows (m,);
+    classes (k,): the classes that are shown.
+    """
+
+    def __init__(self, dataset: PreparedDataset, held_out: str, config: OptimizationConfig):
+        shown = torch.tensor([char not in held_out for char in dataset.classes])
+        labels = {name: dataset.splits[name].labels for name in ("train", "validation")}
+        if not len(labels["train"]):
+            raise InputError(f"{config.data_dir} has no training samples: make more sets")
+        self.classes = shown.nonzero().flatten()
+        rows, self.validation_rows = (shown[labels[name]].nonzero().flatten() for name in ("train", "validation"))
+        self.images = len(rows)
+        again = rows[torch.tensor([is_hiragana(char) for char in dataset.classes])[labels["train"][rows]]]
+        self.rows = torch.cat([rows, again.repeat(config.hiragana_repeats - 1)])
+        samples = min(config.epoch_samples or len(self.rows), len(self.rows))
+        self.batch_size = min(config.batch_size, samples)
+        if self.batch_size < 2:
+            raise InputError("one sample an epoch is too few: batch norm has no spread over one sample")
+        if self.batch_size < processes.count():
+            raise InputError(f"--batch-size {self.batch_size} is too small for {processes.count()} processes")
+        self.steps_per_epoch = samples // self.batch_size
+
+    def batches(self, seed: int, epoch: int, first_step: int = 0) -> list[torch.Tensor]:
+        """This process's rows of each batch of an epoch, from a step on; the order depends on (seed, epoch) alone."""
+        generator = torch.Generator().manual_seed(derive_seed(seed, epoch))
+        order = self.rows[torch.randperm(len(self.rows), generator=generator)]
+        parts = order[: self.steps_per_epoch * self.batch_size].split(self.batch_size)[first_step:]
+        return [part[processes.own_rows()] for part in parts]
+
+
 @torch.no_grad()
 def evaluate(model: nn.Module, batches: Batches, rows: torch.Tensor, config: OptimizationConfig) -> dict[str, float]:
     """Cross entropy, top-1 and top-5 (in %) over these rows of a split."""
@@ -52,7 +87,7 @@ def evaluate(model: nn.Module, batches: Batches, rows: torch.Tensor, config: Opt
     model.eval()
     exact = torch.float32 if batches.device.type == "mps" else torch.float64  # which Apple's GPUs lack
     totals = torch.zeros(3, dtype=exact, device=batches.device)
-    own = rows[processes.rank() :: processes.count()]
+    own = rows[processes.own_rows()]
     for part in batches.in_turn(own.split(EVALUATION_BATCH) if len(own) else ()):
         images, labels = batches.get(part)
         with autocast(config, batches.device):

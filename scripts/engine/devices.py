@@ -64,8 +64,8 @@ def autocast(config: OptimizationConfig, device: torch.device) -> torch.autocast
 
 
 @contextlib.contextmanager
-def told_of_the_device(config: OptimizationConfig) -> Iterator[None]:
-    """What a device or its compiler cannot do, as one line."""
+def explain_device_errors(config: OptimizationConfig) -> Iterator[None]:
+    """Turns what a device or its compiler cannot do into one line."""
     try:
         yield
     except torch.OutOfMemoryError:

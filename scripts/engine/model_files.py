@@ -92,23 +92,3 @@ def load_safetensors(path: Path) -> dict:
     if not {"script", "config", "classes"} <= facts.keys():
         raise InputError(f"{path} does not say which script made it: write it with scripts/convert_to_safetensors.py")
     return checked(facts | {"model": tensors}, path)
-
-
-def start_from(model: nn.Module, classes: str, path: Path) -> tuple[list[str], dict]:
-    """Copies the weights of a trained model into `model` by name and shape (`--init-from`); returns what stays new, and
-    what the file says of itself.
-
-    Where the classes differ, tensors with a row for every class stay new even if the shapes agree.
-    """
-    content = load_content(path)
-    weights, own = content.get("ema") or content["model"], model.state_dict()
-    other_classes = content["classes"] != classes
-    per_class = {name for name, value in weights.items() if other_classes and len(content["classes"]) in value.shape}
-    fitting = {k: v for k, v in weights.items() if k in own and own[k].shape == v.shape and k not in per_class}
-    if not fitting:
-        raise InputError(f"{path} ({content['script']}) shares no weights with this model: is it another architecture?")
-    try:
-        model.load_state_dict(fitting, strict=False)
-    except RuntimeError as error:
-        raise InputError(f"{path} does not fit this model: {str(error).splitlines()[-1].strip()}") from None
-    return sorted(own.keys() - fitting.keys()), content

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
+from engine.checkpoints import is_dense
 from optimization_config import OptimizationConfig
 
 
@@ -90,11 +91,6 @@ def average_weights(model: nn.Module, decay: float) -> AveragedModel:
 
     made = AveragedModel(model, multi_avg_fn=update, use_buffers=True)
     return made
-
-
-def is_dense(tensor) -> bool:
-    """Whether a value is a tensor that holds its numbers one after the other."""
-    return isinstance(tensor, torch.Tensor) and tensor.layout == torch.strided and tensor.device.type != "meta"
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, state: dict) -> None:

@@ -5,9 +5,10 @@
 
 torchrun starts the processes, on one host or on several (the second command, on each of them; GLOO_SOCKET_IFNAME names
 the network to use, where there are more), and PyTorch's own engine joins them: gloo, and NCCL between GPUs.
---batch-size is that of all processes together; each takes every so-manieth sample of it, so that a run is the same
-however many share it. The first process (rank 0) writes all files. A training that torchrun did not start is a group of
-one, for which everything here does nothing.
+--batch-size is that of all processes together; each takes its share of every batch, with its own random augmentation.
+Batch norm takes its statistics over all processes on GPUs (SyncBatchNorm), over each process's own part on CPUs. The
+main process (rank 0) writes all files and speaks. A run may be resumed by another number of processes: it then follows
+the same curve within its noise, not bit for bit. A training that torchrun did not start is a group of one.
 """
 
 import hashlib
@@ -24,7 +25,6 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from engine.whole_batch import see_whole_batches
 from files.command_line import InputError
 
 
@@ -89,9 +89,9 @@ def say(text: str) -> None:
         print(text, flush=True)
 
 
-def own_rows(samples: int) -> range:
-    """Which of so many samples are this process's; `range.stop` is the number of all."""
-    return range(rank(), samples, count())
+def own_rows() -> slice:
+    """Which rows of a batch are this process's."""
+    return slice(rank(), None, count())
 
 
 def all_sum(tensor: torch.Tensor) -> torch.Tensor:
@@ -118,7 +118,7 @@ def wait() -> None:
 def fail_together() -> Iterator[None]:
     """What fails in one process fails in all: the first of those that failed says why, the others end without a word.
 
-    The processes must not wait for each other inside, except in `from_first`.
+    The processes must not wait for each other inside, except in `from_main`.
     """
     error = None
     try:
@@ -133,8 +133,8 @@ def fail_together() -> Iterator[None]:
         sys.exit(1)
 
 
-def from_first(make: Callable[[], object]):
-    """What `make` returns in the first process, tensors and plain values, in all of them."""
+def from_main(make: Callable[[], object]):
+    """What `make` returns in the main process, tensors and plain values, in all of them."""
     if count() == 1:
         return make()
     file, size = io.BytesIO(), torch.tensor(-1)
@@ -165,14 +165,21 @@ def must_match(content: bytes, what: str) -> None:
             raise InputError(f"the processes of this training do not have the same {what}")
 
 
-def parallel(model: nn.Module, batch_size: int) -> nn.Module:
-    """A model to be called with a part of each batch, whose gradients are those of the whole batch."""
+def parallel(model: nn.Module) -> nn.Module:
+    """A model to be called with a part of each batch, whose gradients are the mean of all processes'."""
     if count() == 1:
         return model
     must_match(b"".join(value.cpu().numpy().tobytes() for value in model.state_dict().values()), "weights")
-    see_whole_batches(model, own_rows(batch_size))
+    device = next(model.parameters()).device
+    if device.type == "cuda":
+        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
     # Gradients of quantised weights lie in another order than their weights; to copy them costs nothing here.
     warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
-    parallel = DistributedDataParallel(model, init_sync=False, gradient_as_bucket_view=True)
-    parallel.broadcast_buffers = False  # they are the same already: a whole batch's
-    return parallel
+    return DistributedDataParallel(model, init_sync=False, gradient_as_bucket_view=True)
+
+
+def share_buffers(model: nn.Module) -> None:
+    """Gives every process the main one's buffers of a model: the statistics of batch norm differ between them."""
+    if count() > 1:
+        for buffer in model.buffers():
+            dist.broadcast(buffer, 0)

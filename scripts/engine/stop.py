@@ -1,4 +1,4 @@
-"""TODO doc: from training"""
+"""Ctrl-C and SIGTERM, which end a training after the step in hand."""
 
 import signal
 import sys
@@ -7,7 +7,7 @@ from engine import processes
 
 
 class Stop:
-    """Turns Ctrl-C and SIGTERM into a wish that is granted after the step in hand; a second one ends at once.
+    """Notes Ctrl-C and SIGTERM, which the loop looks at after each step; a second one ends at once.
 
     As a context it gives both signals back their former meaning.
     """

@@ -1,4 +1,4 @@
-"""TODO doc: from benchmark"""
+"""Seconds that actions take, timed in turn, so that a noisy machine disturbs all alike."""
 
 import statistics
 import time

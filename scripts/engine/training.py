@@ -2,24 +2,35 @@
 
 A run is a function of its config: the order of the samples comes from (seed, epoch), the randomness of a step from
 (seed, epoch, step). A run killed at any moment and resumed therefore ends with the weights of one that was never
-interrupted. Several processes may share it (processes.py): the first one writes, and speaks.
+interrupted. Several processes may share it (processes.py): the main one writes, and speaks.
 """
 
 import contextlib
+import importlib.util
+import json
+import math
 import os
 import sys
+import tempfile
+import time
 from pathlib import Path
 
 import torch
+from tqdm import tqdm
 
 from data.prepared import PreparedDataset
-from engine import checkpoints, processes, training_log
+from engine import checkpoints, position, processes, resume, training_log
 from engine.architecture import Architecture
-from engine.devices import told_of_the_device, uses_bf16
+from engine.batches import evaluate
+from engine.devices import explain_device_errors, uses_bf16
 from engine.run import Run
 from engine.stop import Stop
-from files.command_line import run
+from files.command_line import InputError
+from files.command_line import run as run_script
 from optimization_config import OptimizationConfig, parse_config
+
+LOOK_EVERY = 100  # steps; to look at the loss is to wait for the device
+MOST_SETBACKS = 5
 
 
 def fit(architecture: Architecture, config: OptimizationConfig) -> dict:
@@ -29,78 +40,177 @@ def fit(architecture: Architecture, config: OptimizationConfig) -> dict:
         torch.use_deterministic_algorithms(True)
     with Stop() as stop, contextlib.ExitStack() as held:
         with processes.fail_together():
-            state = Run(architecture, config, PreparedDataset(Path(config.data_dir), config.split, config.seed))
+            run = Run(architecture, config, PreparedDataset(Path(config.data_dir), config.split, config.seed))
             if processes.is_main():
-                held.enter_context(state.folders)
+                held.enter_context(run.folders)
         with processes.fail_together():
-            begin(state)
-        train_to_end(state, stop)
-    return state.metrics
+            begin(run)
+        train_epochs(run, stop)
+    return run.metrics
 
 
-def begin(state: Run) -> None:
-    """Finds the run's place: where --resume-from says, or the start; then says what is trained."""
-    architecture, config = state.architecture, state.config
-    state.check_processes()
-    if found := processes.from_first(state.checkpoint_to_resume):
-        resume, content = found
-        state.restore(Path(resume), content)
-        where = f"epoch {state.epoch + 1}, step {state.step + 1}" if state.epoch < config.epochs else "its end"
-        processes.say(f"resumed from {resume} at {where}")
-    elif state.started:
-        processes.say(state.started)
+def begin(run: Run) -> None:
+    """Puts the run where --resume-from says, or at the start; says what is trained."""
+    config = run.config
+    # Every process must have the same settings, but for folders and files, and the same data.
+    settings = {k: v for k, v in vars(config).items() if not k.endswith(("_dir", "_from", "_path"))}
+    facts = json.dumps([settings, run.dataset.metadata, run.dataset.classes])
+    processes.must_match(facts.encode(), "settings and data")
+    resumed = processes.from_main(lambda: resume.checkpoint_to_resume(run))
+    if resumed:
+        go_on(run, Path(resumed[0]), resumed[1])
+    else:
+        run.identity = resume.identity(run)
+        if run.started:
+            processes.say(run.started)
     if processes.is_main():
-        if found:
-            checkpoints.clean(state.checkpoint_dir, config.keep_last_n)
-        state.check_outputs()
-    parameters = sum(p.numel() for p in state.model.parameters())
+        if resumed:
+            checkpoints.clean(run.checkpoint_dir)
+        check_outputs(run)
+    parameters = sum(p.numel() for p in run.model.parameters())
     shared = f", {processes.count()} processes" if processes.count() > 1 else ""
     processes.say(
-        f"{architecture.name}: {parameters:,} parameters; {state.images:,} training and "
-        f"{len(state.validation_rows):,} validation samples of {len(state.dataset.classes):,} classes "
-        f"({state.dataset.source}, split by {config.split}); "
-        f"{state.device}, {'bf16' if uses_bf16(config, state.device) else 'fp32'}{shared}"
+        f"{run.architecture.name}: {parameters:,} parameters; {run.sampling.images:,} training and "
+        f"{len(run.sampling.validation_rows):,} validation samples of {len(run.dataset.classes):,} classes "
+        f"({run.dataset.source}, split by {config.split}); "
+        f"{run.device}, {'bf16' if uses_bf16(config, run.device) else 'fp32'}{shared}"
     )
 
 
-def end_early(text: str, number: int) -> None:
-    """Ends as the signal of this number asked."""
-    processes.say(text)
-    processes.wait()  # for the first one, which wrote the checkpoint: the end of one is the end of all
-    sys.exit(128 + number)
+def go_on(run: Run, path: Path, content: dict) -> None:
+    """Puts the run where a checkpoint stands, and says where that is and what is changed."""
+    resume.check_same_run(run, path, content)
+    position.restore(run, path, content)
+    line, run.best = processes.from_main(lambda: resume.take_over(run, path, content))
+    if line:
+        processes.say(line)
+    at = f"epoch {run.epoch + 1}, step {run.step + 1}" if run.epoch < run.config.epochs else "its end"
+    changed = resume.changed_settings(run, content)
+    processes.say(f"resumed from {path} at {at}" + (f"; {changed}" if changed else ""))
 
 
-def train_to_end(state: Run, stop: Stop) -> None:
-    """The epochs that are still to do, a line for each."""
-    architecture, config = state.architecture, state.config
-    if config.on_nonfinite == "step-back" and not state.epoch and not state.step:
-        state.save()  # to step back to
+def check_outputs(run: Run) -> None:
+    """Raises OSError or InputError now for what would otherwise show only after an epoch of training."""
+    run.model_dir.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=run.model_dir):  # raises OSError where nothing can be written
+        pass
+    if run.config.plot and not importlib.util.find_spec("matplotlib"):
+        raise InputError("--plot needs the package matplotlib: pip install matplotlib")
+
+
+def train_epochs(run: Run, stop: Stop) -> None:
+    """The epochs that are still to do, a line for each; then the plot, and where the best model is."""
+    config = run.config
+    if config.on_nonfinite == "step-back" and not run.epoch and not run.step:
+        position.save(run)  # to step back to
     wanted = config.tensorboard and processes.is_main()
-    with training_log.events(state.log_dir) if wanted else contextlib.nullcontext() as events:
-        while state.epoch < config.epochs:
+    with training_log.events(run.log_dir) if wanted else contextlib.nullcontext() as events:
+        while run.epoch < config.epochs:
             try:
-                asked = state.train_epoch(stop)
-                if state.step < state.steps_per_epoch:
-                    path = state.save()
-                    end_early(f"stopped inside epoch {state.epoch + 1}; go on with --resume-from {path}", asked)
-                metrics = state.end_epoch()
+                signal = train_epoch(run, stop)
+                if run.step < run.sampling.steps_per_epoch:
+                    path = position.save(run)
+                    end_early(f"stopped inside epoch {run.epoch + 1}; go on with --resume-from {path}", signal)
+                metrics = end_epoch(run)
             except FloatingPointError as error:
                 with processes.fail_together():
-                    state.step_back(error)
+                    step_back(run, error)
                 continue
-            processes.say(training_log.told(metrics, config.epochs, state.best))
+            processes.say(training_log.epoch_line(metrics, config.epochs, run.best))
             if events:
-                for name, value in metrics.items():
-                    events.add_scalar(name, value, metrics["epoch"])
-            (asked,) = processes.all_max(stop.signal)
-            if asked and state.epoch < config.epochs:
-                end_early(f"stopped after epoch {state.epoch}; go on with --resume-from auto", asked)
+                training_log.add_event(events, metrics)
+            (signal,) = processes.all_max(stop.signal)
+            if signal and run.epoch < config.epochs:
+                end_early(f"stopped after epoch {run.epoch}; go on with --resume-from auto", signal)
     if config.plot and processes.is_main():
-        training_log.plot(state.log_dir / "metrics.jsonl", state.log_dir / "curves.png")
-    score = (
-        f"best validation top-1 {state.best:.2f} %" if len(state.validation_rows) else "not validated, the last model"
-    )
-    processes.say(f"{score}: {state.model_dir / architecture.best_file}")
+        training_log.plot(run.log_dir / "metrics.jsonl", run.log_dir / "curves.png")
+    validated = len(run.sampling.validation_rows)
+    score = f"best validation top-1 {run.best:.2f} %" if validated else "not validated, the last model"
+    processes.say(f"{score}: {run.best_path}")
+
+
+def train_epoch(run: Run, stop: Stop) -> int:
+    """Goes on with the epoch in hand to its end, or to where a signal asks to leave it; returns the signal, or 0."""
+    if run.architecture.on_epoch:
+        run.architecture.on_epoch(run.model, run.epoch, run.config)
+    run.model.train()
+    begin = last_save = time.monotonic()
+    before, steps = run.epoch_seconds, run.sampling.steps_per_epoch
+    quiet = not (processes.is_main() and sys.stdout.isatty() and sys.stderr.isatty())
+    bar = tqdm(total=steps, initial=run.step, leave=False, disable=quiet, desc=f"epoch {run.epoch + 1}")
+    signal = 0
+    for rows in run.training.in_turn(run.sampling.batches(run.config.seed, run.epoch, run.step)):
+        run.epoch_loss = run.epoch_loss + run.train_step(rows)
+        run.step += 1
+        run.epoch_seconds = before + time.monotonic() - begin
+        bar.update()
+        if run.step % LOOK_EVERY == 0:
+            run.check_loss()
+        due = time.monotonic() - last_save > 60 * run.config.checkpoint_minutes
+        signal, due = processes.all_max(stop.signal, due and processes.is_main())
+        if signal:
+            break
+        if due and run.step < steps:
+            position.save(run)
+            last_save = time.monotonic()
+    bar.close()
+    return signal
+
+
+def end_epoch(run: Run) -> dict:
+    """Validates, keeps the best model, writes the metrics and the checkpoint; returns the epoch's metrics."""
+    run.check_finite()
+    run.folders.check()
+    steps, batch_size = run.sampling.steps_per_epoch, run.sampling.batch_size
+    speed = {"images_per_second": steps * batch_size / max(run.epoch_seconds, 1e-9), "seconds": run.epoch_seconds}
+    train_loss = float(processes.all_sum(run.epoch_loss)) / steps
+    rows = run.sampling.validation_rows
+    processes.share_buffers(run.evaluated)
+    scores = evaluate(run.evaluated, run.validation, rows, run.config) if len(rows) else {}
+    if not math.isfinite(scores.get("loss", 0.0)):
+        raise run.not_finite(f"the validation loss became {scores['loss']}")
+    run.epoch, run.step = run.epoch + 1, 0
+    run.metrics = {
+        "epoch": run.epoch,
+        "samples": run.epoch * steps * batch_size,
+        "learning_rate": run.schedulers[0].get_last_lr()[0],
+        "train_loss": train_loss,
+        **{f"validation_{k}": v for k, v in scores.items()},
+    }
+    run.epoch_loss, run.epoch_seconds = torch.zeros((), device=run.device), 0.0
+    score = scores.get("top1", float(run.epoch))
+    if score >= run.best:
+        run.best = score
+        position.save_best(run)
+    if processes.is_main():
+        training_log.add(run.log_dir / "metrics.jsonl", run.metrics | speed)
+    position.save(run)
+    return run.metrics | speed
+
+
+def end_early(text: str, signal: int) -> None:
+    """Ends as a signal asked."""
+    processes.say(text)
+    processes.wait()  # for the main one, which wrote the checkpoint: the end of one is the end of all
+    sys.exit(128 + signal)
+
+
+def step_back(run: Run, error: FloatingPointError) -> None:
+    """Returns to the start of the epoch in hand, with half the learning rate from there on.
+
+    To its start, not to a checkpoint inside it: where those lie depends on the clock, what is learned must not.
+    Raises FloatingPointError where that is not wanted, not possible or has not helped.
+    """
+    start = run.checkpoint_dir / checkpoints.FILE_NAME.format(run.epoch)
+    what = str(error).partition(":")[0]
+    if run.config.on_nonfinite != "step-back":
+        raise error
+    if run.setbacks == MOST_SETBACKS:
+        raise FloatingPointError(f"{what}, after {run.setbacks} steps back: try a lower --learning-rate")
+    if not processes.from_main(start.is_file):
+        raise FloatingPointError(f"{what}, and {start}, to step back to, is not there")
+    position.restore(run, start, processes.from_main(lambda: checkpoints.load(start)), run.setbacks + 1)
+    processes.say(f"{what}: back to its start, learning rate × {0.5**run.setbacks:g}")
 
 
 def train(architecture: Architecture) -> None:
@@ -108,7 +218,7 @@ def train(architecture: Architecture) -> None:
 
     def main() -> None:
         config = parse_config(architecture.config, sys.modules["__main__"].__doc__ or "")
-        with told_of_the_device(config), processes.group():
+        with explain_device_errors(config), processes.group():
             fit(architecture, config)
 
-    run(main)
+    run_script(main)

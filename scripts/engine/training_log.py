@@ -1,4 +1,4 @@
-"""What a training tells: a line for each epoch, on the terminal and in metrics.jsonl; curves; TensorBoard events."""
+"""What a training reports: a line for each epoch, on the terminal and in metrics.jsonl; curves; TensorBoard events."""
 
 import json
 import math
@@ -9,7 +9,7 @@ from files.command_line import InputError
 
 
 def epoch_of(line: str) -> float:
-    """The epoch that a line of metrics.jsonl tells of; infinity for a line that is damaged."""
+    """The epoch of a line of metrics.jsonl; infinity for a line that is damaged."""
     try:
         return float(json.loads(line)["epoch"])
     except (ValueError, LookupError, TypeError, RecursionError, OverflowError):
@@ -26,7 +26,7 @@ def add(path: Path, metrics: dict) -> None:
     write_text(path, "\n".join([*lines, json.dumps(metrics)]) + "\n")
 
 
-def told(metrics: dict, epochs: int, best: float) -> str:
+def epoch_line(metrics: dict, epochs: int, best: float) -> str:
     """The epoch's one line."""
     validation = (
         f"validation loss {metrics['validation_loss']:6.3f}  top-1 {metrics['validation_top1']:6.2f} %  "
@@ -68,3 +68,9 @@ def events(folder: Path):
     except ImportError:
         raise InputError("--tensorboard needs the package tensorboard: pip install tensorboard") from None
     return SummaryWriter(str(folder))
+
+
+def add_event(events, metrics: dict) -> None:
+    """The metrics of an epoch as TensorBoard scalars."""
+    for name, value in metrics.items():
+        events.add_scalar(name, value, metrics["epoch"])

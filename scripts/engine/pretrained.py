@@ -1,0 +1,72 @@
+"""Trained models that a run starts from (--init-from) or learns from (--teacher), and what has to fit."""
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from data.prepared import PreparedDataset
+from engine.model_files import architecture_of, load_content, load_float
+from files.command_line import InputError, first_line
+from optimization_config import OptimizationConfig, restored
+
+
+def check_split(path: Path, facts: dict, config: OptimizationConfig, dataset: PreparedDataset | None = None) -> None:
+    """Raises InputError for a model trained on another split of the same data: it has seen samples that now test it."""
+    if dataset and (facts.get("source"), facts.get("generator")) != (dataset.source, dataset.metadata.get("generator")):
+        return
+    split, seed = facts["config"].get("split", "writer"), facts["config"].get("seed", 0)
+    if split != config.split or (split == "random" and seed != config.seed):
+        raise InputError(f"{path} was trained with --split {split} --seed {seed}: give the same, or it knows the tests")
+
+
+def check_held_out(path: Path, facts: dict, held_out: str) -> None:
+    """Raises InputError for a model that has seen images of characters that are to be held out."""
+    if not held_out:
+        return
+    architecture = architecture_of(facts["script"], path)
+    try:
+        theirs = architecture.held_out(restored(architecture.config, facts["config"]), facts["classes"])
+    except ValueError as error:
+        raise InputError(f"{path} is damaged: {first_line(error)}") from None
+    if seen := set(held_out) & set(facts["classes"]) - set(theirs):
+        raise InputError(f"{path} has seen {len(seen):,} of the characters that are to be held out")
+
+
+def copy_weights(model: nn.Module, classes: str, content: dict, path: Path) -> list[str]:
+    """Copies weights into `model` by name and shape; returns the names of the tensors that stay as they were.
+
+    Where the classes differ, tensors with a row for every class stay, even if the shapes agree. Raises InputError if no
+    tensor fits.
+    """
+    weights, own = content.get("ema") or content["model"], model.state_dict()
+    other_classes = content["classes"] != classes
+    per_class = {name for name, value in weights.items() if other_classes and len(content["classes"]) in value.shape}
+    fitting = {k: v for k, v in weights.items() if k in own and own[k].shape == v.shape and k not in per_class}
+    if not fitting:
+        raise InputError(f"{path} ({content['script']}) shares no weights with this model: is it another architecture?")
+    try:
+        model.load_state_dict(fitting, strict=False)
+    except RuntimeError as error:
+        raise InputError(f"{path} does not fit this model: {str(error).splitlines()[-1].strip()}") from None
+    return sorted(own.keys() - fitting.keys())
+
+
+def start_from(model: nn.Module, config: OptimizationConfig, dataset: PreparedDataset, held_out: str) -> str:
+    """Starts `model` from the weights that --init-from names; returns the line that says so."""
+    path = Path(config.init_from)
+    content = load_content(path)
+    fresh = copy_weights(model, dataset.classes, content, path)
+    check_split(path, content, config, dataset)
+    check_held_out(path, content, held_out)
+    return f"weights of {path}; new: {', '.join(fresh) or 'nothing'}"
+
+
+def load_teacher(config: OptimizationConfig, dataset: PreparedDataset, device: torch.device) -> nn.Module:
+    """The model that --teacher names, on the device. Raises InputError for one that cannot teach this run."""
+    path = Path(config.teacher)
+    model, facts = load_float(path)
+    if facts["classes"] != dataset.classes:
+        raise InputError(f"{path} was trained on other classes than {config.data_dir} has")
+    check_split(path, facts, config, dataset)
+    return model.to(device, memory_format=torch.channels_last)
