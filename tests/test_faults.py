@@ -148,7 +148,7 @@ def test_a_disk_that_fails_in_the_midst_of_training(fault, words, tenth, undistu
         fails_plainly(run, *words)
     whole_files_only(left, fault is not unplug)  # from a disk that is gone nothing can be removed
     assert checkpoints.existing(left / "checkpoints" / "cnn") or tenth < 5
-    assert not list((folder / OUTPUT).iterdir())  # nothing is written to where the disk was
+    assert sum(path.is_file() for path in (folder / OUTPUT).rglob("*")) <= 1  # where the disk was: what was in hand
     (left / BALLAST).unlink(missing_ok=True)
     shutil.copytree(left, tmp_path / "well" / OUTPUT)
     case.ends_alike(tmp_path / "well")
