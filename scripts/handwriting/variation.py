@@ -1,44 +1,25 @@
-"""How a made-up person writes a character: stroke models (kanjivg_strokes.py) in, an ETL9G frame out.
+"""How a made-up person departs from a stroke model: curves, forms, ends, lines, the places of strokes and parts.
 
-Two sources of variety lie on top of each other, as in life. A `Writer` has habits (slant, proportions, pen, how
-loosely, how quickly); every single character then comes out differently: parts move as wholes, strokes shift, turn,
-bow and wander, ends are cut or overshoot, corners round off, quick hands join strokes.
-Lengths are in units of the character's side, angles in radians.
+Lengths are in units of the character's side, angles in radians; spreads are standard deviations at looseness 1.
 """
 
 import numpy as np
 
 from characters.kinds import kind_of
+from handwriting.forms import JOINED_FORMS, LOW_HUMPS, SEPARATE_FORMS, SHORT_TAILS, WIDE_BOWS
 from handwriting.strokes import StrokeModel
 from handwriting.writer import Writer
 from structure.kanjivg import POINTS
 
-# How much things vary at looseness 1 (standard deviations; kana are curves and wander more).
-PART_SHIFT, PART_SCALE, PART_TURN = 0.022, 0.075, 0.030
-STROKE_SHIFT, STROKE_SCALE, STROKE_TURN = 0.013, 0.080, 0.055
-KANA_STROKE_SHIFT, KANA_STROKE_SCALE, KANA_STROKE_TURN = 0.022, 0.110, 0.075
+# How far something is shifted, scaled and turned. Kana are curves and vary more.
+STROKE, KANA_STROKE = (0.013, 0.080, 0.055), (0.022, 0.110, 0.075)
+PART, MARK = (0.022, 0.075, 0.030), (0.035, 0.28, 0.22)
+FEW_STROKES, FEW_STROKES_MOST = 8, 1.45  # kanji of fewer strokes leave each more room, at most this many times as much
+MARK_GAP = 0.05  # between a voicing mark that is set high and its character
 BOW, WANDER, KANA_WANDER = 0.030, 0.016, 0.022
 TURNING, OVERALL_TURNING = 0.30, 0.08  # how unevenly and how strongly kana curves are bent
 END_CUT, OVERSHOOT = 0.035, 0.020
 UPRIGHT, FOLD, CORNERS = 0.12, 0.12, (0.9, 2.1)  # how the second leg of a folded kanji stroke turns; what is a fold
-FEW_STROKES, FEW_STROKES_MOST = 8, 1.45  # kanji of fewer strokes leave each more room, up to so many times as much
-MARK_SHIFT, MARK_SCALE, MARK_TURN, MARK_GAP = 0.035, 0.28, 0.22, 0.05
-# Strokes (counted from 0) that many people write in one with the next.
-JOINED_FORMS = {
-    **dict.fromkeys("いうえかけげにはほらりれねわゆ", (0,)),
-    **dict.fromkeys("さざや", (1,)),
-    **dict.fromkeys("きぎたな", (2,)),
-    **dict.fromkeys("ふぶぷ", (0, 1)),
-}
-COMMON_JOINS = frozenset("きぎさざふぶぷゆり")
-# The stroke that many people end early, and the share of its length that may be missing.
-SHORT_TAILS = {"も": (0, 0.35), "て": (0, 0.12), "で": (0, 0.12), "い": (1, 0.65)}
-# The hump after a stroke's foot that many people write flat: where the foot is, and how much of the height may be lost.
-LOW_HUMPS = {"え": (1, 0.56, 0.90), "ん": (0, 0.44, 0.60)}
-# What lies right of their first stroke many people write wider, by up to this share.
-WIDE_BOWS, WIDEST_BOW = frozenset("ねれわ"), 0.45
-# One-stroke kana that many people start with a separate dot: where the dot ends and where the rest begins.
-SEPARATE_FORMS = {"そ": (0.07, 0.16), "ぞ": (0.07, 0.16)}
 _T = np.linspace(0, 1, POINTS)
 _WAVES = np.stack([np.cos(np.pi * j * _T) / j for j in (1, 2, 3, 4)]).astype(np.float32)  # (4, POINTS)
 _ARCH = (4 * _T * (1 - _T) - 2 / 3).astype(np.float32)
@@ -46,18 +27,57 @@ _ARCH = (4 * _T * (1 - _T) - 2 / 3).astype(np.float32)
 
 def _smoothing(width: float) -> np.ndarray:
     weights = np.exp(-0.5 * ((_T[:, None] - _T) * (POINTS - 1) / width) ** 2)
-    pinned = np.minimum(np.arange(POINTS), np.arange(POINTS)[::-1])[:, None] < 1
-    weights = np.where(pinned, np.eye(POINTS), weights)
+    weights[[0, -1]] = np.eye(POINTS)[[0, -1]]  # the ends stay
     return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
-_SMOOTH = _smoothing(2.5)
+_SMOOTH = _smoothing(2.5)  # (POINTS, POINTS)
+
+
+def choose_model(models: list[StrokeModel], writer: Writer, rng: np.random.Generator) -> StrokeModel:
+    written = [m for m in models if m.written]
+    others = [m for m in models if not m.written]
+    pool = written if written and (not others or rng.random() < writer.written_forms) else others
+    # The first model is the standard form; rarer ones share the rest.
+    return pool[0] if len(pool) == 1 or rng.random() < 0.6 else pool[rng.integers(1, len(pool))]
+
+
+def vary_strokes(char: str, model: StrokeModel, writer: Writer, rng: np.random.Generator) -> np.ndarray:
+    """The strokes (S, POINTS, 2) of one writing of a character by a writer."""
+    kana = kind_of(char) != "kanji"
+    loose = writer.looseness * np.exp(0.25 * rng.standard_normal())
+    n = rng.standard_normal((len(model.strokes), 16)).astype(np.float32)
+    u = rng.random((len(model.strokes), 4)).astype(np.float32)
+    points = _curves(model, writer, kana, loose, n[:, :4], rng)
+    points = points + writer.roundness * u[:, :1, None] * (_SMOOTH @ points - points)
+    _change_form(char, points, rng)
+    points = _cut_ends(char, points, model.hooks, writer.hooks, loose, n[:, 4:6], u)
+    length = np.hypot(*np.diff(points, axis=1).transpose(2, 0, 1)).sum(axis=1)  # (S,)
+    points = _overshoot(points, np.minimum(OVERSHOOT * loose * np.maximum(0, n[:, 6]), 0.3 * length))
+    points = _bow(points, writer.bow + BOW * loose * n[:, 7])
+    points = _wander(points, (KANA_WANDER if kana else WANDER) * loose * np.sqrt(length), n[:, 8:])
+    if model.marks and rng.random() < writer.high_marks:
+        body, marks = points[: -model.marks], points[-model.marks :]
+        marks += (0.75 + 0.4 * rng.random()) * _to_top(body, marks)
+    return _place_parts(points, model, kana, loose, rng)
+
+
+def _curves(model, writer, kana, loose, n, rng) -> np.ndarray:
+    """A model's strokes with flatter curves, with corners instead of turns, or rounder; n (S, 4) normal numbers.
+
+    Then the loops of kana open and close, and the second legs of folded kanji strokes lean.
+    """
+    plain = np.clip(writer.plainness + 0.25 * rng.standard_normal() + 0.15 * n[:, :1, None], -0.5, 1)
+    points = model.strokes + plain * (model.plain - model.strokes)
+    if kana:
+        return _bend(points, TURNING * loose * (n[:, :3] @ _WAVES[1:, :-2]), OVERALL_TURNING * loose * n[:, 3:])
+    return _refold(points, model.hooks - 0.05, FOLD * loose * (0.6 * writer.folds + 0.8 * n[:, 3]) - UPRIGHT)
 
 
 def _bend(points: np.ndarray, noise: np.ndarray, overall: np.ndarray) -> np.ndarray:
-    """Strokes (S, P, 2) with the turning between their steps made stronger here and weaker there: loops open and close.
+    """Strokes (S, P, 2) with the turning between their steps made stronger here and weaker there.
 
-    The average turn stays, and the end stays roughly in place.
+    The noise (S, P - 2) leaves the average turn as it is, `overall` (S, 1) does not; the end stays roughly in place.
     """
     z = points[..., 0] + 1j * points[..., 1]
     step = np.diff(z)
@@ -89,84 +109,52 @@ def _refold(points: np.ndarray, hooks: np.ndarray, turn: np.ndarray) -> np.ndarr
     return points[:, :1] + np.stack([z.real, z.imag], axis=-1).astype(np.float32)
 
 
-def choose_model(models: list[StrokeModel], writer: Writer, rng: np.random.Generator) -> StrokeModel:
-    written = [m for m in models if m.written]
-    others = [m for m in models if not m.written]
-    pool = written if written and (not others or rng.random() < writer.written_forms) else others
-    # The first model is the standard form; rarer ones share the rest.
-    return pool[0] if len(pool) == 1 or rng.random() < 0.6 else pool[rng.integers(1, len(pool))]
-
-
-def vary_strokes(char: str, model: StrokeModel, writer: Writer, rng: np.random.Generator) -> np.ndarray:
-    """The strokes (S, POINTS, 2) of one writing, each varied by itself and then with its parts."""
-    count, kana = len(model.strokes), kind_of(char) != "kanji"
-    loose = writer.looseness * np.exp(0.25 * rng.standard_normal())
-    n = rng.standard_normal((count, 16)).astype(np.float32)
-    u = rng.random((count, 4)).astype(np.float32)
-
-    # Curves drawn flatter, with corners instead of turns, or rounder than the model.
-    plain = np.clip(writer.plainness + 0.25 * rng.standard_normal() + 0.15 * n[:, :1, None], -0.5, 1)
-    points = model.strokes + plain * (model.plain - model.strokes)
-    if not kana:
-        points = _refold(points, model.hooks - 0.05, FOLD * loose * (0.6 * writer.folds + 0.8 * n[:, 3]) - UPRIGHT)
-    else:
-        points = _bend(points, TURNING * loose * (n[:, :3] @ _WAVES[1:, :-2]), OVERALL_TURNING * loose * n[:, 3:4])
-    points = points + writer.roundness * u[:, :1, None] * (_SMOOTH @ points - points)
+def _change_form(char: str, points: np.ndarray, rng: np.random.Generator) -> None:
+    """Low humps and wide bows, in the strokes (S, P, 2) themselves."""
     if char in LOW_HUMPS:
-        humped, foot, most = LOW_HUMPS[char]
-        after = points[humped, round(foot * (POINTS - 1)) :, 1]
+        stroke, foot, most = LOW_HUMPS[char]
+        after = points[stroke, round(foot * (POINTS - 1)) :, 1]
         after += most * rng.random() * np.maximum(0, after[0] - after)
     if char in WIDE_BOWS:
-        points[..., 0] += WIDEST_BOW * rng.random() * np.maximum(0, points[..., 0] - points[0, :, 0].mean())
+        points[..., 0] += WIDE_BOWS[char] * rng.random() * np.maximum(0, points[..., 0] - points[0, :, 0].mean())
 
-    # Ends: flicks left out, strokes begun late or ended early, or drawn beyond.
-    cut_flick = u[:, 1] > writer.hooks
-    end = np.where(cut_flick, model.hooks + (1 - model.hooks) * 0.4 * u[:, 2], 1)
-    begin = np.maximum(0, END_CUT * loose * n[:, 4])
-    end = end - np.maximum(0, END_CUT * loose * n[:, 5])
+
+def _cut_ends(char, points, hooks, flicks, loose, n, u) -> np.ndarray:
+    """Strokes (S, P, 2) begun late or ended early, some without their flicks, as P points again.
+
+    A flick starts at `hooks` (S,), and the share `flicks` of all is written; n (S, 2) normal, u (S, 4) uniform numbers.
+    """
+    end = np.where(u[:, 1] > flicks, hooks + (1 - hooks) * 0.4 * u[:, 2], 1)
+    begin = np.maximum(0, END_CUT * loose * n[:, 0])
+    end = end - np.maximum(0, END_CUT * loose * n[:, 1])
     if char in SHORT_TAILS:
-        curved, most = SHORT_TAILS[char]
-        end[curved] -= most * u[curved, 3]
+        stroke, most = SHORT_TAILS[char]
+        end[stroke] -= most * u[stroke, 3]
     at = (begin[:, None] + (end - begin)[:, None] * _T) * (POINTS - 1)
     low = np.minimum(at.astype(np.int64), POINTS - 2)
     share = (at - low)[..., None].astype(np.float32)
-    rows = np.arange(count)[:, None]
-    points = (1 - share) * points[rows, low] + share * points[rows, low + 1]
-    length = np.hypot(*np.diff(points, axis=1).transpose(2, 0, 1)).sum(axis=1)
+    rows = np.arange(len(points))[:, None]
+    return (1 - share) * points[rows, low] + share * points[rows, low + 1]
+
+
+def _overshoot(points: np.ndarray, reach: np.ndarray) -> np.ndarray:
+    """Strokes (S, P, 2) drawn on beyond their ends by `reach` (S,)."""
     outward = points[:, -1] - points[:, -4]
     outward /= np.hypot(outward[:, 0], outward[:, 1])[:, None] + 1e-6
-    reach = np.minimum(OVERSHOOT * loose * np.maximum(0, n[:, 6]), 0.3 * length)
-    points = points + (_T**6)[None, :, None] * (outward * reach[:, None])[:, None]
+    return points + (_T**6)[None, :, None] * (outward * reach[:, None])[:, None]
 
-    # Within the stroke: bow and wander, by the root of its length.
+
+def _bow(points: np.ndarray, bow: np.ndarray) -> np.ndarray:
+    """Strokes (S, P, 2) bent to one side of their chords by the share `bow` (S,) of these."""
     chord = points[:, -1] - points[:, 0]
     normal = np.stack([-chord[:, 1], chord[:, 0]], axis=1)
-    points = points + (writer.bow + BOW * loose * n[:, 7])[:, None, None] * normal[:, None] * _ARCH[None, :, None]
-    amount = (KANA_WANDER if kana else WANDER) * loose * np.sqrt(length)
-    wander = n[:, 8:16].reshape(count, 2, 4) @ _WAVES
-    points = points + amount[:, None, None] * wander.transpose(0, 2, 1)
+    return points + bow[:, None, None] * normal[:, None] * _ARCH[None, :, None]
 
-    # Strokes, voicing mark and parts, each shifted, scaled and turned about its middle; what lies in several adds up.
-    marks = np.arange(count) >= count - model.marks
-    if model.marks and rng.random() < writer.high_marks:
-        points[marks] += (0.75 + 0.4 * rng.random()) * _to_top(points[~marks], points[marks])
-    room = 1 if kana else float(np.clip((FEW_STROKES / count) ** 0.5, 1, FEW_STROKES_MOST))
-    units = np.concatenate([np.eye(count, dtype=bool), marks[None], model.groups]).astype(np.float32)  # (U, S)
-    stroke = (
-        (KANA_STROKE_SHIFT, KANA_STROKE_SCALE, KANA_STROKE_TURN) if kana else (STROKE_SHIFT, STROKE_SCALE, STROKE_TURN)
-    )
-    spread = np.empty((3, len(units)), np.float32)
-    spread[:, :count] = room * loose * np.array(stroke)[:, None]
-    spread[:, count] = MARK_SHIFT, MARK_SCALE, MARK_TURN
-    spread[:, count + 1 :] = loose * np.array([PART_SHIFT, PART_SCALE, PART_TURN])[:, None]
-    g = rng.standard_normal((5, len(units))).astype(np.float32)
-    scale_x, scale_y = np.exp(spread[1] * g[:2])
-    cos, sin = np.cos(spread[2] * g[2]), np.sin(spread[2] * g[2])
-    change = np.array([[cos * scale_x - 1, -sin * scale_y], [sin * scale_x, cos * scale_y - 1]])  # (2, 2, U)
-    middle = units @ ((points.min(axis=1) + points.max(axis=1)) / 2) / np.maximum(units.sum(axis=1), 1)[:, None]
-    offset = spread[0] * g[3:] - np.einsum("iju,uj->iu", change, middle)
-    matrix = (change @ units).transpose(2, 1, 0)  # (S, 2, 2)
-    return points + points @ matrix + (offset @ units).T[:, None]
+
+def _wander(points: np.ndarray, amount: np.ndarray, n: np.ndarray) -> np.ndarray:
+    """Strokes (S, P, 2) with waves on them, `amount` (S,) high; n (S, 8): normal numbers, four for x, then four for y."""
+    waves = n.reshape(len(points), 2, 4) @ _WAVES
+    return points + amount[:, None, None] * waves.transpose(0, 2, 1)
 
 
 def _to_top(body: np.ndarray, marks: np.ndarray) -> np.ndarray:
@@ -180,32 +168,57 @@ def _to_top(body: np.ndarray, marks: np.ndarray) -> np.ndarray:
     return np.array([beside.max() + MARK_GAP, top]) - low
 
 
-def split_or_join(char, points, marks, writer, rng) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """The strokes as they touch the paper, and the thinner traces between strokes that a quick hand joins."""
-    strokes = list(points)
+def _place_parts(points: np.ndarray, model: StrokeModel, kana: bool, loose: float, rng) -> np.ndarray:
+    """Strokes (S, P, 2), voicing mark and parts, each shifted, scaled and turned about its middle.
+
+    What lies in several of these units adds up.
+    """
+    count = len(points)
+    marks = np.arange(count) >= count - model.marks
+    units = np.concatenate([np.eye(count, dtype=bool), marks[None], model.groups]).astype(np.float32)  # (U, S)
+    room = 1 if kana else float(np.clip((FEW_STROKES / count) ** 0.5, 1, FEW_STROKES_MOST))
+    spread = np.empty((3, len(units)), np.float32)
+    spread[:, :count] = room * loose * np.array(KANA_STROKE if kana else STROKE)[:, None]
+    spread[:, count] = MARK
+    spread[:, count + 1 :] = loose * np.array(PART)[:, None]
+    g = rng.standard_normal((5, len(units))).astype(np.float32)
+    scale_x, scale_y = np.exp(spread[1] * g[:2])
+    cos, sin = np.cos(spread[2] * g[2]), np.sin(spread[2] * g[2])
+    change = np.array([[cos * scale_x - 1, -sin * scale_y], [sin * scale_x, cos * scale_y - 1]])  # (2, 2, U)
+    middle = units @ ((points.min(axis=1) + points.max(axis=1)) / 2) / np.maximum(units.sum(axis=1), 1)[:, None]
+    offset = spread[0] * g[3:] - np.einsum("iju,uj->iu", change, middle)
+    matrix = (change @ units).transpose(2, 1, 0)  # (S, 2, 2)
+    return points + points @ matrix + (offset @ units).T[:, None]
+
+
+def split_or_join(
+    char: str, points: np.ndarray, marks: int, writer: Writer, rng: np.random.Generator
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Strokes (S, P, 2) on the page, the last `marks` a voicing mark, as they touch the paper, each (points, 2).
+
+    With them the thinner traces between strokes that a quick hand joins, each (9, 2).
+    """
+    strokes, traces = list(points), []
     if char in SEPARATE_FORMS and rng.random() < 0.5:
         dot_end, rest_begin = (round(t * (POINTS - 1)) for t in SEPARATE_FORMS[char])
-        dot = strokes[0][: dot_end + 1]
-        fall = np.array([0.3, 1.0]) * np.hypot(*(dot[-1] - dot[0])) * (0.6 + 0.9 * rng.random())
-        dot = dot[0] + np.linspace(0, 1, 5)[:, None] * fall
-        strokes = [dot, strokes[0][rest_begin:], *strokes[1:]]
-    traces = []
-    usual = JOINED_FORMS.get(char, ())
+        start, end = strokes[0][0], strokes[0][dot_end]
+        fall = np.array([0.3, 1.0]) * np.hypot(*(end - start)) * (0.6 + 0.9 * rng.random())
+        strokes = [start + np.linspace(0, 1, 5)[:, None] * fall, strokes[0][rest_begin:], *strokes[1:]]
+    usual, most = JOINED_FORMS.get(char, ((), 0))
     chance = rng.random(len(strokes))
     for i in range(len(strokes) - 1 - marks):
         if chance[i] >= writer.haste and i not in usual:
             continue
-        a, b = strokes[i][-1], strokes[i + 1][0]
-        gap = np.hypot(*(b - a)) / writer.height
-        likely = writer.haste * np.exp(-gap / 0.35)
-        if i in usual:
-            likely = max(likely, (0.75 if char in COMMON_JOINS else 0.25) * writer.joined_forms)
+        gap = np.hypot(*(strokes[i + 1][0] - strokes[i][-1])) / writer.height
+        likely = max(writer.haste * np.exp(-gap / 0.35), most * writer.joined_forms if i in usual else 0)
         if chance[i] < likely:
-            out = strokes[i][-1] - strokes[i][-4]
-            into = strokes[i + 1][3] - strokes[i + 1][0]
-            t = np.linspace(0, 1, 9)[:, None]
-            control_a, control_b = a + 0.8 * out, b - 0.8 * into
-            traces.append(
-                (1 - t) ** 3 * a + 3 * t * (1 - t) ** 2 * control_a + 3 * t * t * (1 - t) * control_b + t**3 * b
-            )
+            traces.append(_trace(strokes[i], strokes[i + 1]))
     return strokes, traces
+
+
+def _trace(stroke: np.ndarray, following: np.ndarray) -> np.ndarray:
+    """A cubic curve (9, 2) from the end of a stroke, in its direction, to the start of the following one."""
+    t = np.linspace(0, 1, 9)[:, None]
+    a, b = stroke[-1], following[0]
+    control_a, control_b = a + 0.8 * (stroke[-1] - stroke[-4]), b - 0.8 * (following[3] - following[0])
+    return (1 - t) ** 3 * a + 3 * t * (1 - t) ** 2 * control_a + 3 * t * t * (1 - t) * control_b + t**3 * b
