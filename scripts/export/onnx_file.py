@@ -1,4 +1,4 @@
-"""TODO doc: from convert_to_onnx, any_image_model"""
+"""A trained model as an ONNX file: exported, described by its metadata, compared with PyTorch."""
 
 import json
 import logging
@@ -25,8 +25,11 @@ BATCHES = (1, 3, 64)
 FILE_NAMES = {"best_kanji_model": "kanji_model"}
 
 
-class ConversionError(RuntimeError):
-    """An exported file that is not what was asked for; it has not been kept."""
+class ConversionError(OSError):
+    """An exported file is not what was asked for, and was not kept. Ends a script with one line and exit code 1."""
+
+    def __init__(self, reason: str):
+        super().__init__(f"the model was not converted: {reason}")
 
 
 def default_output(model_path: Path, any_image: bool = False) -> Path:
@@ -56,9 +59,8 @@ def export(model: nn.Module, path: Path, opset: int) -> None:
                 model, (example,), str(path), dynamo=False, opset_version=opset, dynamic_axes=axes, **names
             )
     written = onnx.load(path)
-    found = opset_of(written)
-    if found != opset:
-        raise ConversionError(f"the exporter gave opset {found} instead of {opset}")
+    if opset_of(written) != opset:
+        raise ConversionError(f"the exporter gave opset {opset_of(written)} instead of {opset}")
     onnx.save(without_notes(written), path)
 
 
@@ -83,8 +85,8 @@ def check_plain_float(path: Path, facts: dict) -> None:
 
 
 def metadata(facts: dict) -> dict[str, str]:
-    """What a user of the file has to know."""
-    told = {
+    """What a user of the file has to know, as text."""
+    entries = {
         "classes": facts["classes"],
         "contract": CONTRACT,
         "source": facts["source"],
@@ -94,8 +96,8 @@ def metadata(facts: dict) -> dict[str, str]:
         "metrics": json.dumps(facts["metrics"]),
     }
     if facts.get("confidence"):
-        told["confidence"] = json.dumps(facts["confidence"])
-    return {name: str(value) for name, value in told.items()}
+        entries["confidence"] = json.dumps(facts["confidence"])
+    return {name: str(value) for name, value in entries.items()}
 
 
 def describe(path: Path, facts: dict) -> None:
@@ -126,17 +128,17 @@ def compare(model: nn.Module, path: Path, images: torch.Tensor) -> float:
     recognizer, worst = Recognizer(path), 0.0
     for size in BATCHES:
         batch = images[:size].contiguous()
-        expected, found = model(batch).numpy(), recognizer.logits(batch.numpy())
-        if expected.shape != found.shape or not np.isfinite(found).all():
-            raise ConversionError(f"a batch of {size} gives {found.shape} instead of {expected.shape}, or not numbers")
-        worst = max(worst, float(np.abs(expected - found).max()))
-        if worst > TOLERANCE or (expected.argmax(1) != found.argmax(1)).any():
+        expected, logits = model(batch).numpy(), recognizer.logits(batch.numpy())
+        if expected.shape != logits.shape or not np.isfinite(logits).all():
+            raise ConversionError(f"a batch of {size} gives {logits.shape} instead of {expected.shape}, or not numbers")
+        worst = max(worst, float(np.abs(expected - logits).max()))
+        if worst > TOLERANCE or (expected.argmax(1) != logits.argmax(1)).any():
             raise ConversionError(f"the file's logits differ from PyTorch's by {worst:.2g} at a batch of {size}")
     return worst
 
 
 def write(model_path: Path, path: Path, data_dir: Path | None, opset: int) -> str:
-    """Exports a trained model to `path` and compares; returns what was found."""
+    """Exports a trained model to `path` and compares it with PyTorch; returns what the comparison says."""
     model, facts = load_trained(model_path)
     check_plain_float(model_path, facts)
     images = probe_images(data_dir, max(BATCHES), facts["config"])
@@ -156,8 +158,8 @@ def summary(output: Path) -> str:
 def convert(model_path: Path, output: Path, data_dir: Path | None, opset: int = DEFAULT_OPSET) -> str:
     """Exports, compares, and only then names the file; returns one line that says what was made."""
     with atomic_write(output) as temporary:
-        found = write(model_path, temporary, data_dir, opset)
-    return f"{summary(output)}; {found}"
+        comparison = write(model_path, temporary, data_dir, opset)
+    return f"{summary(output)}; {comparison}"
 
 
 def opset_of(model: onnx.ModelProto) -> int:
