@@ -12,37 +12,33 @@ import argparse
 from pathlib import Path
 
 from export.hub_folder import SETTINGS, WEIGHTS, convert_to_folder
-from export.onnx_file import ConversionError
 from export.safetensors_file import convert, default_output
-from files.command_line import run
+from files.command_line import parser, run
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model-path", type=Path, required=True, help="a checkpoint or a best model")
-    place = parser.add_mutually_exclusive_group()
+    flags = parser(__doc__)
+    flags.add_argument("--model-path", type=Path, required=True, help="a checkpoint or a best model")
+    place = flags.add_mutually_exclusive_group()
     place.add_argument(
         "--output", type=Path, help="default: beside the model; kanji_model.safetensors for best_kanji_model.pth"
     )
     place.add_argument(
         "--folder", type=Path, metavar="DIR", help=f"write {SETTINGS}, {WEIGHTS} and a model card into DIR instead"
     )
-    arguments = parser.parse_args()
+    arguments = flags.parse_args()
     if arguments.output and arguments.output.suffix != ".safetensors":
-        parser.error("--output must end in .safetensors, by which the file is known")
+        flags.error("--output must end in .safetensors, by which the file is known")
     return arguments
 
 
 def main() -> None:
     arguments = parse_arguments()
     model_path = arguments.model_path
-    try:
-        if arguments.folder:
-            print(convert_to_folder(model_path, arguments.folder))
-        else:
-            print(convert(model_path, arguments.output or default_output(model_path)))
-    except ConversionError as error:
-        raise OSError(f"{model_path} was not converted: {error}") from None
+    if arguments.folder:
+        print(convert_to_folder(model_path, arguments.folder))
+    else:
+        print(convert(model_path, arguments.output or default_output(model_path)))
 
 
 if __name__ == "__main__":

@@ -17,41 +17,37 @@ from pathlib import Path
 
 from characters.confusable import FILE_NAME as CONFUSABLE
 from characters.confusable import load as load_confusable
-from files.command_line import InputError, run
+from files.command_line import InputError, at_least, parser, run
 from images.reading import FORMATS, MOST_PIXELS, find_images, read_grey
 from inference.readings import read
 from inference.recognizer import DEFAULT_MODELS, Recognizer, default_model
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    kinds = ", ".join(FORMATS)
-    parser.add_argument(
+    flags, kinds = parser(__doc__), ", ".join(FORMATS)
+    flags.add_argument(
         "images",
         nargs="+",
         metavar="IMAGE",
-        help=f"image files or folders of them: {kinds}, at most {MOST_PIXELS // 10**6} million pixels, of several "
-        "pages the first",
+        help=f"image files or folders of them: {kinds}, at most {MOST_PIXELS // 10**6} million pixels; of several "
+        "pages the first is read",
     )
-    parser.add_argument(
+    flags.add_argument(
         "--model", type=Path, help=f"an exported model (default {DEFAULT_MODELS[0]}, or the released one)"
     )
-    parser.add_argument("--top", type=int, default=5, help="how many characters to name (default 5)")
-    parser.add_argument("--json", action="store_true", help="one JSON line an image")
-    parser.add_argument(
+    flags.add_argument("--top", type=at_least(1), default=5, help="how many characters to name (default 5)")
+    flags.add_argument("--json", action="store_true", help="one JSON line an image")
+    flags.add_argument(
         "--picture",
         type=Path,
         metavar="PNG",
         help="also draw up to 100 of the images with what was read; a folder or file named by its character is checked",
     )
-    arguments = parser.parse_args()
-    if arguments.top < 1:
-        parser.error("--top must be at least 1")
+    arguments = flags.parse_args()
     if "" in arguments.images:
-        parser.error("an IMAGE has no name")
+        flags.error("an IMAGE has no name")
     if arguments.picture and (arguments.picture.suffix.lower() != ".png" or arguments.picture.is_dir()):
-        parser.error("--picture names a PNG file to write")
-    arguments.images = [Path(image) for image in arguments.images]
+        flags.error("--picture names a PNG file to write")
     return arguments
 
 
@@ -65,7 +61,7 @@ def main() -> None:
         picture = RecognitionPicture()
     recognizer, confusable = Recognizer(model), load_confusable(model.with_name(CONFUSABLE))
     failed = 0
-    for path in find_images(arguments.images):
+    for path in find_images(list(map(Path, arguments.images))):
         try:
             grey = read_grey(path)
             reading = read(recognizer, [grey], arguments.top, confusable)[0]

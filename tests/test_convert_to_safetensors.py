@@ -89,7 +89,7 @@ def test_the_header_tells_each_fact_as_json(model_path, tmp_path):
 
 def test_how_a_model_was_quantised_is_told_for_it_decides_how_it_is_built():
     facts = {"config": {"width": 1, "resume_from": "a.pt"}, "quantization": {"bits": 8}, "generator": None, "rng": {}}
-    told = safetensors_file.facts_told(facts)
+    told = safetensors_file.published_facts(facts)
     assert told.keys() == {"config", "quantization", "contract"}
     assert (told["config"], told["quantization"]) == ({"width": 1}, {"bits": 8})
 
@@ -279,4 +279,4 @@ def test_a_tensor_that_has_no_place_in_the_file_is_named(tmp_path):
     model = nn.Module()
     model.register_buffer("sparse", torch.eye(3).to_sparse())
     with pytest.raises(InputError, match="sparse"):
-        safetensors_file.tensors_of(model, tmp_path / "a.pth")
+        safetensors_file._dense_tensors(model, tmp_path / "a.pth")

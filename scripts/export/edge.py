@@ -1,4 +1,4 @@
-"""TODO doc: from convert_to_edge"""
+"""Model files for phones: onnxruntime's own format, ExecuTorch and Core ML, each compared with its original."""
 
 import shutil
 import subprocess
@@ -13,7 +13,7 @@ from torch import nn
 
 from export.onnx_file import TOLERANCE, ConversionError, check_plain_float, metadata, probe_images
 from export.varied_pictures import grey_of, varied_pictures
-from files.atomic import atomic_write
+from files.atomic import atomic_write, scratch_folder
 from files.command_line import InputError
 from files.plain_json import parse_json
 from images.normalization import CANVAS
@@ -25,24 +25,29 @@ EXAMPLE = (1, 1, CANVAS, CANVAS)
 SUFFIXES = {"ort": ".ort", "executorch": ".pte", "coreml": ".mlpackage"}
 
 
-def missing(package: str) -> InputError:
+def _missing(package: str) -> InputError:
     return InputError(f"the package {package} is missing: pip install -r requirements-edge.txt")
 
 
-def float_model(path: Path) -> tuple[nn.Module, dict]:
-    """A trained float model and what its file says. Raises InputError for one of integers."""
+def _probes(data_dir: Path | None, config: dict) -> list[np.ndarray]:
+    """Images float32 (1, 1, 64, 64) to compare a file with its original on."""
+    return list(probe_images(data_dir, PROBES, config)[:, None].numpy())
+
+
+def _float_checkpoint(path: Path) -> tuple[nn.Module, dict]:
+    """The model of a float checkpoint and what the file says. Raises InputError for an INT8 file."""
     model, facts = load_trained(path)
     if "quantization" in facts:
-        raise InputError(f"{path} is INT8: this format takes float models, ort takes its ONNX file")
+        raise InputError(f"{path} is INT8: this format takes float checkpoints, ort takes its ONNX file")
     check_plain_float(path, facts)
     return model.to(memory_format=torch.contiguous_format), facts
 
 
-def compare(expected: Callable, found: Callable, images: list[np.ndarray]) -> str:
+def _compare(original: Callable, converted: Callable, images: list[np.ndarray]) -> str:
     """Runs both on every image; one line. Raises ConversionError if a logit differs much or a top-1 at all."""
     worst = 0.0
     for image in images:
-        a, b = expected(image), found(image)
+        a, b = original(image), converted(image)
         if a.shape != b.shape or not np.isfinite(b).all():
             raise ConversionError(f"the file gives {b.shape} instead of {a.shape}, or not numbers")
         worst = max(worst, float(np.abs(a - b).max()))
@@ -57,12 +62,7 @@ def write_ort(model_path: Path, path: Path, data_dir: Path | None) -> str:
     with tempfile.TemporaryDirectory() as folder:
         shutil.copyfile(model_path, Path(folder) / "model.onnx")
         tool = [sys.executable, "-m", "onnxruntime.tools.convert_onnx_models_to_ort", folder]
-        flags = [
-            "--optimization_style",
-            "Fixed",
-            "--target_platform",
-            "arm",
-        ]  # amd64's layouts would not run on a phone
+        flags = ["--optimization_style", "Fixed", "--target_platform", "arm"]  # amd64's layouts fail on a phone
         done = subprocess.run([*tool, *flags], capture_output=True, text=True, check=False)
         made = Path(folder) / "model.ort"
         if done.returncode or not made.is_file():
@@ -71,10 +71,9 @@ def write_ort(model_path: Path, path: Path, data_dir: Path | None) -> str:
         converted = Recognizer(made)
     if original.takes_pictures:
         pictures = [grey_of(picture) for picture in varied_pictures(original.classes, PROBES)]
-        return compare(lambda p: original.picture_logits([p]), lambda p: converted.picture_logits([p]), pictures)
+        return _compare(lambda p: original.picture_logits([p]), lambda p: converted.picture_logits([p]), pictures)
     config = parse_json(original.facts.get("config") or "{}", f"{model_path}: config", "export it again")
-    images = probe_images(data_dir, PROBES, config)[:, None].numpy()
-    return compare(original.logits, converted.logits, list(images))
+    return _compare(original.logits, converted.logits, _probes(data_dir, config))
 
 
 def write_executorch(model_path: Path, path: Path, data_dir: Path | None) -> str:
@@ -84,8 +83,8 @@ def write_executorch(model_path: Path, path: Path, data_dir: Path | None) -> str
         from executorch.exir import to_edge_transform_and_lower
         from executorch.runtime import Runtime
     except ImportError:
-        raise missing("executorch") from None
-    model, facts = float_model(model_path)
+        raise _missing("executorch") from None
+    model, facts = _float_checkpoint(model_path)
     exported = torch.export.export(model, (torch.zeros(EXAMPLE),))
     lowered = to_edge_transform_and_lower(
         exported, partitioner=[XnnpackPartitioner()], constant_methods=metadata(facts)
@@ -100,7 +99,7 @@ def write_executorch(model_path: Path, path: Path, data_dir: Path | None) -> str
     def converted(image: np.ndarray) -> np.ndarray:
         return method.execute([torch.from_numpy(image)])[0].numpy()
 
-    return compare(original, converted, list(probe_images(data_dir, PROBES, facts["config"])[:, None].numpy()))
+    return _compare(original, converted, _probes(data_dir, facts["config"]))
 
 
 def write_coreml(model_path: Path, path: Path, data_dir: Path | None) -> str:
@@ -108,8 +107,8 @@ def write_coreml(model_path: Path, path: Path, data_dir: Path | None) -> str:
     try:
         import coremltools
     except ImportError:
-        raise missing("coremltools") from None
-    model, facts = float_model(model_path)
+        raise _missing("coremltools") from None
+    model, facts = _float_checkpoint(model_path)
     exported = torch.export.export(model, (torch.zeros(EXAMPLE),)).run_decompositions()  # it knows no LSTM
     package = coremltools.convert(
         exported,
@@ -122,35 +121,25 @@ def write_coreml(model_path: Path, path: Path, data_dir: Path | None) -> str:
     package.save(str(path))
     if sys.platform != "darwin":
         return "not run: Core ML is on Apple's systems only"
-    images = list(probe_images(data_dir, PROBES, facts["config"])[:, None].numpy())
+    same, images = 0, _probes(data_dir, facts["config"])
     with torch.inference_mode():
-        same = sum(
-            int(package.predict({"input_image": image})["logits"].argmax() == model(torch.from_numpy(image)).argmax())
-            for image in images
-        )
+        for image in images:
+            logits = package.predict({"input_image": image})["logits"]
+            same += int(logits.argmax() == model(torch.from_numpy(image)).argmax())
     if same < len(images):
         raise ConversionError(f"its top-1 is that of the original on {same} of {len(images)} images only")
     return f"its top-1 is that of the original on {len(images)} images"
 
 
-def replace_folder(made: Path, output: Path) -> int:
-    """Puts a folder in the place of another, by one rename; returns its bytes."""
-    beside = output.with_name(f".{output.name}.part")
-    shutil.rmtree(beside, ignore_errors=True)  # of a call that was killed
-    shutil.copytree(made, beside)
-    shutil.rmtree(output, ignore_errors=True)
-    beside.replace(output)
-    return sum(file.stat().st_size for file in output.rglob("*") if file.is_file())
-
-
 def convert(kind: str, model_path: Path, output: Path, data_dir: Path | None) -> str:
-    """Writes, compares, and only then names the file; returns one line that says what was made."""
+    """Writes, compares, and only then names the file, or the folder for Core ML; returns one line on what was made."""
     if kind == "coreml":
-        with tempfile.TemporaryDirectory() as folder:
-            found = write_coreml(model_path, Path(folder) / output.name, data_dir)
-            size = replace_folder(Path(folder) / output.name, output)
+        with scratch_folder(output) as folder:
+            comparison = write_coreml(model_path, folder / output.name, data_dir)
+            shutil.rmtree(output, ignore_errors=True)
+            (folder / output.name).replace(output)
     else:
         with atomic_write(output) as temporary:
-            found = {"ort": write_ort, "executorch": write_executorch}[kind](model_path, temporary, data_dir)
-        size = output.stat().st_size
-    return f"{output}: {size:,} bytes; {found}"
+            comparison = {"ort": write_ort, "executorch": write_executorch}[kind](model_path, temporary, data_dir)
+    files = [output] if output.is_file() else [file for file in output.rglob("*") if file.is_file()]
+    return f"{output}: {sum(file.stat().st_size for file in files):,} bytes; {comparison}"

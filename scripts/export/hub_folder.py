@@ -1,4 +1,4 @@
-"""TODO doc: from convert_to_safetensors"""
+"""A folder for a model hub: SafeTensors, the settings as JSON, and a model card."""
 
 import json
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 from torch import nn
 
 from engine.model_files import architecture_of
-from export.safetensors_file import facts_told, told_of, write
+from export.safetensors_file import published_facts, summary, write
 from files.atomic import atomic_write, scratch_folder, sync_folder, write_text
 from files.command_line import InputError
 from images.normalization import CONTRACT
@@ -28,27 +28,26 @@ def convert_to_folder(model_path: Path, folder: Path) -> str:
     """Writes and compares in a folder beside it; what else lies in `folder` stays. Returns one line."""
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(f"{folder} is a file: give a folder with --folder")
-    if others := [name for name in (SETTINGS, CARD) if (folder / name).exists() and not (folder / WEIGHTS).exists()]:
-        raise InputError(
-            f"{folder / others[0]} was not made by this script and stays as it is: choose another --folder"
-        )
+    others = [folder / name for name in (SETTINGS, CARD) if (folder / name).exists()]
+    if others and not (folder / WEIGHTS).exists():
+        raise InputError(f"{others[0]} was not made by this script and stays as it is: choose another --folder")
     model, facts = load_trained(model_path)
     with scratch_folder(folder) as making:
         with atomic_write(making / WEIGHTS) as temporary:
             write(model, facts, temporary, model_path)
-        write_text(making / SETTINGS, json.dumps(facts_told(facts), ensure_ascii=False, indent=2) + "\n")
+        write_text(making / SETTINGS, json.dumps(published_facts(facts), ensure_ascii=False, indent=2) + "\n")
         write_text(making / CARD, model_card(facts, architecture_of(facts["script"], model_path).name, model))
         folder.mkdir(parents=True, exist_ok=True)
         for name in (WEIGHTS, SETTINGS, CARD):
             (making / name).replace(folder / name)
         sync_folder(folder)
-    return told_of(folder, folder / WEIGHTS, model, facts)
+    return summary(folder, folder / WEIGHTS, model, facts)
 
 
 def measured(facts: dict) -> str:
-    """The accuracies and losses that the file holds, as a table."""
-    metrics = facts.get("metrics") or {}
-    scores = {name: metrics[name] for name in metrics if any(word in name for word in ("top", "accuracy", "loss"))}
+    """The accuracies and losses that the file holds, as a table in Markdown."""
+    metrics = (facts.get("metrics") or {}).items()
+    scores = {name: value for name, value in metrics if any(word in name for word in ("top", "accuracy", "loss"))}
     if not scores:
         return "The file holds no figures."
     split = "by writer" if facts["config"].get("split") == "writer" else facts["config"].get("split", "unknown")
@@ -83,7 +82,7 @@ metrics:
 
 {classes:,} classes, {numbers:,} weights and statistics, made by `{facts["script"]}.py`; trained on: {source}.
 
-Input `(N, 1, 64, 64)`: {CONTRACT}; `normalization.py` of the toolkit makes it of any picture.
+Input `(N, 1, 64, 64)`: {CONTRACT}; `images/normalization.py` of the toolkit makes it of any picture.
 Output: logits `(N, {classes})`, in the order of `classes` in `{SETTINGS}` and in the header of `{WEIGHTS}`.
 
 ```python

@@ -1,4 +1,4 @@
-"""TODO doc: from convert_to_safetensors"""
+"""SafeTensors: weights, settings and classes in one file without pickle, read back before it counts."""
 
 import json
 from pathlib import Path
@@ -16,22 +16,21 @@ from images.normalization import CONTRACT
 from quantization.files import load_trained
 from quantization.network import integer_model
 
-TOLD = ("script", "config", "classes", "source", "generator", "metrics", "epoch", "best", "quantization", "confidence")
-PROBES = 64
+FACTS = ("script", "config", "classes", "source", "generator", "metrics", "epoch", "best", "quantization", "confidence")
+PROBES = 64  # images on which the file read back is compared with the original
 
 
 def default_output(model_path: Path) -> Path:
-    stem = model_path.stem
-    return beside(model_path, FILE_NAMES.get(stem, stem) + ".safetensors")
+    return beside(model_path, FILE_NAMES.get(model_path.stem, model_path.stem) + ".safetensors")
 
 
-def facts_told(facts: dict) -> dict:
-    """What the file says about itself."""
-    told = {name: facts[name] for name in TOLD if facts.get(name) is not None}
-    return told | {"config": published_config(facts["config"]), "contract": CONTRACT}
+def published_facts(facts: dict) -> dict:
+    """What a published file says of its model, without the folders and files of this machine."""
+    published = {name: facts[name] for name in FACTS if facts.get(name) is not None}
+    return published | {"config": published_config(facts["config"]), "contract": CONTRACT}
 
 
-def tensors_of(model: nn.Module, path: Path) -> dict[str, torch.Tensor]:
+def _dense_tensors(model: nn.Module, path: Path) -> dict[str, torch.Tensor]:
     """The model's tensors, each with a dense memory of its own: the format knows neither sharing nor strides."""
     state = model.state_dict()
     for name, value in state.items():
@@ -40,8 +39,8 @@ def tensors_of(model: nn.Module, path: Path) -> dict[str, torch.Tensor]:
     return {name: value.clone(memory_format=torch.contiguous_format) for name, value in state.items()}
 
 
-def in_order(file: bytes) -> bytes:
-    """A SafeTensors file, which tells of itself in an order that differs each time, with the same header in order."""
+def _in_order(file: bytes) -> bytes:
+    """A SafeTensors file with its metadata sorted: the library writes them in an order that differs each time."""
     end = 8 + int.from_bytes(file[:8], "little")
     header = json.loads(file[8:end])
     header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
@@ -52,13 +51,13 @@ def in_order(file: bytes) -> bytes:
 
 def write(model: nn.Module, facts: dict, path: Path, model_path: Path) -> None:
     """Writes the file and reads it back; raises ConversionError unless every tensor and logit is the original's."""
-    tensors = tensors_of(model, model_path)
-    header = {name: json.dumps(value, ensure_ascii=False) for name, value in facts_told(facts).items()}
-    path.write_bytes(in_order(save(tensors, {"format": "pt"} | header)))
+    tensors = _dense_tensors(model, model_path)
+    metadata = {name: json.dumps(value, ensure_ascii=False) for name, value in published_facts(facts).items()}
+    path.write_bytes(_in_order(save(tensors, {"format": "pt"} | metadata)))
     content = load_safetensors(path)
-    found = content["model"]
-    changed = [k for k, v in tensors.items() if k not in found or found[k].dtype != v.dtype or not found[k].equal(v)]
-    if changed or found.keys() != tensors.keys():
+    read = content["model"]
+    changed = [k for k, v in tensors.items() if k not in read or read[k].dtype != v.dtype or not read[k].equal(v)]
+    if changed or read.keys() != tensors.keys():
         raise ConversionError(f"{', '.join(changed[:3]) or 'a tensor'} is not read back as it was written")
     images = probe_images(None, PROBES, {})
     with torch.no_grad():
@@ -71,10 +70,11 @@ def convert(model_path: Path, output: Path) -> str:
     model, facts = load_trained(model_path)
     with atomic_write(output) as temporary:
         write(model, facts, temporary, model_path)
-    return told_of(output, output, model, facts)
+    return summary(output, output, model, facts)
 
 
-def told_of(made: Path, file: Path, model: nn.Module, facts: dict) -> str:
+def summary(made: Path, file: Path, model: nn.Module, facts: dict) -> str:
+    """One line on what was `made`: this file, or the folder that holds it."""
     return (
         f"{made}: {file.stat().st_size:,} bytes, {len(model.state_dict())} tensors, {len(facts['classes']):,} classes; "
         f"read back, logits of {PROBES} images equal bit for bit"

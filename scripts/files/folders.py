@@ -65,7 +65,7 @@ class OutputFolders:
             lock.release()
 
     def check(self) -> None:
-        """Raises OSError if a folder is gone or its disk no longer mounted: a new folder of the same name would take the
+        """Raises OSError if a folder is gone or its disk no longer mounted: a new one of that name would take the
         rest of the run, and the next mount would hide it."""
         for folder, disk in self._disks.items():
             if not folder.is_dir() or folder.stat().st_dev != disk:
