@@ -52,17 +52,12 @@ class HierCodeConfig(OptimizationConfig):
             raise ValueError("--codes own knows nothing of classes that are held out")
 
 
-class Prototypes(nn.Module):
-    """A vector (classes, dimensions) for every class, made from its code."""
+class Codes(nn.Module):
+    """The codes of the classes: `kinds` (k, 4), every distinct node; `members` (classes, most), the nodes of each."""
 
-    def __init__(self, classes: str, dimensions: int, dropout: float):
+    def __init__(self, classes: str):
         super().__init__()
-        table = structure_table()
-        self.symbols, self.dropout = symbols_of(table), dropout
-        self.components = nn.Parameter(0.1 * torch.randn(len(self.symbols), dimensions))
-        self.places = nn.Parameter(1 + 0.3 * torch.randn(PLACES, dimensions))
-        self.sides = nn.Parameter(0.3 * torch.randn(SIDES, dimensions))
-        self.first_sides = nn.Parameter(0.3 * torch.randn(SIDES, dimensions))
+        self.symbols = symbols_of(structure_table())
         self.register_buffer("kinds", torch.empty(0))
         self.register_buffer("members", torch.empty(0))
         self.set_classes(classes)
@@ -71,48 +66,67 @@ class Prototypes(nn.Module):
     def set_classes(self, classes: str) -> None:
         """Makes these the classes, whatever they were: only their codes are needed. Raises InputError for a character
         without a decomposition or with a component that no character of ETL9G has."""
-        codes = encode(classes, structure_table(), self.symbols)
-        self.kinds = torch.from_numpy(codes.kinds).to(self.places.device)
-        self.members = torch.from_numpy(codes.members).to(self.places.device)
+        self.classes, codes = classes, encode(classes, structure_table(), self.symbols)
+        self.kinds = torch.from_numpy(codes.kinds).to(self.kinds.device)
+        self.members = torch.from_numpy(codes.members).to(self.kinds.device)
+
+    def nodes(self, table: Callable[[str], torch.Tensor]) -> torch.Tensor:
+        """A vector (k, dimensions) for every distinct node; `table` gives each of TABLES."""
+        place, side, first, symbol = self.kinds.long().T
+        return table("components")[symbol] * (
+            table("places")[place] + table("sides")[side] + table("first_sides")[first]
+        )
+
+    def sums(self, nodes: torch.Tensor) -> torch.Tensor:
+        """A vector (classes, dimensions) for every class: the sum of its nodes'."""
+        nodes = F.pad(nodes, (0, 0, 0, 1))  # the filling counts nothing
+        return sum(nodes[column] for column in self.members.long().unbind(1))
+
+
+def _check_codes(codes: Codes, state: dict, prefix: str, *_) -> None:
+    """Refuses weights that were trained with other codes than those of the table in force."""
+    theirs = {name: state.get(prefix + name, own) for name, own in codes.named_buffers()}
+    if not all(torch.equal(theirs[name].long().cpu(), own.long().cpu()) for name, own in codes.named_buffers()):
+        raise RuntimeError(f"its codes are not those of the structure table of KanjiVG {kanjivg_version()}")
+
+
+class Prototypes(Codes):
+    """A vector (classes, dimensions) for every class, made from its code."""
+
+    def __init__(self, classes: str, dimensions: int, dropout: float):
+        super().__init__(classes)
+        self.dropout = dropout
+        self.components = nn.Parameter(0.1 * torch.randn(len(self.symbols), dimensions))
+        self.places = nn.Parameter(1 + 0.3 * torch.randn(PLACES, dimensions))
+        self.sides = nn.Parameter(0.3 * torch.randn(SIDES, dimensions))
+        self.first_sides = nn.Parameter(0.3 * torch.randn(SIDES, dimensions))
 
     def quantized(self, weight: Callable[[torch.Tensor], nn.Module]) -> nn.Module:
-        """The same with tables that are int8 weights, each made by `weight`; what is left of this one is used up."""
+        """The same with tables that `weight` makes (what quantization.network asks of a module of its own kind)."""
         return RoundedPrototypes(self, weight)
 
     def forward(self) -> torch.Tensor:
-        place, side, first, symbol = self.kinds.long().T
+        nodes = self.nodes(lambda name: getattr(self, name))
+        if not self.training:
+            return self.sums(nodes)
         members = self.members.long()
-        kinds = self.components[symbol] * (self.places[place] + self.sides[side] + self.first_sides[first])
-        if self.training:
-            real = members < len(kinds)
-            kept = (torch.rand(int(real.sum()), device=kinds.device) >= self.dropout).float()
-            ends = real.sum(dim=1).cumsum(0)
-            starts = F.pad(ends, (1, -1))
-            return F.embedding_bag(members[real], kinds, starts, mode="sum", per_sample_weights=kept)
-        kinds = F.pad(kinds, (0, 0, 0, 1))  # the filling counts nothing
-        return sum(kinds[column] for column in members.unbind(1))
+        real = members < len(nodes)
+        kept = (torch.rand(int(real.sum()), device=nodes.device) >= self.dropout).float()
+        ends = real.sum(dim=1).cumsum(0)
+        starts = F.pad(ends, (1, -1))
+        return F.embedding_bag(members[real], nodes, starts, mode="sum", per_sample_weights=kept)
 
 
 class RoundedPrototypes(nn.Module):
-    """Prototypes whose tables are rounded to int8; their codes, and the check of them, are theirs."""
-
-    components, places, sides, first_sides = (property(lambda self, name=name: self.tables[name]()) for name in TABLES)
-    kinds, members = (property(lambda self, name=name: getattr(self.codes, name)) for name in ("kinds", "members"))
-    forward = Prototypes.forward
+    """Prototypes whose tables are modules that round."""
 
     def __init__(self, prototypes: Prototypes, weight: Callable[[torch.Tensor], nn.Module]):
         super().__init__()
         self.tables = nn.ModuleDict({name: weight(getattr(prototypes, name)) for name in TABLES})
-        for name in TABLES:
-            delattr(prototypes, name)
-        self.codes = prototypes
+        self.codes = Codes(prototypes.classes)
 
-
-def _check_codes(prototypes: Prototypes, state: dict, prefix: str, *_) -> None:
-    """Refuses weights that were trained with other codes than those of the table in force."""
-    theirs = {name: state.get(prefix + name, own) for name, own in prototypes.named_buffers()}
-    if not all(torch.equal(theirs[name].long().cpu(), own.long().cpu()) for name, own in prototypes.named_buffers()):
-        raise RuntimeError(f"its codes are not those of the structure table of KanjiVG {kanjivg_version()}")
+    def forward(self) -> torch.Tensor:
+        return self.codes.sums(self.codes.nodes(lambda name: self.tables[name]()))
 
 
 class HierCode(nn.Module):
