@@ -13,9 +13,9 @@ from images.normalization import CONTRACT
 from quantization.files import load_trained
 
 WEIGHTS, SETTINGS, CARD = "model.safetensors", "config.json", "README.md"
-STANDIN = "KanjiVG"  # opens the source of a model that was trained on the stand-in
+TEMPLATE = Path(__file__).with_name("hub_card.md")
 STANDIN_LICENCE, OTHER_LICENCE = "cc-by-sa-3.0", "mit"
-ATTRIBUTION = """\
+STANDIN = """\
 The training images were drawn from the strokes of [KanjiVG](https://kanjivg.tagaini.net), copyright Ulrich Apel and
 contributors, [CC BY-SA 3.0](https://creativecommons.org/licenses/by-sa/3.0/), varied by made-up writers: a stand-in for
 ETL9G."""
@@ -57,45 +57,19 @@ def measured(facts: dict) -> str:
 
 def model_card(facts: dict, name: str, model: nn.Module) -> str:
     """README.md for a hub: YAML that it reads, then what a person wants to know."""
-    source, classes = str(facts.get("source") or "unknown"), len(facts["classes"])
-    standin = source.startswith(STANDIN)
-    numbers = sum(value.numel() for value in model.state_dict().values())
-    name += ", INT8" if "quantization" in facts else ""
-    data = ATTRIBUTION if standin else ETL9G if source == "ETL9G" else f"Trained on: {source}."
-    return f"""\
----
-license: {STANDIN_LICENCE if standin else OTHER_LICENCE}
-language: ja
-library_name: pytorch
-pipeline_tag: image-classification
-tags:
-- handwriting-recognition
-- kanji
-- hiragana
-- etl9g
-datasets:
-- {source.replace(" ", "-")}
-metrics:
-- accuracy
----
-# Handwritten Japanese characters: {name}
-
-{classes:,} classes, {numbers:,} weights and statistics, made by `{facts["script"]}.py`; trained on: {source}.
-
-Input `(N, 1, 64, 64)`: {CONTRACT}; `images/normalization.py` of the toolkit makes it of any picture.
-Output: logits `(N, {classes})`, in the order of `classes` in `{SETTINGS}` and in the header of `{WEIGHTS}`.
-
-```python
-from pathlib import Path
-from quantization.files import load_trained  # in the toolkit's scripts/
-model, facts = load_trained(Path("{WEIGHTS}"))
-```
-
-## Measured in training
-
-{measured(facts)}
-
-## Data
-
-{data}
-"""
+    source = str(facts.get("source") or "unknown")
+    standin = source.startswith("KanjiVG")
+    return TEMPLATE.read_text(encoding="utf-8").format(
+        name=name + (", INT8" if "quantization" in facts else ""),
+        licence=STANDIN_LICENCE if standin else OTHER_LICENCE,
+        source=source,
+        dataset=source.replace(" ", "-"),
+        data=STANDIN if standin else ETL9G if source == "ETL9G" else f"Trained on: {source}.",
+        classes=len(facts["classes"]),
+        numbers=sum(value.numel() for value in model.state_dict().values()),
+        script=facts["script"],
+        contract=CONTRACT,
+        measured=measured(facts),
+        weights=WEIGHTS,
+        settings=SETTINGS,
+    )

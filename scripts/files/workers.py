@@ -6,7 +6,6 @@ import os
 import signal
 import sys
 import threading
-import time
 
 from files.machine import cores
 
@@ -21,29 +20,22 @@ def begin_worker() -> None:
     Ctrl-C and SIGTERM, which may reach all of them, end a worker without a traceback. It ends with the process that
     started it, which may have been killed, and computes on one core.
     """
-    ends = (signal.SIGINT, signal.SIGTERM)
+    ends, parent = (signal.SIGINT, signal.SIGTERM), multiprocessing.parent_process()
     for number in ends:  # an exception in here would be reported
         signal.signal(number, lambda number, _: os._exit(128 + number))
-    asked: list[int] = []
-    threading.Thread(target=_end_with, args=[multiprocessing.parent_process(), asked], daemon=True).start()
+    threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
     numpy_on_one_thread()
-
-    def end(number: int, _frame) -> None:
-        asked.append(number)
-        sys.exit(128 + number)
-
     for number in ends:
-        signal.signal(number, end)
+        signal.signal(number, _end)
 
 
-def _end_with(parent: multiprocessing.process.BaseProcess, asked: list[int]) -> None:
-    """Ends this process when its parent ends, or soon after it was asked to: a pool's worker takes the exception that
-    ends a job for the job's answer, and would wait for the next."""
-    while parent.is_alive() and not asked:
-        parent.join(0.5)
-    if asked:
-        time.sleep(TO_TIDY_UP)
-    os._exit(128 + asked[0] if asked else 1)
+def _end(number: int, _frame) -> None:
+    """Ends the job, which tidies up, and soon the worker: a pool takes the exception for the job's answer, and the
+    worker would wait for the next job."""
+    last = threading.Timer(TO_TIDY_UP, os._exit, [128 + number])
+    last.daemon = True
+    last.start()
+    sys.exit(128 + number)
 
 
 def numpy_on_one_thread() -> None:
