@@ -130,6 +130,37 @@ def test_an_elastic_warp_bends_straight_lines(monkeypatch):
     assert float(bow.max()) < 6
 
 
+def test_turned_and_sheared_together_ink_keeps_its_area(monkeypatch):
+    """A turn and a shear each have determinant 1, and so has their product, if the signs in it are right."""
+    only(monkeypatch, ROTATION=0.4, SHEAR=0.3)
+    disc = ((torch.arange(SIDE) - 31.5).square()[:, None] + (torch.arange(SIDE) - 31.5).square() < 12**2).float()
+    area = warp(disc.repeat(300, 1, 1, 1), 1.0).sum(dim=(1, 2, 3))
+    assert area.tolist() == pytest.approx([float(disc.sum())] * 300, rel=0.03)
+
+
+def test_shears_slant_upright_strokes_alone(monkeypatch):
+    only(monkeypatch, SHEAR=0.2)
+    upright = torch.zeros(400, 1, SIDE, SIDE)
+    upright[:, :, 12:52, 31:33] = 1
+    level = warp(upright.transpose(2, 3), 1.0)[:, 0]
+    assert (level.sum(dim=2) > 1).sum(dim=1).float().mean() == 2  # two rows, as before
+    at = torch.arange(SIDE) + 0.5 - SIDE / 2
+    slanted = warp(upright, 1.0)[:, 0]
+    x = (slanted * at).sum(dim=2)[:, 12:52] / slanted.sum(dim=2)[:, 12:52]
+    slope = (x * at[12:52]).sum(dim=1) / at[12:52].square().sum()
+    assert float(slope.std()) == pytest.approx(0.2, rel=0.12)
+
+
+def test_perspective_makes_one_side_larger(monkeypatch):
+    """A bar a quarter of the width from the middle, at either side: their heights have the ratio exp(tilt)."""
+    only(monkeypatch, PERSPECTIVE=0.1)
+    bars = torch.zeros(600, 1, SIDE, SIDE)
+    bars[:, :, 16:48, 14:18] = bars[:, :, 16:48, 46:50] = 1
+    left, right = warp(bars, 1.0)[:, 0].split(SIDE // 2, dim=2)
+    ratio = left.amax(dim=2).sum(dim=1).log() - right.amax(dim=2).sum(dim=1).log()
+    assert float(ratio.std()) == pytest.approx(0.1, rel=0.25)
+
+
 def amounts(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Ink of each image before and after strokes are drawn thicker or thinner."""
     return images.sum(dim=(1, 2, 3)), thicken_or_thin(images, 1.0).sum(dim=(1, 2, 3))
@@ -206,14 +237,3 @@ def test_softening_by_strength():
     images = cross(40)
     assert torch.equal(soften(images, 0.0), images)
     assert ((soften(images, 0.5) - images).abs().amax(dim=(1, 2, 3)) > 0).sum() == round(BLURRED * 0.5 * 40)
-
-
-@pytest.mark.parametrize("count", [2, 3])
-def test_a_part_of_a_batch_is_varied_as_in_the_whole_batch(count):
-    torch.manual_seed(5)
-    whole = augment(cross(20), 1.0)
-    for first in range(count):
-        torch.manual_seed(5)
-        rows = range(first, 20, count)
-        part = augment(cross(20)[first::count], 1.0, rows)
-        torch.testing.assert_close(part, whole[first::count], atol=1e-6, rtol=0)
