@@ -14,7 +14,8 @@ from data.prepared import PreparedDataset
 from engine import checkpoints
 from evaluation.model import load_model
 from files.command_line import InputError
-from quantization.files import calibration_images, load_float, load_quantized, load_trained
+from quantization.calibration import calibration_images
+from quantization.files import load_float, load_quantized, load_trained
 from quantization.integers import (
     LARGEST_ACTIVATION,
     LARGEST_WEIGHT,

@@ -13,8 +13,9 @@ from data.samples import Samples, dataset_samples
 from engine import training
 from files.command_line import run
 from quantization import loss
+from quantization.calibration import quantize
 from quantization.files import load_quantized
-from quantization.loss import lookalikes, measure, metrics_of, predictions, told
+from quantization.loss import accuracy_table, lookalikes, measure, metrics_of, predictions
 from script_runs import run_script
 from tiny_models import CLASSES, TINY, save_float, save_int8
 from train_etl9g_model import ARCHITECTURE, CNNConfig
@@ -63,7 +64,7 @@ def test_lookalikes_and_losses_by_hand(monkeypatch):
         "test_top1": 90.0,
         "test_lookalike_top1": 100.0,
     }
-    lines = told({"test": figures}).splitlines()
+    lines = accuracy_table({"test": figures}).splitlines()
     assert "+20.00" in lines[1]
     assert lines[2].startswith("test, lookalikes")
     assert len({len(line) for line in lines}) == 1
@@ -76,10 +77,10 @@ def test_a_trained_model_becomes_int8(tiny_dataset, tmp_path, capsys):
     pictures = tmp_path / "pictures" / "あ"
     pictures.mkdir(parents=True)
     Image.fromarray(np.kron(np.eye(8), np.ones((9, 9))).astype(np.uint8) * 255).save(pictures / "1.png")
-    told = quantize_model.quantize(tmp_path / ARCHITECTURE.best_file, None, data, 20, pictures.parent)
+    report = quantize(tmp_path / ARCHITECTURE.best_file, None, data, 20, pictures.parent)
     path = tmp_path / "quantized_cnn_int8.pth"
     network, facts = load_quantized(path)
-    assert str(path) in told
+    assert str(path) in report
     measured = facts["quantization"]["measured"]
     assert measured["images"]["samples"] == 1
     assert measured["test"]["float_top1"] > 90

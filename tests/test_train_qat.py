@@ -14,10 +14,12 @@ from engine import checkpoints, training
 from engine.run import Run, distillation
 from export import onnx_file
 from files.command_line import InputError
+from quantization import fine_tuning
 from quantization.files import load_quantized, load_trained
+from quantization.fine_tuning import architecture_trained, fine_tune, float_checkpoint
 from script_runs import run_script
 from tiny_models import CLASSES, TINY, save_float, some_images
-from train_qat import QATConfig
+from train_qat import ARCHITECTURE, QATConfig
 
 SCRIPT = Path(train_qat.__file__)
 
@@ -48,8 +50,8 @@ def test_any_architecture_goes_on_learning_and_becomes_int8(script, tiny_dataset
     few = {"data_dir": str(data), "model_dir": str(tmp_path), "epochs": 12, "batch_size": 16, "device": "cpu"}
     training.fit(architecture, architecture.config(**TINY[script], **few, precision="fp32", ema_decay=0.9))
     settings = config(data, tmp_path, model_path=str(tmp_path / architecture.best_file), ema_decay=0.9)
-    train_qat.train_quantized(settings)
-    name = train_qat.float_architecture(settings)[0].name
+    fine_tune(ARCHITECTURE, settings)
+    name = architecture_trained(settings)[0].name
     network, facts = load_quantized(tmp_path / f"quantized_{name}_int8.pth")
     assert facts["script"] == script
     assert facts["quantization"]["how"] == "training"
@@ -67,7 +69,7 @@ def test_any_architecture_goes_on_learning_and_becomes_int8(script, tiny_dataset
 def test_batch_norm_and_ranges_stay_as_they_were(tiny_dataset, tmp_path):
     plain = save_float("train_radical_rnn", tmp_path / "float.pth")
     settings = config(tiny_dataset(), tmp_path, model_path=str(plain), epochs=1)
-    train_qat.train_quantized(settings)
+    fine_tune(ARCHITECTURE, settings)
     before = checkpoints.load(tmp_path / "qat" / "calibrated.pth")["model"]
     after = checkpoints.load(checkpoints.existing(tmp_path / "checkpoints" / "qat")[-1])["model"]
     still = [k for k in before if k.endswith((".scale", ".zero_point", "running_mean", "running_var"))]
@@ -80,13 +82,13 @@ def test_batch_norm_and_ranges_stay_as_they_were(tiny_dataset, tmp_path):
 def test_without_a_float_model_the_cnn_is_trained_first(tiny_dataset, tmp_path, capsys):
     data = tiny_dataset()
     settings = config(data, tmp_path, cnn_epochs=1, epochs=1)
-    train_qat.train_quantized(settings)
+    fine_tune(ARCHITECTURE, settings)
     assert "the CNN is trained first" in capsys.readouterr().out
     assert (tmp_path / "best_kanji_model.pth").is_file()
     assert load_quantized(tmp_path / "quantized_cnn_int8.pth")[1]["script"] == "train_etl9g_model"
-    train_qat.train_quantized(config(data, tmp_path, cnn_epochs=1, epochs=1, overwrite=True))
+    fine_tune(ARCHITECTURE, config(data, tmp_path, cnn_epochs=1, epochs=1, overwrite=True))
     assert "the CNN is trained first" not in capsys.readouterr().out
-    assert train_qat.float_model(config(data, tmp_path, cnn_epochs=2)) == tmp_path / "best_kanji_model.pth"
+    assert float_checkpoint(config(data, tmp_path, cnn_epochs=2)) == tmp_path / "best_kanji_model.pth"
     assert "the CNN is trained first" in capsys.readouterr().out  # its one epoch was not all that is asked for now
 
 
@@ -94,15 +96,18 @@ def test_a_cnn_killed_before_its_first_checkpoint_is_not_taken_for_trained(monke
     """Its best model is there then, of its first epoch."""
     settings = config(tiny_dataset(), tmp_path, cnn_epochs=2, epochs=1)
 
-    def killed(*_):
-        raise KeyboardInterrupt
+    def killed(path: Path, content: dict) -> None:
+        if path.suffix == ".pt":
+            raise KeyboardInterrupt
+        save(path, content)
 
+    save = checkpoints.save
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(Run, "save", killed)
-        train_qat.train_quantized(settings)
+        patch.setattr(checkpoints, "save", killed)
+        fine_tune(ARCHITECTURE, settings)
     assert (tmp_path / "best_kanji_model.pth").is_file()
     capsys.readouterr()
-    train_qat.train_quantized(settings)
+    fine_tune(ARCHITECTURE, settings)
     assert "the CNN is trained first" in capsys.readouterr().out
     last = checkpoints.existing(tmp_path / "checkpoints" / "qat_cnn")[-1]
     assert checkpoints.load(last)["epoch"] == 2
@@ -125,7 +130,7 @@ def test_a_training_has_the_float_model_for_its_teacher(other, monkeypatch, tiny
     named = str(save_float("train_vit", tmp_path / "other.pth")) if other else None
     monkeypatch.setattr(engine.run, "distillation", lambda *told: seen.append(told[1]) or distillation(*told))
     settings = config(tiny_dataset(), tmp_path, model_path=str(plain), epochs=1, teacher=named)
-    train_qat.train_quantized(settings)
+    fine_tune(ARCHITECTURE, settings)
     assert (settings.teacher, settings.distillation) == (named or str(plain), 1)
     assert len(seen) > 2
     assert all(wanted.shape[1] == 5 and not wanted.requires_grad for wanted in seen)
@@ -134,15 +139,15 @@ def test_a_training_has_the_float_model_for_its_teacher(other, monkeypatch, tiny
 def test_wrong_calls(tiny_dataset, tmp_path, monkeypatch):
     data = tiny_dataset()
     plain = save_float("train_etl9g_model", tmp_path / "float.pth")
-    monkeypatch.setattr(train_qat, "fit", lambda *_: pytest.fail("it trained"))
+    monkeypatch.setattr(fine_tuning, "fit", lambda *_: pytest.fail("it trained"))
     for changes, words in (
         ({"split": "random"}, "--split writer"),
         ({"data_dir": str(tiny_dataset(classes="あいえ亜腕"))}, "other classes"),
     ):
         with pytest.raises(InputError, match=words):
-            train_qat.train_quantized(config(data, tmp_path, **({"model_path": str(plain)} | changes)))
+            fine_tune(ARCHITECTURE, config(data, tmp_path, **({"model_path": str(plain)} | changes)))
     with pytest.raises(FileNotFoundError, match=r"none\.pth is missing"):
-        train_qat.train_quantized(config(data, tmp_path, model_path="none.pth"))
+        fine_tune(ARCHITECTURE, config(data, tmp_path, model_path="none.pth"))
     with pytest.raises(ValueError, match="--cnn-epochs must be at least 1"):
         config(data, tmp_path, cnn_epochs=0).check()
 
@@ -161,24 +166,24 @@ def test_what_the_cnn_is_told_of_the_settings(tiny_dataset, tmp_path, monkeypatc
         assert (cnn.compile, cnn.deterministic, cnn.on_nonfinite, cnn.epoch_samples) == (False, True, "step-back", 32)
         raise Told
 
-    monkeypatch.setattr(train_qat, "fit", told)
+    monkeypatch.setattr(fine_tuning, "fit", told)
     changes = {"compile": False, "deterministic": True, "on_nonfinite": "step-back", "epoch_samples": 32}
     with pytest.raises(Told):
-        train_qat.train_quantized(config(tiny_dataset(), tmp_path, **changes))
+        fine_tune(ARCHITECTURE, config(tiny_dataset(), tmp_path, **changes))
 
 
 def test_a_resumed_run_may_be_measured_otherwise_and_its_model_named_otherwise(tiny_dataset, tmp_path, monkeypatch):
     data = tiny_dataset()
     plain = save_float("train_etl9g_model", tmp_path / "float.pth")
     monkeypatch.chdir(tmp_path)
-    train_qat.train_quantized(config(data, tmp_path, model_path=str(plain), teacher=str(plain), epochs=1))
+    fine_tune(ARCHITECTURE, config(data, tmp_path, model_path=str(plain), teacher=str(plain), epochs=1))
     changes = {"model_path": "float.pth", "teacher": str(plain), "test_samples": 7}
-    train_qat.train_quantized(config(data, tmp_path, epochs=2, resume_from="auto", **changes))
+    fine_tune(ARCHITECTURE, config(data, tmp_path, epochs=2, resume_from="auto", **changes))
 
 
 def test_what_is_on_its_way_to_integers_is_not_exported(tiny_dataset, tmp_path):
     plain = save_float("train_etl9g_model", tmp_path / "float.pth")
-    train_qat.train_quantized(config(tiny_dataset(), tmp_path, model_path=str(plain), epochs=1))
+    fine_tune(ARCHITECTURE, config(tiny_dataset(), tmp_path, model_path=str(plain), epochs=1))
     for path in (tmp_path / "qat_model_best.pth", tmp_path / "qat/calibrated.pth"):
         with pytest.raises(InputError, match="rounded as INT8 will be"):
             onnx_file.convert(path, tmp_path / "never.onnx", None)

@@ -1,23 +1,24 @@
-"""Model files on their way to INT8 and after: float models in, integer networks out."""
+"""Model files on their way to INT8 and after: trained float checkpoints in, integer networks out."""
 
 from pathlib import Path
 
-import numpy as np
-import torch
 from torch import fx, nn
 
-from data.prepared import PreparedDataset
 from engine import checkpoints, model_files
 from engine.architecture import Architecture
 from files.command_line import InputError, first_line
 from optimization_config import OptimizationConfig, restored
-from quantization.network import integer_model
+from quantization.loss import accuracy_table, metrics_of, quantization_loss
+from quantization.network import convert, integer_model
 
-CALIBRATION_BATCH = 128
+KEPT = ("script", "config", "classes", "source", "generator", "metrics")  # of what the float checkpoint says of itself
 
 
-def float_model_of(facts: dict, path: Path) -> tuple[Architecture, OptimizationConfig]:
-    """The architecture and the settings that a float model's file names."""
+def float_architecture(facts: dict, path: Path) -> tuple[Architecture, OptimizationConfig]:
+    """The architecture and the settings that a model file names, INT8 or float.
+
+    Raises InputError for a checkpoint of quantisation-aware training and for settings that `check` refuses.
+    """
     architecture = model_files.architecture_of(facts["script"], path)
     if architecture.name == "qat":
         raise InputError(f"{path} is quantised already: give a float model")
@@ -28,33 +29,13 @@ def float_model_of(facts: dict, path: Path) -> tuple[Architecture, OptimizationC
 
 
 def load_float(path: Path) -> tuple[nn.Module, dict]:
-    """A trained float model and what its file says of it. Raises InputError for one that is quantised already."""
+    """A trained float checkpoint: the model (CPU, evaluation mode), and what the file says about itself.
+
+    Raises InputError for one that is quantised already.
+    """
     model, facts = model_files.load_float(path)
-    if facts["script"] == "train_qat":
-        raise InputError(f"{path} is quantised already: give a float model")
+    float_architecture(facts, path)
     return model, facts
-
-
-def calibration_images(dataset: PreparedDataset, count: int, held_out: str = "", seed: int = 0) -> list[torch.Tensor]:
-    """Batches of training images float32 (n, 1, 64, 64), as many of each class as of any other, none held out."""
-    split, random = dataset.splits["train"], np.random.default_rng(seed)
-    shown = np.array([char not in held_out for char in dataset.classes])
-    order = random.permutation(np.flatnonzero(shown[split.labels.numpy()]))
-    labels = split.labels.numpy()[order]
-    by_class = np.argsort(labels, kind="stable")
-    starts = np.searchsorted(labels[by_class], labels[by_class])
-    turn = np.empty(len(order), np.int64)  # this sample is the how-manieth of its class
-    turn[by_class] = np.arange(len(order)) - starts
-    chosen = order[np.argsort(turn, kind="stable")[:count]]
-    batches = np.array_split(split.positions[chosen], -(-len(chosen) // CALIBRATION_BATCH))
-    return [dataset.images(positions).float() / 255 for positions in batches]
-
-
-def save_quantized(path: Path, network: fx.GraphModule, facts: dict, how: dict) -> None:
-    """Writes a converted network with what its float model's file says about itself, and how it was quantised."""
-    told = {name: facts.get(name) for name in ("script", "config", "classes", "source", "generator", "metrics")}
-    tensors = {name: value.clone() for name, value in network.state_dict().items()}
-    checkpoints.save(path, told | {"quantization": how, "model": tensors})
 
 
 def load_trained(path: Path) -> tuple[nn.Module, dict]:
@@ -74,3 +55,30 @@ def load_quantized(path: Path) -> tuple[fx.GraphModule, dict]:
             f"{path} is a float model: make it INT8 with scripts/quantize_model.py or scripts/train_qat.py"
         )
     return network, facts
+
+
+def save_quantized(path: Path, network: fx.GraphModule, facts: dict, how: dict) -> None:
+    """Writes an integer network with what its float checkpoint says about itself, and how it was quantised."""
+    tensors = {name: value.clone() for name, value in network.state_dict().items()}
+    checkpoints.save(path, {name: facts.get(name) for name in KEPT} | {"quantization": how, "model": tensors})
+
+
+def save_measured(
+    path: Path,
+    network: fx.GraphModule,
+    model: nn.Module,
+    facts: dict,
+    how: dict,
+    data_dir: Path,
+    images_dir: Path | None = None,
+    limit: int | None = None,
+) -> str:
+    """Makes a prepared network INT8, measures it beside the float model it comes from, and writes it to `path`.
+
+    `facts` is what the float checkpoint says about itself, `how` is how it was quantised. Returns the accuracies and
+    the size of the file as lines.
+    """
+    integer = convert(network)
+    figures = quantization_loss({"float": model, "int8": integer}, facts, data_dir, images_dir, limit)
+    save_quantized(path, integer, facts | {"metrics": metrics_of(figures)}, how | {"measured": figures})
+    return f"{accuracy_table(figures)}\n{path}: {path.stat().st_size:,} bytes"

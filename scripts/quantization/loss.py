@@ -1,4 +1,4 @@
-"""What quantisation costs: how often a float model and the INT8 made of it are right on the same samples.
+"""What quantisation costs: how often a float model and its INT8 model are right on the same samples.
 
 Lookalikes are the samples of characters that the float model confuses: those of the 100 pairs of characters that it
 most often takes for one another on the validation split. They are chosen there and counted elsewhere, because on
@@ -30,10 +30,10 @@ def predictions(network: nn.Module, samples: Samples, rows: np.ndarray) -> np.nd
 
 
 def select_rows(samples: Samples, classes: str, limit: int | None) -> np.ndarray:
-    """The rows of samples of these classes, or so many of them, picked at random but always the same."""
+    """The rows of samples of these classes, or `limit` of them, picked at random but always the same."""
     rows = np.flatnonzero(np.isin(samples.characters, list(classes)))
     if not len(rows):
-        raise InputError(f"{samples.facts['told']}: none is of the model's {len(classes):,} classes")
+        raise InputError(f"{samples.facts['description']}: none is of the model's {len(classes):,} classes")
     if limit is not None and limit < len(rows):
         rows = np.sort(np.random.default_rng(0).choice(rows, limit, replace=False))
     return rows
@@ -81,23 +81,22 @@ def quantization_loss(
     return {place: measure(networks, classes, samples, alike, limit) for place, samples in places.items()}
 
 
-def told(figures: dict[str, dict]) -> str:
-    """The figures as lines."""
+def accuracy_table(figures: dict[str, dict]) -> str:
+    """The figures as lines: float, INT8 and the change."""
     lines = [f"{'':<24}{'samples':>9}{'float':>10}{'INT8':>10}{'change':>9}"]
-    for place, found in figures.items():
+    for place, of_place in figures.items():
         for kind, count, title in (("", "samples", place), ("lookalike_", "lookalike_samples", f"{place}, lookalikes")):
-            if f"float_{kind}top1" not in found:
-                continue
-            before, after = found[f"float_{kind}top1"], found[f"int8_{kind}top1"]
-            lines.append(f"{title:<24}{found[count]:>9,}{before:>8.2f} %{after:>8.2f} %{after - before:>+9.2f}")
+            if f"float_{kind}top1" in of_place:
+                before, after = of_place[f"float_{kind}top1"], of_place[f"int8_{kind}top1"]
+                lines.append(f"{title:<24}{of_place[count]:>9,}{before:>8.2f} %{after:>8.2f} %{after - before:>+9.2f}")
     return "\n".join(lines)
 
 
 def metrics_of(figures: dict[str, dict]) -> dict:
-    """What an INT8 file says of its accuracy: its own, measured, not its float model's."""
+    """The accuracy of the INT8 model alone, as its file names it."""
     return {
-        f"{place}_{name.removeprefix('int8_')}": v
-        for place, f in figures.items()
-        for name, v in f.items()
+        f"{place}_{name.removeprefix('int8_')}": value
+        for place, of_place in figures.items()
+        for name, value in of_place.items()
         if not name.startswith("float_")
     }
