@@ -1,4 +1,4 @@
-"""Measure a trained model: how often it is right, what it confuses, and how much worse it reads spoilt images.
+"""Measure a trained model: how often it is right, what it confuses, and how much worse it reads distorted images.
 
     python scripts/evaluate.py --model models/best_kanji_model.pth --data-dir dataset
     python scripts/evaluate.py --model models/kanji_model.onnx --images my_handwriting
@@ -14,45 +14,30 @@ from pathlib import Path
 from data.prepared import SPLITS
 from evaluation.measurement import default_output, evaluate_file
 from evaluation.report import report
-from files.command_line import run
+from files.command_line import at_least, parser, run
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", type=Path, required=True, help="a checkpoint, SafeTensors or ONNX file")
-    data = parser.add_mutually_exclusive_group()
+    options = parser(__doc__)
+    options.add_argument("--model", type=Path, required=True, help="a checkpoint, SafeTensors or ONNX file")
+    data = options.add_mutually_exclusive_group()
     data.add_argument("--data-dir", type=Path, help="a prepared dataset (default dataset)")
     data.add_argument("--images", type=Path, metavar="DIR", help="a folder with a folder of images for each character")
-    parser.add_argument("--split", choices=SPLITS, help="of the dataset (default test)")
-    parser.add_argument("--output-dir", type=Path, help="where the results go (default: beside MODEL)")
-    parser.add_argument(
-        "--confusable", type=Path, metavar="FILE", help="write what is mixed up there, to be read as confusable.json"
-    )
-    parser.add_argument("--limit", type=int, metavar="N", help="only N samples, picked at random but always the same")
-    parser.add_argument(
-        "--moves", action="store_true", help="average over the image and it moved each way, 5 x the work"
-    )
-    arguments = parser.parse_args()
-    if arguments.limit is not None and arguments.limit < 1:
-        parser.error("--limit must be at least 1")
+    options.add_argument("--split", choices=SPLITS, help="of the dataset (default test)")
+    options.add_argument("--output-dir", type=Path, help="where the results go (default: beside MODEL)")
+    options.add_argument("--confusable", type=Path, metavar="FILE", help="write what is mixed up, as confusable.json")
+    options.add_argument("--limit", type=at_least(1), metavar="N", help="only N samples, at random, always the same")
+    arguments = options.parse_args()
     if arguments.images and arguments.split:
-        parser.error("--split is of a dataset: it says nothing with --images")
+        options.error("--split is of a dataset: it says nothing with --images")
     return arguments
 
 
 def main() -> None:
-    arguments = parse_arguments()
-    folder = arguments.output_dir or default_output(arguments.model, arguments.images)
-    result = evaluate_file(
-        arguments.model,
-        arguments.data_dir,
-        arguments.images,
-        arguments.split or "test",
-        folder,
-        arguments.limit,
-        arguments.confusable,
-        arguments.moves,
-    )
+    given = parse_arguments()
+    folder = given.output_dir or default_output(given.model, given.images)
+    split = given.split or "test"
+    result = evaluate_file(given.model, given.data_dir, given.images, split, folder, given.limit, given.confusable)
     print(report(result))
     print(f"\n{folder / 'evaluation.json'}\n{folder / 'evaluation.png'}")
 

@@ -6,7 +6,7 @@
 Every character has a code: the nodes of its tree laid on a binary tree (structure_codes.py). Components and places have
 learned vectors; a character's prototype is the sum over its nodes of component times place, and the picture's feature
 is compared with all prototypes. No matrix has a row for every class, and a code, without a picture, is enough to be
-recognised: --hold-out-classes leaves out 500 or 1,000 kanji, `add_classes` adds others.
+recognised: --hold-out-classes leaves out 500 or 1,000 kanji, scripts/add_classes.py adds others.
 
 From the paper: trees on a binary tree as multi-hot codes, prototypes instead of a classifier, classes never seen.
 This project's reading: trees from KanjiVG instead of ideographic description sequences, prototypes as sums of products
@@ -23,6 +23,7 @@ from torch import nn
 from engine.architecture import Architecture, loss_of_shown
 from engine.layers import convolutional_features, scaled
 from engine.training import train
+from files.command_line import InputError
 from optimization_config import OptimizationConfig, option
 from structure.codes import HELD_OUT, PLACES, SIDES, encode, held_out, symbols_of
 from structure.kanjivg import kanjivg_version
@@ -165,20 +166,21 @@ class HierCode(nn.Module):
         prototypes = F.normalize(prototypes[self.shown], dim=1)
         return self.log_scale.exp() * F.linear(feature, prototypes), self.shown.cumsum(0) - 1
 
+    def add_classes(self, characters: str) -> str:
+        """Adds classes by their codes alone, at the end, and returns all classes; characters that are classes already
+        change nothing. Raises InputError for a character without a decomposition or with a component of no class."""
+        codes, learned = self.prototypes, set(self.prototypes.kinds[:, 3].tolist())
+        before = len(codes.classes)
+        codes.set_classes(codes.classes + "".join(dict.fromkeys(c for c in characters if c not in codes.classes)))
+        for char, nodes in zip(codes.classes[before:], codes.members[before:].long(), strict=True):
+            if new := set(codes.kinds[nodes[nodes < len(codes.kinds)], 3].tolist()) - learned:
+                raise InputError(f"{char} has the component {codes.symbols[min(new)]}, which the model never learned")
+        self.shown = torch.ones(len(codes.classes), dtype=torch.bool, device=self.shown.device)
+        return codes.classes
+
 
 def held_out_classes(config: HierCodeConfig, classes: str) -> str:
     return held_out(config.hold_out_classes, classes)
-
-
-def add_classes(model: HierCode, classes: str, characters: str) -> str:
-    """Teaches a trained model further characters by their codes alone; returns its classes, the new ones at the end.
-
-    Raises InputError for a character without a decomposition, or with a component that the model never learned.
-    """
-    classes += "".join(dict.fromkeys(char for char in characters if char not in classes))
-    model.prototypes.set_classes(classes)
-    model.shown = torch.ones(len(classes), dtype=torch.bool, device=model.shown.device)
-    return classes
 
 
 ARCHITECTURE = Architecture("hiercode", HierCodeConfig, HierCode, loss_of_shown, held_out=held_out_classes)

@@ -35,8 +35,8 @@ def dataset_samples(folder: Path, split: str, config: dict) -> Samples:
     positions = dataset.splits[split].positions
     if not len(positions):
         raise InputError(f"{folder} has no samples to {split} with: make more sets")
-    told = f"the {split} split of {folder} ({dataset.source}, split by {split_by})"
-    facts = {"told": told, "split": split, "split_by": split_by, "source": dataset.source}
+    description = f"the {split} split of {folder} ({dataset.source}, split by {split_by})"
+    facts = {"description": description, "split": split, "split_by": split_by, "source": dataset.source}
     characters = np.array(list(dataset.classes))[dataset.labels[positions]]
     return Samples(
         characters,
@@ -76,4 +76,4 @@ def image_samples(folder: Path) -> Samples:
         with ThreadPoolExecutor() as pool:
             return np.stack(list(pool.map(lambda row: normalize(read_grey(paths[row])), rows)))
 
-    return Samples(np.array(characters), images, {"told": f"the images of {folder}"})
+    return Samples(np.array(characters), images, {"description": f"the images of {folder}"})

@@ -1,4 +1,4 @@
-"""TODO doc: from evaluate"""
+"""The figures of a model's answers: top-1 and top-5, their standard error, by class, by writer, and confused pairs."""
 
 import numpy as np
 
@@ -7,11 +7,14 @@ from characters.kinds import kind_of
 LISTED = 20  # confused pairs, and worst classes
 
 
-def places(logits: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The same of logits (n, classes). The first of two equal ones is the likelier."""
-    own = np.take_along_axis(logits, labels[:, None], axis=1)
+def ranked(logits: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The likeliest class (n,) and the rank of the true label (n,), 0 = likeliest, of logits (n, classes).
+
+    Of two equal logits the first is the likelier.
+    """
+    true = np.take_along_axis(logits, labels[:, None], axis=1)
     earlier = np.arange(logits.shape[1]) < labels[:, None]
-    return logits.argmax(axis=1), ((logits > own) | ((logits == own) & earlier)).sum(axis=1)
+    return logits.argmax(axis=1), ((logits > true) | ((logits == true) & earlier)).sum(axis=1)
 
 
 def percent(right: np.ndarray) -> float:
@@ -29,7 +32,7 @@ def standard_error(right: np.ndarray, writers: np.ndarray) -> float:
 
 
 def by_writer(right: np.ndarray, writers: np.ndarray) -> dict:
-    """How many writers there are, and the top-1 (in %) of the middle one and of the one below whom a twentieth are."""
+    """The number of writers, and the median and the 5th percentile of their top-1 in %."""
     top1 = 100 * np.bincount(writers, right) / np.bincount(writers)
     lowest, median = np.percentile(top1, [5, 50]).tolist()
     return {"writers": len(top1), "median": median, "lowest_twentieth": lowest}
@@ -40,17 +43,18 @@ def summary(
 ) -> dict:
     """The figures of n samples, in %: labels, predicted classes, ranks of the true class, and writers, all (n,).
 
-    Without writers, or with one alone, each sample counts as written by another person."""
+    Without writers, or with one alone, each sample counts as written by another person.
+    """
     right = predicted == labels
-    writer = np.arange(len(labels)) if writers is None else np.unique(writers, return_inverse=True)[1]
-    if not writer.any():
-        writer = np.arange(len(labels))
+    writer = np.zeros(0, int) if writers is None else np.unique(writers, return_inverse=True)[1]
+    writer = writer if writer.any() else np.arange(len(labels))
     samples_of = np.bincount(labels, minlength=len(classes))
     right_of = np.bincount(labels[right], minlength=len(classes))
     present = np.flatnonzero(samples_of)
     share = right_of[present] / samples_of[present]
+    worst_first = present[np.lexsort((present, -samples_of[present], share))]
+    worst = [i for i in worst_first if right_of[i] < samples_of[i]][:LISTED]
     kinds = np.array([kind_of(c) for c in classes])
-    worst = [i for i in present[np.lexsort((present, -samples_of[present], share))] if right_of[i] < samples_of[i]]
     return {
         "samples": len(labels),
         "classes": len(present),
@@ -67,10 +71,10 @@ def summary(
                 "classes": int((kinds[present] == kind).sum()),
                 "top1": percent(right[kinds[labels] == kind]),
             }
-            for kind in sorted(set(kinds[present]))
+            for kind in np.unique(kinds[present])
         },
         "worst_classes": [
-            {"character": classes[i], "right": int(right_of[i]), "samples": int(samples_of[i])} for i in worst[:LISTED]
+            {"character": classes[i], "right": int(right_of[i]), "samples": int(samples_of[i])} for i in worst
         ],
         "confused": confused_pairs(classes, labels, predicted, samples_of),
         "per_class": {classes[i]: [int(right_of[i]), int(samples_of[i])] for i in present},
@@ -78,11 +82,11 @@ def summary(
 
 
 def confused_pairs(classes: str, labels: np.ndarray, predicted: np.ndarray, samples_of: np.ndarray) -> list[dict]:
-    """The commonest mistakes: true character, what it was taken for, how often, of how many samples."""
+    """The commonest mistakes: true character, predicted one, how often, of how many samples."""
     wrong = predicted != labels
-    pairs, counts = np.unique(labels[wrong] * len(classes) + predicted[wrong], return_counts=True)
-    best = np.argsort(-counts, kind="stable")[:LISTED]
+    pairs, counts = np.unique(np.stack([labels[wrong], predicted[wrong]]), axis=1, return_counts=True)
     return [
-        {"true": classes[t], "predicted": classes[p], "count": int(count), "of": int(samples_of[t])}
-        for (t, p), count in zip((divmod(int(pair), len(classes)) for pair in pairs[best]), counts[best], strict=True)
+        {"true": classes[t], "predicted": classes[p], "count": int(counts[i]), "of": int(samples_of[t])}
+        for i in np.argsort(-counts, kind="stable")[:LISTED]
+        for t, p in [pairs[:, i]]
     ]

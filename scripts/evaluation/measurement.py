@@ -1,4 +1,4 @@
-"""TODO doc: from evaluate"""
+"""One evaluation, from a model file to evaluation.json and evaluation.png."""
 
 import json
 import sys
@@ -13,103 +13,97 @@ from tqdm import tqdm
 from characters.confusable import mixed_up
 from characters.confusable import save as save_confusable
 from data.samples import Samples, dataset_samples, image_samples
-from evaluation.accuracy import percent, places, summary
-from evaluation.model import Model, averaged_over_moves, load_model, logits_of
+from evaluation.accuracy import percent, ranked, summary
+from evaluation.model import Model, load_model
 from evaluation.picture import MISREAD_SHOWN, evaluation_picture
-from evaluation.report import headline
 from files.atomic import atomic_write, write_text
 from files.command_line import InputError
 from images.distortions import DISTORTIONS
 from inference.confidence import calibration_error, probabilities, reliability
 
 BATCH = 256
-ROBUSTNESS_SAMPLES = 3000  # the robustness table is measured on that many at most
+ROBUSTNESS_SAMPLES = 3000  # the most that the robustness table is measured on
 
 
-def predict(model: Model, images: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The likeliest class of each image (n,), and the rank (n,) of its true label, 0 = likeliest."""
-    return places(logits_of(model, images), labels)
+def batches(count: int, name: str = "") -> tqdm:
+    """Slices of BATCH rows of `count`, with a progress bar where there is a terminal."""
+    slices = [slice(begin, begin + BATCH) for begin in range(0, count, BATCH)]
+    return tqdm(slices, desc=name, leave=False, disable=not (name and sys.stderr.isatty()))
 
 
-def calibration(model: Model, shares: np.ndarray, right: np.ndarray, known: np.ndarray) -> dict:
-    """How far probabilities can be trusted: those of n answers (2, n), as the logits give them and with the file's
-    temperature, whether each was right (n,), and whether it was taken for one of the classes (n,)."""
-    raw, tempered = (reliability(part, right) for part in shares)
+def calibration(model: Model, raw: np.ndarray, tempered: np.ndarray, right: np.ndarray, accepted: np.ndarray) -> dict:
+    """How far probabilities can be trusted: those of n answers by the logits alone and with the file's temperature,
+    whether each was right, and whether the file's threshold accepts it, all (n,)."""
+    bins, tempered_bins = reliability(raw, right), reliability(tempered, right)
     threshold = model.confidence.threshold is not None
     return {
         "temperature": model.confidence.temperature,
-        "error": calibration_error(tempered),
-        "error_without_temperature": calibration_error(raw),
-        "bins": tempered,
-        "bins_without_temperature": raw,
-        "rejected": percent(~known) if threshold else None,
-        "rejected_of_right": percent(~known[right]) if threshold and right.any() else None,
+        "error": calibration_error(tempered_bins),
+        "error_without_temperature": calibration_error(bins),
+        "bins": tempered_bins,
+        "bins_without_temperature": bins,
+        "rejected": percent(~accepted) if threshold else None,
+        "rejected_of_right": percent(~accepted[right]) if threshold and right.any() else None,
     }
 
 
 def robustness(model: Model, samples: Samples, rows: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     """Top-1 (in %) of these rows under each distortion."""
     right = dict.fromkeys(DISTORTIONS, 0)
-    for begin in tqdm(range(0, len(rows), BATCH), desc="robustness", leave=False, disable=not sys.stderr.isatty()):
-        part, truth = rows[begin : begin + BATCH], labels[begin : begin + BATCH]
-        images = torch.from_numpy(samples.images(part))
+    for part in batches(len(rows), "robustness"):
+        images = torch.from_numpy(samples.images(rows[part]))
         for name, distort in DISTORTIONS.items():
-            distorted = distort(images, torch.Generator().manual_seed(begin)).numpy()
-            right[name] += int((predict(model, distorted, truth)[0] == truth).sum())
+            distorted = distort(images, torch.Generator().manual_seed(part.start)).numpy()
+            right[name] += int((model.logits(distorted).argmax(axis=1) == labels[part]).sum())
     return {name: 100 * count / len(rows) for name, count in right.items()}
 
 
 def examples_of(pairs: list[dict], classes: str, samples: Samples, rows: np.ndarray, labels, predicted) -> list[dict]:
     """For each confused pair images uint8 (n, 64, 64): "misread" ones, and one of the other class that was "read"."""
-    found = []
+    examples = []
     for pair in pairs:
-        true, taken = classes.index(pair["true"]), classes.index(pair["predicted"])
-        misread = np.flatnonzero((labels == true) & (predicted == taken))[:MISREAD_SHOWN]
-        read = np.flatnonzero((labels == taken) & (predicted == taken))[:1]
-        images = samples.images(rows[np.concatenate([misread, read])])[:, 0]
-        images = (images * 255 + 0.5).astype(np.uint8)
-        found.append({"misread": images[: len(misread)], "read": images[len(misread) :]})
-    return found
+        true, other = classes.index(pair["true"]), classes.index(pair["predicted"])
+        misread = np.flatnonzero((labels == true) & (predicted == other))[:MISREAD_SHOWN]
+        read = np.flatnonzero((labels == other) & (predicted == other))[:1]
+        images = (samples.images(rows[np.concatenate([misread, read])])[:, 0] * 255 + 0.5).astype(np.uint8)
+        examples.append({"misread": images[: len(misread)], "read": images[len(misread) :]})
+    return examples
 
 
 def measure(model: Model, samples: Samples, limit: int | None = None) -> tuple[dict, list[dict]]:
     """The result that goes to evaluation.json, and the images of its confused pairs."""
     label_of = {character: i for i, character in enumerate(model.classes)}
-    known = np.array([c in label_of for c in samples.characters])
-    left_out = Counter(samples.characters[~known].tolist())
-    if not known.any():
+    is_class = np.array([c in label_of for c in samples.characters])
+    left_out = Counter(samples.characters[~is_class].tolist())
+    if not is_class.any():
         raise InputError(f"none of {', '.join(list(left_out)[:10])} is among the model's {len(label_of):,} classes")
-    rows = np.flatnonzero(known)
-    random = np.random.default_rng(0)
+    rows, random = np.flatnonzero(is_class), np.random.default_rng(0)
     if limit is not None and limit < len(rows):
         rows = np.sort(random.choice(rows, limit, replace=False))
     labels = np.array([label_of[c] for c in samples.characters[rows]])
-    predicted, rank = np.empty_like(labels), np.empty_like(labels)
-    shares, known = np.empty((2, len(labels))), np.empty(len(labels), bool)
-    started = time.monotonic()
-    for begin in tqdm(range(0, len(rows), BATCH), desc="evaluation", leave=False, disable=not sys.stderr.isatty()):
-        part = slice(begin, begin + BATCH)
-        logits = logits_of(model, samples.images(rows[part]))
-        predicted[part], rank[part] = places(logits, labels[part])
-        shares[0, part] = probabilities(logits).max(axis=1)
-        shares[1, part] = model.confidence.probabilities(logits).max(axis=1)
-        known[part] = model.confidence.known(logits)
+    started, answers = time.monotonic(), []
+    for part in batches(len(rows), "evaluation"):
+        logits = model.logits(samples.images(rows[part]))
+        shares = [
+            row.max(axis=1).astype(float) for row in (probabilities(logits), model.confidence.probabilities(logits))
+        ]
+        answers.append((*ranked(logits, labels[part]), *shares, model.confidence.known(logits)))
+    predicted, rank, raw, tempered, accepted = (np.concatenate(column) for column in zip(*answers, strict=True))
     rate = len(rows) / (time.monotonic() - started)
-    writers = None if samples.writers is None else samples.writers[rows]
-    figures = summary(model.classes, labels, predicted, rank, writers)
+    figures = summary(
+        model.classes, labels, predicted, rank, None if samples.writers is None else samples.writers[rows]
+    )
     some = np.sort(random.choice(len(rows), min(ROBUSTNESS_SAMPLES, len(rows)), replace=False))
     clean = {"clean": percent((predicted == labels)[some])}
-    table = {"samples": len(some), "top1": clean | robustness(model, samples, rows[some], labels[some])}
-    examples = examples_of(figures["confused"], model.classes, samples, rows, labels, predicted)
     per_class = figures.pop("per_class")
     return figures | {
-        "calibration": calibration(model, shares, predicted == labels, known),
-        "robustness": table,
+        "calibration": calibration(model, raw, tempered, predicted == labels, accepted),
+        "robustness": {"samples": len(some), "top1": clean | robustness(model, samples, rows[some], labels[some])},
         "left_out": dict(left_out),
         "images_per_second": rate,
         "mixed_up": mixed_up(model.classes, labels, predicted),
         "per_class": per_class,
-    }, examples
+    }, examples_of(figures["confused"], model.classes, samples, rows, labels, predicted)
 
 
 def default_output(model_path: Path, images_dir: Path | None = None) -> Path:
@@ -126,16 +120,13 @@ def evaluate_file(
     output_dir: Path | None = None,
     limit: int | None = None,
     confusable: Path | None = None,
-    moves: bool = False,
 ) -> dict:
     """Measures a model file, writes evaluation.json and evaluation.png, and returns what the former holds.
 
-    The data is images_dir, or this split of data_dir (default: dataset); limit takes that many samples at random. What
-    the model mixes up goes to the file `confusable` too. With `moves` answers are averaged (`averaged_over_moves`).
+    The data is images_dir, or this split of data_dir (default: dataset); `limit` takes that many samples at random.
+    What the model mixes up goes to the file `confusable` too.
     """
     model = load_model(model_path)
-    if moves:
-        model = averaged_over_moves(model)
     if images_dir is not None:
         samples = image_samples(images_dir)
     else:
@@ -145,14 +136,14 @@ def evaluate_file(
         raise InputError(f"{folder} is a file: give a folder with --output-dir")
     folder.mkdir(parents=True, exist_ok=True)
     figures, examples = measure(model, samples, limit)
-    trained_on = model.facts["source"] or "unknown data"
-    told = f"{model_path} ({model.facts['script'] or 'unknown script'}, trained on {trained_on})"
-    told += ", averaged over five views of each image" if moves else ""
-    result = {"model": {"told": told, "file": str(model_path), **model.facts}, "data": samples.facts, **figures}
-    rows = ",\n".join(f"{json.dumps(k)}: {json.dumps(v, ensure_ascii=False)}" for k, v in result.items())
+    source, script = model.facts["source"] or "unknown data", model.facts["script"] or "unknown script"
+    facts = {"description": f"{model_path} ({script}, trained on {source})", "file": str(model_path), **model.facts}
+    result = {"model": facts, "data": samples.facts, **figures}
     with atomic_write(folder / "evaluation.png") as temporary:
-        evaluation_picture(result, headline(result), examples).save(temporary, format="PNG")
-    write_text(folder / "evaluation.json", f"{{\n{rows}\n}}\n")
+        evaluation_picture(result, examples).save(temporary, format="PNG")
+    lines = ",\n".join(f"{json.dumps(k)}: {json.dumps(v, ensure_ascii=False)}" for k, v in result.items())
+    write_text(folder / "evaluation.json", f"{{\n{lines}\n}}\n")
     if confusable:
-        save_confusable(confusable, model.classes, figures["mixed_up"], f"{told} on {samples.facts['told']}")
+        measured_on = f"{facts['description']} on {samples.facts['description']}"
+        save_confusable(confusable, model.classes, figures["mixed_up"], measured_on)
     return result

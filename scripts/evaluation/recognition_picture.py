@@ -46,9 +46,9 @@ class RecognitionPicture:
 
     def drawn(self) -> Image.Image:
         """The sheet, RGB: framed green where the first character is right, red where it is wrong, grey if unknown."""
-        columns, height, width = 2, CELL + 22, 7 * CELL
-        lines = -(-len(self.rows) // columns)
-        sheet = Image.new("RGB", (columns * width, lines * height + 8), "white")
+        height, width = CELL + 22, 7 * CELL
+        lines = -(-len(self.rows) // 2)
+        sheet = Image.new("RGB", (2 * width, lines * height + 8), "white")
         for i, row in enumerate(self.rows):
             _draw_row(sheet, i // lines * width, i % lines * height + 4, *row)
         return sheet
@@ -62,18 +62,17 @@ class RecognitionPicture:
 def _draw_row(
     sheet: Image.Image, x: int, y: int, image: np.ndarray, top: list[tuple[str, float]], truth: str | None
 ) -> None:
-    pen = ImageDraw.Draw(sheet)
+    draw = ImageDraw.Draw(sheet)
     picture = Image.fromarray(image).convert("RGB")
     picture.thumbnail((CELL, CELL), Image.Resampling.LANCZOS)
     sheet.paste(picture, (x + 8, y + 4))
-    verdict = UNKNOWN if truth is None else RIGHT if top and top[0][0] == truth else WRONG
-    pen.rectangle((x + 6, y + 2, x + CELL + 10, y + CELL + 6), outline=verdict, width=3)
-    if truth is not None:
-        pen.text((x + 8, y + CELL + 7), "right" if verdict == RIGHT else "wrong", fill=verdict)
+    is_right = bool(top) and top[0][0] == truth
+    colour, verdict = (RIGHT, "right") if is_right else (WRONG, "wrong") if truth else (UNKNOWN, "")
+    draw.rectangle((x + 6, y + 2, x + CELL + 10, y + CELL + 6), outline=colour, width=3)
+    draw.text((x + 8, y + CELL + 7), verdict, fill=colour)
     for k, (char, probability) in enumerate(top):
         left = x + CELL + 24 + k * (CELL + 4)
         sheet.paste(draw_character(char, CELL - 8), (left, y + 6))
-        colour = RIGHT if char == truth else (90, 90, 90)
-        pen.text((left + 12, y + CELL + 7), f"{100 * probability:.1f} %", fill=colour)
+        draw.text((left + 12, y + CELL + 7), f"{100 * probability:.1f} %", fill=RIGHT if char == truth else UNKNOWN)
         if char == truth:
-            pen.rectangle((left - 2, y + 4, left + CELL - 6, y + CELL), outline=RIGHT)
+            draw.rectangle((left - 2, y + 4, left + CELL - 6, y + CELL), outline=RIGHT)

@@ -1,4 +1,4 @@
-"""TODO doc: from benchmark"""
+"""How fast each stage of the pipeline is on this machine."""
 
 import tempfile
 from pathlib import Path
@@ -24,9 +24,6 @@ from images.reading import read_grey
 from inference.readings import recognize
 from inference.recognizer import Recognizer
 from records.etl9g import read_records, unpack_images
-from structure.codes import encode
-from structure.table import StructureTable, structure_table
-from structure.trees import ARRANGEMENTS, DEEPEST, Node
 
 
 def training_step(data_dir: Path, batch_size: int, rounds: int) -> dict[str, float]:
@@ -77,7 +74,7 @@ def preparing(raw: Path, count: int = 2048) -> float:
 
 
 def recognising(model: Path, rounds: int) -> dict[str, float]:
-    """Milliseconds of one PNG of 300 x 300 on one thread: its decoding, normalisation, the network, and all of it."""
+    """Seconds of one PNG of 300 x 300 on one thread: its decoding, normalisation, the network, and all of it."""
     recognizer = Recognizer(model, threads=1)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "picture.png"
@@ -92,41 +89,4 @@ def recognising(model: Path, rounds: int) -> dict[str, float]:
             "network": lambda: recognizer.logits(image),
             "all": lambda: recognize(recognizer, [read_grey(path)], 1),
         }
-        return {name: 1000 * seconds for name, seconds in interleaved(actions, 10 * rounds).items()}
-
-
-def made_up_trees(count: int) -> dict[str, Node]:
-    """So many trees, each another, of halves of known characters; named by private-use code points."""
-    rng = np.random.default_rng(0)
-    halves = [part for tree in structure_table().trees.values() for part in tree.parts if part.depth() < DEEPEST]
-    trees: dict[str, Node] = {}
-    while len(trees) < count:
-        first, second = rng.integers(len(halves), size=2)
-        tree = Node(str(rng.choice(list(ARRANGEMENTS))), (halves[first], halves[second]))
-        trees[str(tree)] = tree
-    return {chr(0xF0000 + i): tree for i, tree in enumerate(trees.values())}
-
-
-def head_bytes(count: int) -> dict[str, int]:
-    """Bytes in fp32 of what turns a feature into logits of so many classes, in the CNN and in HierCode."""
-    cnn = architecture_of("train_etl9g_model").config()
-    linear = nn.Linear(cnn.embedding, count)
-    hiercode = architecture_of("train_hiercode")
-    prototypes = hiercode.model(hiercode.config(), "一").prototypes
-    codes = encode("".join(trees := made_up_trees(count)), StructureTable(trees, {}), prototypes.symbols)
-    learned = sum(p.numel() * p.itemsize for p in prototypes.parameters())
-    return {
-        "cnn": sum(p.numel() * p.itemsize for p in linear.parameters()),
-        "hiercode": learned + codes.kinds.nbytes + codes.members.nbytes,
-        "hiercode, learned": learned,
-    }
-
-
-def heads(counts: tuple[int, ...] = (3036, 10_000, 100_000)) -> dict[str, dict[str, int]]:
-    """Prints a line for each number of classes."""
-    found = {}
-    print(f"{'bytes of the head':<20}{'CNN':>14}{'HierCode':>14}{'of it learned':>16}")
-    for count in counts:
-        found[str(count)] = row = head_bytes(count)
-        print(f"{count:<20,}{row['cnn']:>14,}{row['hiercode']:>14,}{row['hiercode, learned']:>16,}")
-    return found
+        return interleaved(actions, 10 * rounds)

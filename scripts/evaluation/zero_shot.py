@@ -1,4 +1,4 @@
-"""TODO doc: from zero_shot"""
+"""How well HierCode reads classes of which it was shown no image: are their codes enough?"""
 
 import numpy as np
 import torch
@@ -9,12 +9,6 @@ from files.command_line import InputError
 from structure.codes import held_out
 
 BATCH = 256
-
-
-def logits_of(model, dataset: PreparedDataset, positions: np.ndarray) -> torch.Tensor:
-    """Logits (n, classes) of these images of the dataset."""
-    parts = np.array_split(positions, max(1, len(positions) // BATCH))
-    return torch.cat([model(to_input(dataset.images(part))) for part in parts])
 
 
 def share(logits: torch.Tensor, labels: torch.Tensor, among: torch.Tensor) -> float:
@@ -30,40 +24,34 @@ def shuffle_codes(model, among: torch.Tensor, seed: int = 0) -> None:
 
 
 @torch.inference_mode()
-def measure(model, facts: dict, dataset: PreparedDataset, limit: int | None) -> dict:
-    """The figures, in %. Raises InputError for a model that was shown every class."""
+def measure(model, facts: dict, dataset: PreparedDataset, limit: int | None = None) -> dict:
+    """The figures, in %, on at most `limit` test images of either kind. Raises InputError for a model that was shown
+    every class."""
     characters = held_out(facts["config"].get("hold_out_classes", 0), facts["classes"])
     if not characters:
         raise InputError("the model was trained on every class: train it with train_hiercode.py --hold-out-classes 500")
     if facts["classes"] != dataset.classes:
         raise InputError("the model has other classes than the dataset")
-    unseen = torch.tensor([facts["classes"].index(c) for c in characters])
+    unseen, every = torch.tensor([facts["classes"].index(c) for c in characters]), torch.arange(len(facts["classes"]))
     test = dataset.splits["test"]
-    is_unseen = torch.isin(test.labels, unseen)
-    sizes = {"unseen": int(is_unseen.sum()), "seen": int((~is_unseen).sum())}
-    picked = {}
-    for name, mask in (("unseen", is_unseen), ("seen", ~is_unseen)):
-        rows = np.flatnonzero(mask.numpy())
+    is_unseen = torch.isin(test.labels, unseen).numpy()
+
+    def read(of_these: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+        rows = np.flatnonzero(of_these)
         if limit and limit < len(rows):
             rows = np.sort(np.random.default_rng(0).choice(rows, limit, replace=False))
-        picked[name] = rows, test.labels[rows]
-    everything = torch.arange(len(facts["classes"]))
-    rows, labels = picked["unseen"]
-    logits = logits_of(model, dataset, test.positions[rows])
+        parts = np.array_split(test.positions[rows], max(1, len(rows) // BATCH))
+        return torch.cat([model(to_input(dataset.images(part))) for part in parts]), test.labels[rows]
+
+    logits, labels = read(is_unseen)
     figures = {
         "held_out_classes": len(characters),
-        "test_images_of_them": sizes["unseen"],
-        "measured_on": len(rows),
+        "test_images_of_them": int(is_unseen.sum()),
+        "measured_on": len(labels),
         "top1_among_held_out": share(logits, labels, unseen),
-        "top1_among_all": share(logits, labels, everything),
+        "top1_among_all": share(logits, labels, every),
         "chance": 100 / len(characters),
+        "top1_of_shown_among_all": share(*read(~is_unseen), every),
     }
-    seen_rows, seen_labels = picked["seen"]
-    figures["top1_of_shown_among_all"] = share(
-        logits_of(model, dataset, test.positions[seen_rows]), seen_labels, everything
-    )
     shuffle_codes(model, unseen)
-    figures["top1_among_held_out_with_shuffled_codes"] = share(
-        logits_of(model, dataset, test.positions[rows]), labels, unseen
-    )
-    return figures
+    return figures | {"top1_among_held_out_with_shuffled_codes": share(*read(is_unseen), unseen)}
