@@ -1,5 +1,6 @@
-"""command_line.py and atomic_file.py: how scripts end, and files that are whole or not there."""
+"""How scripts and their workers end, and files that are whole or not there."""
 
+import argparse
 import contextlib
 import errno
 import os
@@ -15,153 +16,159 @@ from pathlib import Path
 import pytest
 
 from files import atomic, workers
-from files.command_line import InputError, run
+from files.command_line import InputError, at_least, run
+from script_runs import run_script
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
+DOORS = sorted({path.stem for path in SCRIPTS.glob("*.py")} - {"optimization_config"})
 
 
-def ends(error: BaseException) -> None:
-    def main() -> None:
-        raise error
-
-    run(main)
+@pytest.mark.parametrize("door", DOORS)
+def test_every_script_explains_itself_and_refuses_a_flag_it_does_not_know(door):
+    explained, refused = run_script(door, "--help"), run_script(door, "--no-such-flag")
+    assert (explained.returncode, explained.stderr) == (0, "")
+    assert explained.stdout.startswith(f"usage: {door}.py")
+    assert f"python scripts/{door}.py" in explained.stdout
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert refused.stderr.splitlines()[-1].startswith(f"{door}.py: error: ")
 
 
 @pytest.mark.parametrize(
     ("error", "code", "line"),
     [
-        (InputError("no such split"), 2, "error: no such split\n"),
-        (FileNotFoundError("x is missing: make it"), 2, "error: x is missing: make it\n"),
-        (FileNotFoundError(errno.ENOENT, "No such file or directory", "x"), 2, "error: x: No such file or directory\n"),
-        (FileExistsError(errno.EEXIST, "File exists", "x"), 2, "error: x: File exists\n"),
-        (NotADirectoryError(errno.ENOTDIR, "Not a directory", "x/y"), 2, "error: x/y: Not a directory\n"),
-        (IsADirectoryError(errno.EISDIR, "Is a directory", "x"), 2, "error: x: Is a directory\n"),
-        (PermissionError(errno.EACCES, "Permission denied", "x"), 1, "error: x: Permission denied\n"),
-        (OSError(errno.ENOSPC, "No space left on device"), 1, "error: No space left on device\n"),
-        (OSError("x cannot be written"), 1, "error: x cannot be written\n"),
-        (MemoryError(), 1, "error: not enough memory\n"),
-        (MemoryError("9 GiB"), 1, "error: not enough memory (9 GiB)\n"),
-        (FloatingPointError("the loss became nan"), 1, "error: the loss became nan\n"),
-        (
-            ModuleNotFoundError("No module named 'cv2'", name="cv2"),
-            1,
-            "error: the package cv2 is missing: pip install -r requirements.txt\n",
-        ),
-        (BrokenProcessPool("a process ended suddenly"), 1, "error: a process ended suddenly\n"),
-        (KeyboardInterrupt(), 130, ""),
+        (InputError("no such split"), 2, "no such split"),
+        (FileNotFoundError("x is missing: make it"), 2, "x is missing: make it"),
+        (FileNotFoundError(errno.ENOENT, "No such file or directory", "x"), 2, "x: No such file or directory"),
+        (FileExistsError(errno.EEXIST, "File exists", "x"), 2, "x: File exists"),
+        (NotADirectoryError(errno.ENOTDIR, "Not a directory", "x/y"), 2, "x/y: Not a directory"),
+        (IsADirectoryError(errno.EISDIR, "Is a directory", "x"), 2, "x: Is a directory"),
+        (PermissionError(errno.EACCES, "Permission denied", "x"), 1, "x: Permission denied"),
+        (OSError(errno.ENOSPC, "No space left on device"), 1, "No space left on device"),
+        (OSError("x cannot be written"), 1, "x cannot be written"),
+        (MemoryError(), 1, "not enough memory"),
+        (MemoryError("9 GiB"), 1, "not enough memory (9 GiB)"),
+        (RuntimeError("can't allocate memory: 9 bytes\nmore"), 1, "not enough memory (can't allocate memory: 9 bytes)"),
+        (RuntimeError("std::bad_alloc"), 1, "not enough memory (std::bad_alloc)"),
+        (FloatingPointError("the loss became nan"), 1, "the loss became nan"),
+        (ModuleNotFoundError("", name="cv2"), 1, "the package cv2 is missing: pip install -r requirements.txt"),
+        (BrokenProcessPool("a process ended suddenly"), 1, "a process ended suddenly"),
+        (KeyboardInterrupt(), 130, None),
     ],
 )
 def test_what_a_user_can_cause_ends_with_one_line(error, code, line, capsys):
+    def main() -> None:
+        raise error
+
     with pytest.raises(SystemExit) as ended:
-        ends(error)
+        run(main)
     assert ended.value.code == code
-    assert capsys.readouterr() == ("", line)
+    assert capsys.readouterr() == ("", f"error: {line}\n" if line else "")
 
 
 @pytest.mark.parametrize("error", [ValueError("shape"), RuntimeError("bug"), KeyError("x"), AssertionError()])
 def test_a_fault_of_the_program_is_not_hidden(error):
+    def main() -> None:
+        raise error
+
     with pytest.raises(type(error)):
-        ends(error)
+        run(main)
 
 
-def test_a_main_that_ends_well_returns():
-    called = []
-    assert run(lambda: called.append(1)) is None
-    assert called == [1]
+def test_a_number_has_its_least_value():
+    flags = argparse.ArgumentParser(exit_on_error=False)
+    flags.add_argument("--top", type=at_least(1))
+    flags.add_argument("--rate", type=at_least(0.5, float))
+    assert flags.parse_args(["--top", "1", "--rate", "0.5"]) == argparse.Namespace(top=1, rate=0.5)
+    for words, message in (
+        (["--top", "0"], "must be at least 1"),
+        (["--top", "1.5"], "invalid int value"),
+        (["--rate", "nan"], "must be at least 0.5"),
+    ):
+        with pytest.raises(argparse.ArgumentError, match=message):
+            flags.parse_args(words)
 
 
 def script(lines: str, **options) -> subprocess.Popen:
-    code = f"import sys\nsys.path.insert(0, {str(SCRIPTS)!r})\nfrom files import command_line, workers\n{lines}"
-    environment = os.environ | {"PYTHONUNBUFFERED": ""}  # output waits for the end, as it does for users
-    return subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True, env=environment, **options)
+    start = f"import sys\nsys.path.insert(0, {str(SCRIPTS)!r})\nfrom files.command_line import run\n"
+    start += "from files.workers import begin_worker\nimport os, signal, time\n"
+    start += "from concurrent.futures import ProcessPoolExecutor\n"
+    environment = os.environ | {
+        "PYTHONUNBUFFERED": "",
+        "OPENBLAS_NUM_THREADS": "2",
+    }  # output waits, as it does for users
+    command = [sys.executable, "-c", start + lines]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment, **options)
 
 
 def test_a_reader_that_goes_away_gets_no_traceback():
     """As in `python scripts/… | head -1`."""
     reading, writing = os.pipe()
     os.close(reading)
-    process = script("command_line.run(lambda: print('a line'))", stdout=writing)
+    process = script("run(lambda: print('a line'))", stdout=writing)
     os.close(writing)
-    _, error = process.communicate(timeout=60)
-    assert error == ""
+    assert process.communicate(timeout=60)[1] == ""
     assert process.returncode != 0
 
 
-def test_at_its_exit_python_searches_nothing_for_cycles():
-    """What is frozen is not searched; a second or two after PyTorch."""
-    lines = "import atexit, gc\natexit.register(lambda: print(gc.get_freeze_count(), len(gc.get_objects())))\n"
-    process = script(lines + "command_line.run(lambda: None)", stdout=subprocess.PIPE)
-    frozen, left = process.communicate(timeout=60)[0].split()
-    assert int(frozen) > 10 * int(left)
+def test_output_that_finds_no_room_is_one_line():
+    """As in `python scripts/… > log` on a full disk."""
+    with Path("/dev/full").open("w") as full:
+        process = script("run(lambda: print('a line'))", stdout=full)
+        assert process.communicate(timeout=60)[1] == "error: No space left on device\n"
+    assert process.returncode == 1
 
 
 def test_numpy_multiplies_on_one_thread_in_scripts_and_their_workers():
     lines = """
-from concurrent.futures import ProcessPoolExecutor
 import multiprocessing, numpy
 from threadpoolctl import threadpool_info
 def threads():
     return [pool["num_threads"] for pool in threadpool_info() if pool["prefix"] == "libscipy_openblas"]
 def main():
     context = multiprocessing.get_context("fork")
-    with ProcessPoolExecutor(1, context, initializer=workers.begin_worker) as pool:
+    with ProcessPoolExecutor(1, context, initializer=begin_worker) as pool:
         print(before, threads(), pool.submit(threads).result())
 before = threads()
-command_line.run(main)
+run(main)
 """
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("OPENBLAS_NUM_THREADS", "2")
-        process = script(lines, stdout=subprocess.PIPE)
+    process = script(lines, stdout=subprocess.PIPE)
     printed, error = process.communicate(timeout=60)
     if printed == "[] [] []\n":
         pytest.skip("this numpy has another library for its products")
     assert (printed, error) == ("[2] [1] [1]\n", "")
 
 
-def test_ctrl_c_ends_worker_processes_without_a_word():
-    lines = """
-from concurrent.futures import ProcessPoolExecutor
-import os, signal, time
+WITH_WORKERS = """
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job would ignore it
 def process(_):
     time.sleep(0.01)
     return os.getpid()
 def main():
-    with ProcessPoolExecutor(2, initializer=workers.begin_worker) as pool:
+    with ProcessPoolExecutor(2, initializer=begin_worker) as pool:
         ready = set()
         while len(ready) < 2:  # the one that starts later too
             ready |= set(pool.map(process, range(8)))
-        job = pool.submit(time.sleep, 60)
+        jobs = [pool.submit(time.sleep, 60) for _ in range(2)]
         print('ready', flush=True)
-        job.result()
-command_line.run(main)
+        jobs[0].result()
+run(main)
 """
-    process = script(lines, stdout=subprocess.PIPE, start_new_session=True)
-    assert process.stdout.readline() == "ready\n"
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the script and its processes
-    printed, error = process.communicate(timeout=30)
-    assert (process.returncode, printed, error) == (130, "", "")
 
 
-def test_workers_end_with_a_script_that_was_killed():
-    lines = """
-from concurrent.futures import ProcessPoolExecutor
-import os, signal, time
-def main():
-    with ProcessPoolExecutor(2, initializer=workers.begin_worker) as pool:
-        [job.result() for job in [pool.submit(time.sleep, 0.2) for _ in range(2)]]
-        [pool.submit(time.sleep, 1000) for _ in range(2)]
-        time.sleep(0.2)
-        os.kill(os.getpid(), signal.SIGKILL)
-command_line.run(main)
-"""
-    process = script(lines, stdout=subprocess.PIPE, start_new_session=True)
+@pytest.mark.parametrize(("how", "code"), [("ctrl-c", 130), ("kill", -signal.SIGKILL)])
+def test_a_script_that_is_ended_takes_its_workers_along_without_a_word(how, code):
+    process = script(WITH_WORKERS, stdout=subprocess.PIPE, start_new_session=True)
     try:
-        assert process.communicate(timeout=60) == ("", "")  # which ends when nobody holds the other end any more
+        assert process.stdout.readline() == "ready\n"
+        if how == "kill":
+            os.kill(process.pid, signal.SIGKILL)
+        else:  # as a terminal does: to the script and its processes
+            os.killpg(process.pid, signal.SIGINT)
+        assert process.communicate(timeout=30) == ("", "")  # which ends when nobody holds the other end any more
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-    assert process.returncode == -signal.SIGKILL
+    assert process.returncode == code
 
 
 def test_a_worker_that_is_asked_to_end_in_the_midst_of_a_job_takes_no_other():
@@ -177,42 +184,20 @@ def test_a_worker_that_is_asked_to_end_in_the_midst_of_a_job_takes_no_other():
         assert worker.exitcode == 128 + signal.SIGTERM
 
 
-def test_output_that_finds_no_room_is_one_line():
-    """As in `python scripts/… > log` on a full disk."""
-    with Path("/dev/full").open("w") as full:
-        process = script("command_line.run(lambda: print('a line'))", stdout=full)
-        _, error = process.communicate(timeout=60)
-    assert (process.returncode, error) == (1, "error: No space left on device\n")
-
-
 def test_sigterm_ends_a_script_without_a_word(tmp_path):
     lines = f"""
-import pathlib, signal
+import pathlib
 from files.atomic import atomic_write
 def main():
     with atomic_write(pathlib.Path({str(tmp_path / "file")!r})) as temporary:
         temporary.write_text("half")
         signal.raise_signal(signal.SIGTERM)
-command_line.run(main)
+run(main)
 """
     process = script(lines)
-    _, error = process.communicate(timeout=60)
-    assert (process.returncode, error) == (143, "")
+    assert process.communicate(timeout=60)[1] == ""
+    assert process.returncode == 143
     assert not list(tmp_path.iterdir())
-
-
-def test_exhausted_memory_is_one_line_whoever_tells_of_it(capsys):
-    for error in (
-        RuntimeError("[enforce fail at alloc_cpu.cpp:1] DefaultCPUAllocator: can't allocate memory: 9 bytes\nmore"),
-        RuntimeError("could not create a primitive"),
-        RuntimeError("std::bad_alloc"),
-    ):
-        with pytest.raises(SystemExit) as ended:
-            ends(error)
-        assert ended.value.code == 1
-        said = capsys.readouterr().err
-        assert said.startswith("error: not enough memory (")
-        assert said.count("\n") == 1
 
 
 def test_a_folder_for_what_is_needed_on_the_way(tmp_path):
@@ -224,15 +209,6 @@ def test_a_folder_for_what_is_needed_on_the_way(tmp_path):
         (folder / "file").write_text("half")
         raise ValueError
     assert not list(tmp_path.iterdir())
-
-
-def test_a_folder_that_vanished_is_named(tmp_path):
-    folder = tmp_path / "folder"
-    vanished = pytest.raises(OSError, match="cannot be written: .* vanished")
-    with vanished as raised, atomic.atomic_write(folder / "file") as temporary:
-        temporary.write_text("half")
-        shutil.rmtree(folder)
-    assert not isinstance(raised.value, FileNotFoundError)
 
 
 def test_a_file_appears_whole_and_alone(tmp_path):
@@ -258,9 +234,14 @@ def test_a_file_that_fails_half_way_leaves_the_old_one(error, tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_block_that_writes_nothing_is_a_failure(tmp_path):
-    path = tmp_path / "file.txt"
-    with pytest.raises(OSError, match="has vanished") as caught, atomic.atomic_write(path):
-        pass
-    assert not isinstance(caught.value, FileNotFoundError)  # which would end a script as bad input does
-    assert not list(tmp_path.iterdir())
+@pytest.mark.parametrize("vanishing", ["the file", "its folder"])
+def test_what_vanishes_while_it_is_written_is_a_failure_not_bad_input(vanishing, tmp_path):
+    folder = tmp_path / "folder"
+    failing = pytest.raises(OSError, match=r"file cannot be written: .* vanished")
+    with failing as caught, atomic.atomic_write(folder / "file") as temporary:
+        temporary.write_text("half")
+        shutil.rmtree(folder)
+        if vanishing == "the file":
+            folder.mkdir()
+    assert not isinstance(caught.value, FileNotFoundError)  # which would end a script with exit code 2
+    assert not list(tmp_path.rglob("*file*"))
