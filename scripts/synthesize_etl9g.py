@@ -8,15 +8,16 @@ Strokes: KanjiVG, CC BY-SA 3.0; what is made from them carries that licence.
 """
 
 import argparse
+import time
 from pathlib import Path
 
-from characters.jis import etl9g_classes
-from files.command_line import InputError, run
+from files.atomic import atomic_write
+from files.command_line import run
 from files.folders import OutputFolders
 from files.workers import MOST_PROCESSES, PROCESSES
-from handwriting.font_glyphs import Glyphs
-from handwriting.standin import FONT_SHARE, synthesize
-from records.etl9g import FILES, SETS_PER_FILE
+from handwriting.standin import check_fonts, synthesize
+from handwriting.statistics import REAL_STATISTICS, measure_file, preview
+from records.etl9g import FILES, SETS_PER_FILE, records_per_file
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -48,13 +49,24 @@ def parse_arguments() -> argparse.Namespace:
 
 def main() -> None:
     arguments = parse_arguments()
-    for font in arguments.font:  # one that cannot be used is refused before anything is drawn
-        if not any(map(Glyphs(font).has, etl9g_classes())):
-            raise InputError(f"{font} has none of the characters")
-    if len(arguments.font) * FONT_SHARE > 1:
-        raise InputError(f"{len(arguments.font)} fonts are too many: each copies {FONT_SHARE:.0%} of the sheets")
+    check_fonts(arguments.font)  # before anything is drawn
+    begin = time.monotonic()
     with OutputFolders(arguments.out):
-        synthesize(arguments)
+        paths, mark, drawn = synthesize(
+            arguments.out, arguments.sets, arguments.seed, arguments.font, arguments.processes
+        )
+    seconds = time.monotonic() - begin
+    records = len(paths) * records_per_file()
+    print(f"{len(paths)} files, {arguments.sets} sets, {records:,} records in {arguments.out} ({mark})")
+    if drawn:
+        print(f"{drawn:,} drawn in {seconds:.1f} s, {drawn / seconds:,.0f} a second")
+    print(f"{'one set in three characters':<30} {'made':>16} {'real (ETL8G)':>16}")
+    for name, value in measure_file(paths[0]).items():
+        print(f"{name:<30} {value:>16} {REAL_STATISTICS[name]:>16}")
+    if arguments.preview:
+        with atomic_write(arguments.preview) as temporary:
+            preview(paths).save(temporary, format="PNG")
+        print(f"contact sheet: {arguments.preview}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""handwriting.py and kanjivg_strokes.py: frames of the right kind, writers with habits, forms that KanjiVG carries."""
+"""The drawing: frames of the right kind, writers with habits, the forms of kana, what KanjiVG's files become."""
 
 import dataclasses
 
@@ -7,15 +7,16 @@ import pytest
 
 from characters.jis import etl9g_classes
 from handwriting import page, variation
+from handwriting.forms import JOINED_FORMS, LOW_HUMPS, SEPARATE_FORMS, SHORT_TAILS, WIDE_BOWS
 from handwriting.page import place_on_page, write_character
 from handwriting.strokes import stroke_models
-from handwriting.variation import JOINED_FORMS, LOW_HUMPS, SEPARATE_FORMS, SHORT_TAILS, WIDE_BOWS
 from handwriting.writer import SOFTNESS, new_writer
 from structure.kanjivg import POINTS, model_files
 
 CHARACTERS = "漢字永国書東"
 MODELS = {char: stroke_models(char) for char in CHARACTERS + "あきそ" + "一十明がぱ"}
 WRITER = new_writer(np.random.default_rng(3))
+STIFF = dataclasses.replace(WRITER, looseness=0.0, slant=0.0, rise=0.0, haste=0.0, bow=0.0, roundness=0.0)
 
 
 @pytest.fixture
@@ -28,13 +29,24 @@ def written(char: str, seed: int, writer=WRITER, models=None) -> np.ndarray:
     return write_character(char, models or MODELS[char], writer, np.random.default_rng(seed))
 
 
+def ink(char: str, seeds: int, writer=WRITER) -> np.ndarray:
+    """How many pixels of ink there are in each of these writings."""
+    models = stroke_models(char)
+    return np.array([(written(char, seed, writer, models) > 2).sum() for seed in range(seeds)])
+
+
+def varied(char: str, writer=WRITER, seeds: int = 20) -> np.ndarray:
+    """The strokes (seeds, S, POINTS, 2) of writings of a character's first model."""
+    model = stroke_models(char)[0]
+    return np.array([variation.vary_strokes(char, model, writer, np.random.default_rng(seed)) for seed in range(seeds)])
+
+
 def test_a_frame_is_that_of_a_scan():
     for seed in range(20):
         writer = new_writer(np.random.default_rng(seed))
         for char in CHARACTERS + "あきそ":
             frame = written(char, seed, writer)
-            assert frame.shape == (127, 128)
-            assert frame.dtype == np.uint8
+            assert (frame.shape, frame.dtype) == ((127, 128), np.uint8)
             assert frame.max() <= 15
             assert 100 < (frame > 2).sum() < 0.5 * frame.size
             assert (frame == 0).mean() > 0.5
@@ -58,11 +70,6 @@ def test_the_page_is_dirty_now_and_then_and_only_along_its_edges(monkeypatch):
     where = np.array(dirty) != np.array(clean)
     assert 1 <= where.any(axis=(1, 2)).sum() <= 30
     assert not where[:, 8:-8, 8:-8].any()
-
-
-def test_the_same_seed_writes_the_same_and_another_writes_differently():
-    assert np.array_equal(written("漢", 1), written("漢", 1))
-    assert not np.array_equal(written("漢", 1), written("漢", 2))
 
 
 def features(frame: np.ndarray) -> tuple[float, float, float]:
@@ -121,76 +128,60 @@ def test_a_hairline_on_a_screen_is_thin_and_sharp(clean_page):
 
 @pytest.mark.parametrize("char", JOINED_FORMS)
 def test_joined_forms_join_strokes_that_kanjivg_has(char, clean_page):
-    models = stroke_models(char)
-    for model in models:  # the stroke after the last joined one exists and is no voicing mark
-        assert max(JOINED_FORMS[char]) + 1 < len(model.strokes) - model.marks
-    apart = dataclasses.replace(WRITER, haste=0.0, joined_forms=0.0)
-    joined = dataclasses.replace(WRITER, haste=0.0, joined_forms=100.0)  # always
-    more_ink = 0
-    for seed in range(6):
-        before, after = written(char, seed, apart, models) > 2, written(char, seed, joined, models) > 2
-        more_ink += after.sum() > before.sum()
-    assert more_ink >= 4  # the trace between two strokes may lie on other ink
+    joined, _ = JOINED_FORMS[char]
+    assert all(max(joined) + 1 < len(model.strokes) - model.marks for model in stroke_models(char))
+    never, always = (dataclasses.replace(WRITER, haste=0.0, joined_forms=share) for share in (0.0, 100.0))
+    assert (ink(char, 6, always) > ink(char, 6, never)).sum() >= 4  # the trace between two strokes may lie on other ink
 
 
 @pytest.mark.parametrize("char", SEPARATE_FORMS)
 def test_separate_forms_part_the_first_stroke_now_and_then(char, clean_page, monkeypatch):
     """With a gap of two thirds of the stroke, which nobody writes, half the samples have that much less ink."""
-    models = stroke_models(char)
-    assert all(0 < end < begin < 1 for end, begin in [SEPARATE_FORMS[char]])
-    ink = []
-    for forms in ({}, {char: (0.07, 0.73)}):
-        monkeypatch.setattr(variation, "SEPARATE_FORMS", forms)
-        ink.append(np.sort([(written(char, seed, models=models) > 2).sum() for seed in range(80)]))
-    assert np.median(ink[1][:20]) < 0.7 * np.median(ink[0][:20])  # of the quarter with the least ink
-    assert np.median(ink[1][-20:]) > 0.85 * np.median(ink[0][-20:])  # and of that with the most
+    end, begin = SEPARATE_FORMS[char]
+    assert 0 < end < begin < 1
+    monkeypatch.setitem(SEPARATE_FORMS, char, (end, 0.73))
+    parted = np.sort(ink(char, 80))
+    monkeypatch.delitem(SEPARATE_FORMS, char)
+    whole = np.sort(ink(char, 80))
+    assert np.median(parted[:20]) < 0.7 * np.median(whole[:20])  # of the quarter with the least ink
+    assert np.median(parted[-20:]) > 0.85 * np.median(whole[-20:])  # and of that with the most
 
 
 @pytest.mark.parametrize("char", SHORT_TAILS)
 def test_short_tails_leave_out_the_end_of_a_stroke_that_kanjivg_has(char, clean_page, monkeypatch):
-    models = stroke_models(char)
     stroke, share = SHORT_TAILS[char]
-    assert all(stroke < len(model.strokes) - model.marks for model in models)
+    assert all(stroke < len(model.strokes) - model.marks for model in stroke_models(char))
     assert 0 < share < 0.7
-    ink = []
-    for forms in ({}, {char: (stroke, share)}):
-        monkeypatch.setattr(variation, "SHORT_TAILS", forms)
-        ink.append(np.mean([(written(char, seed, models=models) > 2).sum() for seed in range(20)]))
-    assert ink[1] < ink[0]
+    short = ink(char, 20).mean()
+    monkeypatch.delitem(SHORT_TAILS, char)
+    assert short < ink(char, 20).mean()
 
 
 @pytest.mark.parametrize("char", LOW_HUMPS)
 def test_low_humps_rise_less_after_the_foot_of_a_stroke(char, monkeypatch):
     """The foot is the lowest point before the hump; what lies below it, and the stroke before it, stay."""
-    (model,) = stroke_models(char)
     stroke, foot, most = LOW_HUMPS[char]
-    heights = model.strokes[stroke, :, 1]
-    foot = round(foot * (len(heights) - 1))
+    heights = stroke_models(char)[0].strokes[stroke, :, 1]
+    foot = round(foot * (POINTS - 1))
     hump = foot + heights[foot:].argmin()
     assert abs(heights[:hump].argmax() - foot) <= 1
-    assert 0 < most < 1
-    writer = dataclasses.replace(WRITER, looseness=0.0, roundness=0.0)
-    rise = []
-    for forms in ({}, {char: LOW_HUMPS[char]}):
-        monkeypatch.setattr(variation, "LOW_HUMPS", forms)
-        every = [variation.vary_strokes(char, model, writer, np.random.default_rng(seed)) for seed in range(20)]
-        rise.append(np.array([points[stroke, foot, 1] - points[stroke, hump, 1] for points in every]))
-    share = rise[1] / rise[0]
+    low = varied(char, STIFF)[:, stroke, :, 1]
+    monkeypatch.delitem(LOW_HUMPS, char)
+    high = varied(char, STIFF)[:, stroke, :, 1]
+    share = (low[:, foot] - low[:, hump]) / (high[:, foot] - high[:, hump])
     assert (share > 1 - most - 0.05).all()
     assert share.min() < 1 - 0.7 * most
     assert share.max() > 1 - 0.3 * most
 
 
-@pytest.mark.parametrize("char", sorted(WIDE_BOWS))
+@pytest.mark.parametrize("char", WIDE_BOWS)
 def test_wide_bows_reach_further_right_of_the_first_stroke(char, monkeypatch):
-    (model,) = stroke_models(char)
-    writer = dataclasses.replace(WRITER, looseness=0.0)
     reach = []
     for widest in (0.0, 0.45):
-        monkeypatch.setattr(variation, "WIDEST_BOW", widest)
-        every = [variation.vary_strokes(char, model, writer, np.random.default_rng(seed)) for seed in range(20)]
-        upright = np.array([points[0, :, 0].mean() for points in every])
-        reach.append([upright - [p[..., 0].min() for p in every], [p[..., 0].max() for p in every] - upright])
+        monkeypatch.setitem(WIDE_BOWS, char, widest)
+        x = varied(char, STIFF)[..., 0]
+        upright = x[:, 0].mean(axis=1)
+        reach.append([upright - x.min(axis=(1, 2)), x.max(axis=(1, 2)) - upright])
     left, right = np.array(reach[1]) / np.array(reach[0])
     assert np.abs(left - 1).max() < 0.1
     assert right.min() < 1.15
@@ -213,19 +204,16 @@ def test_the_middle_of_characters_moves_to_their_sides(monkeypatch):
 
 @pytest.mark.parametrize("char", "でぐじぴ")
 def test_high_marks_stand_at_the_top_beside_the_strokes(char):
-    """Of strokes drawn without any looseness; じ has its hook below them."""
-    model = stroke_models(char)[0]
-    writer = dataclasses.replace(WRITER, looseness=0.0, slant=0.0, rise=0.0, haste=0.0, bow=0.0)
+    """じ has its hook below them."""
+    marks = stroke_models(char)[0].marks
     beyond, below = {}, {}
-    for high_marks in (0.0, 1.0):
-        one = dataclasses.replace(writer, high_marks=high_marks)
-        moved = [variation.vary_strokes(char, model, one, np.random.default_rng(seed)) for seed in range(8)]
-        parts = [(points[: -model.marks], points[-model.marks :]) for points in moved]
-        beside = [body[body[..., 1] <= body[..., 1].min() + 0.1] for body, _ in parts]
-        beyond[high_marks] = np.mean(
-            [marks[..., 0].mean() - b[:, 0].max() for (_, marks), b in zip(parts, beside, strict=True)]
-        )
-        below[high_marks] = np.mean([marks[..., 1].mean() - body[..., 1].min() for body, marks in parts])
+    for share in (0.0, 1.0):
+        moved = varied(char, dataclasses.replace(STIFF, high_marks=share), 8)
+        body, mark = moved[:, :-marks].reshape(8, -1, 2), moved[:, -marks:].reshape(8, -1, 2)
+        top = body[..., 1].min(axis=1)
+        beside = np.array([points[points[:, 1] <= y + 0.1, 0].max() for points, y in zip(body, top, strict=True)])
+        beyond[share] = (mark[..., 0].mean(axis=1) - beside).mean()
+        below[share] = (mark[..., 1].mean(axis=1) - top).mean()
     assert beyond[1.0] > 0.03
     assert abs(below[1.0]) < 0.15
     if char == "で":  # KanjiVG sets them below the bar
@@ -234,11 +222,8 @@ def test_high_marks_stand_at_the_top_beside_the_strokes(char):
 
 
 def test_hands_in_haste_join_strokes(clean_page):
-    ink = []
-    for haste in (0.0, 50.0):
-        writer = dataclasses.replace(WRITER, haste=haste)
-        ink.append(np.mean([(written(char, seed, writer) > 2).mean() for char in CHARACTERS for seed in range(3)]))
-    assert ink[1] > 1.03 * ink[0]
+    amount = [np.mean([ink(c, 3, dataclasses.replace(WRITER, haste=haste)) for c in CHARACTERS]) for haste in (0, 50)]
+    assert amount[1] > 1.03 * amount[0]
 
 
 def test_every_class_has_strokes_and_a_character_without_says_so():
@@ -248,40 +233,30 @@ def test_every_class_has_strokes_and_a_character_without_says_so():
 
 
 def test_models_are_what_the_characters_look_like():
-    one = MODELS["一"][0]
-    assert one.strokes.shape == (1, POINTS, 2)
-    assert (np.diff(one.strokes[0, :, 0]) > 0).all()  # from left to right
-    length, height = np.ptp(one.strokes[0, :, 0]), np.ptp(one.strokes[0, :, 1])
-    assert length > 5 * height
-
+    (level,) = MODELS["一"][0].strokes
     across, down = MODELS["十"][0].strokes
-    assert np.ptp(across[:, 0]) > 5 * np.ptp(across[:, 1])
+    for stroke in (level, across):
+        assert np.ptp(stroke[:, 0]) > 5 * np.ptp(stroke[:, 1])
+        assert (np.diff(stroke[:, 0]) > 0).all()  # from left to right
     assert np.ptp(down[:, 1]) > 5 * np.ptp(down[:, 0])
     assert (np.diff(down[:, 1]) > 0).all()  # y points down
 
     bright = MODELS["明"][0]  # 日 on the left, 月 on the right, four strokes each
-    assert len(bright.strokes) == 8
-    sun, moon = ([*range(4)], [*range(4, 8)])
-    groups = [np.flatnonzero(group).tolist() for group in bright.groups]
-    assert sun in groups
-    assert moon in groups
-    assert bright.strokes[sun, :, 0].max() < bright.strokes[moon, :, 0].mean()
+    assert [np.flatnonzero(group).tolist() for group in bright.groups[:2]] == [[0, 1, 2, 3], [4, 5, 6, 7]]
+    assert bright.strokes[:4, :, 0].max() < bright.strokes[4:, :, 0].mean()
 
 
 def test_points_are_evenly_spaced_and_inside_the_box():
-    for models in MODELS.values():
-        for model in models:
-            assert np.abs(model.strokes).max() <= 0.5
-            step = np.hypot(*np.diff(model.strokes, axis=1).transpose(2, 0, 1))
-            length = step.sum(axis=1, keepdims=True)
-            assert (step <= 1.02 * length / (POINTS - 1)).all()  # shorter only where a corner is cut
-            assert model.hooks.shape == (len(model.strokes),)
-            assert ((model.hooks > 0.5) & (model.hooks <= 1)).all()
+    for model in (model for models in MODELS.values() for model in models):
+        assert np.abs(model.strokes).max() <= 0.5
+        step = np.hypot(*np.diff(model.strokes, axis=1).transpose(2, 0, 1))
+        length = step.sum(axis=1, keepdims=True)
+        assert (step <= 1.02 * length / (POINTS - 1)).all()  # shorter only where a corner is cut
 
 
 def test_a_flick_is_short_and_what_makes_the_character_is_none():
     for char, stroke in (("水", 0), ("小", 0), ("了", 1), ("に", 0)):
-        assert stroke_models(char)[0].hooks[stroke] < 1
+        assert 0.5 < stroke_models(char)[0].hooks[stroke] < 1
     for char, stroke in (("わ", 1), ("ね", 1), ("れ", 1), ("口", 1), ("七", 1), ("九", 1)):
         assert stroke_models(char)[0].hooks[stroke] == 1
 
@@ -293,8 +268,8 @@ def test_voicing_marks_are_the_last_strokes(char, marks):
     if marks:  # small and in the upper right
         last = model.strokes[-marks:]
         assert np.ptp(last.reshape(-1, 2), axis=0).max() < 0.3
-        assert (last.mean(axis=(0, 1)) > [0.1, -0.5]).all()
-        assert last.mean(axis=(0, 1))[1] < 0
+        assert last[..., 0].mean() > 0.1
+        assert last[..., 1].mean() < 0
 
 
 @pytest.mark.parametrize(("char", "written_ones"), [("道", [False, True]), ("令", [False, False]), ("亜", [False])])
@@ -304,12 +279,12 @@ def test_variant_files_are_further_models_of_a_character(char, written_ones):
     assert model_files(char)[0].stem == f"{ord(char):05x}"  # the standard form first
 
 
-def test_writers_choose_between_written_and_printed_forms(clean_page):
+def test_writers_choose_between_written_and_printed_forms():
     models = stroke_models("天")
-    by_hand = dataclasses.replace(WRITER, written_forms=1.0)
-    as_printed = dataclasses.replace(WRITER, written_forms=0.0)
-    for seed in range(5):
-        assert not np.array_equal(written("天", seed, by_hand, models), written("天", seed, as_printed, models))
+    for share, written_form in ((1.0, True), (0.0, False)):
+        writer = dataclasses.replace(WRITER, written_forms=share)
+        chosen = [variation.choose_model(models, writer, np.random.default_rng(seed)).written for seed in range(5)]
+        assert chosen == [written_form] * 5
 
 
 def _corner(stroke: np.ndarray) -> float:
@@ -321,33 +296,23 @@ def _corner(stroke: np.ndarray) -> float:
 
 def test_a_fold_turns_its_second_leg_and_nothing_else():
     """力's folded stroke and 口's; the level stroke and the one with two folds (弓's last) stay."""
-    for char, stroke in (("力", 0), ("口", 1)):
+    for char, stroke, turns in (("力", 0, 0.2), ("口", 1, 0.2), ("一", 0, 0), ("弓", 2, 0), ("口", 2, 0)):
         model = stroke_models(char)[0]
-        points = model.strokes
-        turned = variation._refold(points, model.hooks - 0.05, np.full(len(points), 0.2))
-        assert _corner(turned[stroke]) - _corner(points[stroke]) == pytest.approx(np.degrees(0.2), abs=3)
-        np.testing.assert_allclose(turned[stroke, :4], points[stroke, :4], atol=1e-6)
-        lengths = [np.hypot(*np.diff(p[stroke], axis=0).T) for p in (points, turned)]
-        np.testing.assert_allclose(*lengths, atol=1e-5)
-    for char, stroke in (("一", 0), ("弓", 2), ("口", 2)):
-        model = stroke_models(char)[0]
-        points = model.strokes
-        turned = variation._refold(points, model.hooks - 0.05, np.full(len(points), 0.2))
-        np.testing.assert_allclose(turned[stroke], points[stroke], atol=1e-5)
+        before = model.strokes[stroke]
+        after = variation._refold(model.strokes, model.hooks - 0.05, np.full(len(model.strokes), 0.2))[stroke]
+        assert _corner(after) - _corner(before) == pytest.approx(np.degrees(turns), abs=3)
+        np.testing.assert_allclose(after[:4], before[:4], atol=1e-6)
+        np.testing.assert_allclose(*(np.hypot(*np.diff(points, axis=0).T) for points in (after, before)), atol=1e-5)
 
 
 def test_folds_stand_more_upright_than_the_model_on_average():
-    model = stroke_models("力")[0]
-    writer = dataclasses.replace(WRITER, looseness=0.0, slant=0.0, rise=0.0, haste=0.0, bow=0.0, roundness=0.0)
-    drawn = variation.vary_strokes("力", model, writer, np.random.default_rng(0))
-    assert _corner(drawn[0]) < _corner(model.strokes[0])
+    assert _corner(varied("力", STIFF, 1)[0, 0]) < _corner(stroke_models("力")[0].strokes[0])
 
 
 def test_kanji_of_few_strokes_leave_each_more_room(monkeypatch):
     def spread() -> float:
-        model = stroke_models("人")[0]
-        drawn = [variation.vary_strokes("人", model, WRITER, np.random.default_rng(seed)) for seed in range(80)]
-        return float(np.std([points[1].mean(axis=0) - points[0].mean(axis=0) for points in drawn], axis=0).sum())
+        middles = varied("人", WRITER, 80).mean(axis=2)
+        return float(np.std(middles[:, 1] - middles[:, 0], axis=0).sum())
 
     roomy = spread()
     monkeypatch.setattr(variation, "FEW_STROKES_MOST", 1.0)

@@ -6,12 +6,12 @@ from characters.jis import row_of_jis
 
 LATIN = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 KATAKANA = "".join(chr(code) for code in range(0x30A2, 0x30F4) if chr(code) not in "ァィゥェォッャュョヮヰヱ")
-KINDS = {"HIRAGANA": "hiragana", "KATAKANA": "katakana", "CJK": "kanji"}  # by the first word of a Unicode name
+_KINDS = {"HIRAGANA": "hiragana", "KATAKANA": "katakana", "CJK": "kanji"}  # by the first word of a Unicode name
 
 
 def kind_of(char: str) -> str:
     """ "hiragana", "katakana", "kanji" or "other", by the character's name in Unicode."""
-    return KINDS.get(unicodedata.name(char, "").split(" ")[0], "other")
+    return _KINDS.get(unicodedata.name(char, "").split(" ")[0], "other")
 
 
 def is_hiragana(char: str) -> bool:

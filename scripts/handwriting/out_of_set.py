@@ -1,8 +1,4 @@
-"""Pictures of what is none of a model's characters, to measure whether it notices: other scripts, scribbles, dirt.
-
-All are drawn as the stand-in is, by made-up writers: katakana, Latin letters and digits, kanji beyond the classes (JIS
-level 2), scribbles, and blank paper with its dirt.
-"""
+"""Pictures of what is none of a model's characters, drawn by made-up writers, to measure whether it notices."""
 
 import numpy as np
 
@@ -13,23 +9,16 @@ from handwriting.strokes import StrokeModel, stroke_models
 from handwriting.writer import new_writer
 from images.normalization import normalize_frames
 from records.etl9g import IMAGE_HEIGHT, IMAGE_WIDTH
-from structure.kanjivg import POINTS, model_files
+from structure.kanjivg import POINTS, has_strokes
 
-KINDS = ("katakana", "Latin", "level 2", "scribbles", "blank")
+KINDS = ("katakana", "Latin", "level 2", "scribbles", "blank")  # Latin letters with digits; blank paper with its dirt
 
 
 def characters_of(kind: str, classes: str) -> list[str]:
     """The characters of a kind that KanjiVG has, without the classes and what has the shape of one."""
     pool = {"katakana": KATAKANA, "Latin": LATIN, "level 2": level_2()}[kind]
-    twins = {twin for char, twins in SAME_SHAPE.items() if char in classes for twin in twins}
-    return [char for char in pool if char not in classes and char not in twins and drawable(char)]
-
-
-def drawable(char: str) -> bool:
-    try:
-        return bool(model_files(char))
-    except KeyError:
-        return False
+    excluded = set(classes).union(*(twins for char, twins in SAME_SHAPE.items() if char in classes))
+    return [char for char in pool if char not in excluded and has_strokes(char)]
 
 
 def scribble(random: np.random.Generator) -> StrokeModel:
@@ -44,8 +33,8 @@ def scribble(random: np.random.Generator) -> StrokeModel:
     return StrokeModel(strokes, strokes, np.zeros((0, count), bool), np.ones(count), 0, False)
 
 
-def strangers(kind: str, classes: str, count: int, seed: int = 0) -> tuple[np.ndarray, list[str]]:
-    """Normalised images float32 (count, 1, 64, 64) of a kind, and the character each shows, "" where it is none."""
+def out_of_set_samples(kind: str, classes: str, count: int, seed: int = 0) -> tuple[np.ndarray, list[str]]:
+    """Normalised images float32 (count, 1, 64, 64) of a kind; of each the character shown, "" where it is none."""
     random = np.random.default_rng([seed, KINDS.index(kind)])
     frames, shown = np.zeros((count, IMAGE_HEIGHT, IMAGE_WIDTH), np.uint8), []
     pool = characters_of(kind, classes) if kind in KINDS[:3] else []
@@ -56,6 +45,6 @@ def strangers(kind: str, classes: str, count: int, seed: int = 0) -> tuple[np.nd
             frame[:] = to_frame(np.zeros(frame.shape, np.uint8), writer, random)
         else:
             models = stroke_models(char) if char else [scribble(random)]
-            frame[:] = write_character(char or "\u3400", models, writer, random)
+            frame[:] = write_character(char or "\u3400", models, writer, random)  # a scribble is written as a kanji
         shown.append(char)
     return normalize_frames(frames)[:, None].astype(np.float32) / 255, shown

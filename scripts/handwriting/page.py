@@ -1,4 +1,4 @@
-"""TODO doc: from handwriting"""
+"""The page: a character's strokes placed on it, drawn with a pencil or another pen, scanned with dirt and grain."""
 
 import cv2
 import numpy as np
@@ -74,17 +74,18 @@ def _dirt(grey: np.ndarray, rng: np.random.Generator) -> None:
         if kind == "frame":
             edge = rng.integers(4)
             line = slice(1, 1 + rng.integers(1, 3)) if edge % 2 else slice(-1 - rng.integers(1, 3), -1)
-            if edge < 2:
-                grey[line, a:b] = np.maximum(grey[line, a:b], level)
-            else:
-                grey[a:b, line] = np.maximum(grey[a:b, line], level)
+            side = grey[line, a:b] if edge < 2 else grey[a:b, line]
+            np.maximum(side, level, out=side)
         elif kind == "neighbour":
             middle, half = rng.integers(30, 100), rng.integers(3, 14)
-            line = slice(0, rng.integers(2, 5)) if rng.random() < 0.5 else slice(-rng.integers(2, 5), None)
-            grey[middle - half : middle + half, line] = level
+            grey[middle - half : middle + half, _edge(rng)] = level
         else:
-            line = slice(0, rng.integers(2, 5)) if rng.random() < 0.5 else slice(-rng.integers(2, 5), None)
-            grey[line, a : a + rng.integers(2, 12)] = level
+            grey[_edge(rng), a : a + rng.integers(2, 12)] = level
+
+
+def _edge(rng: np.random.Generator) -> slice:
+    """Two to four rows or columns at one of the two edges."""
+    return slice(0, rng.integers(2, 5)) if rng.random() < 0.5 else slice(-rng.integers(2, 5), None)
 
 
 def to_frame(ink: np.ndarray, writer: Writer, rng: np.random.Generator) -> np.ndarray:

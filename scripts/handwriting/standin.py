@@ -1,10 +1,8 @@
-"""TODO doc: from synthesize_etl9g"""
+"""Stand-ins for ETL9G: sets drawn by made-up writers, each record a function of seed, set and place alone."""
 
-import argparse
 import hashlib
-import sys
-import time
 from concurrent.futures import ProcessPoolExecutor
+from itertools import repeat
 from pathlib import Path
 
 import cv2
@@ -17,21 +15,19 @@ from files.command_line import InputError
 from files.workers import begin_worker
 from handwriting.font_glyphs import Glyphs, write_glyph
 from handwriting.page import write_character
-from handwriting.statistics import REAL_STATISTICS, measure, preview
 from handwriting.strokes import StrokeModel, stroke_models
 from handwriting.writer import GENERATOR_VERSION, Writer, new_writer
 from records.etl9g import (
-    RECORD,
+    IMAGE_HEIGHT,
+    IMAGE_WIDTH,
     SETS_PER_FILE,
     STANDIN_MARK,
     new_records,
     raw_files,
     read_records,
     records_per_file,
-    records_per_set,
     set_layout,
     standin_mark,
-    unpack_images,
 )
 
 FONT_SHARE = 0.05  # of the sheets, for each font given
@@ -42,7 +38,7 @@ _glyphs: list[Glyphs] = []
 def _start_worker(models: dict[str, list[StrokeModel]], fonts: list[Path]) -> None:
     begin_worker()
     _models.update(models)
-    _glyphs.extend(Glyphs(font) for font in fonts)
+    _glyphs.extend(map(Glyphs, fonts))
     cv2.setNumThreads(1)
 
 
@@ -60,9 +56,9 @@ def sheet_writer(seed: int, set_number: int, sheet: int) -> tuple[Writer, Glyphs
 
 
 def draw_set(seed: int, set_number: int, mark: bytes) -> np.ndarray:
-    """The records of one whole set."""
+    """The records of one whole set, in its order."""
     characters, sheets, _ = set_layout()
-    frames = np.empty((len(characters), *RECORD["image"].shape[:1], 2 * RECORD["image"].shape[1]), np.uint8)
+    frames = np.empty((len(characters), IMAGE_HEIGHT, IMAGE_WIDTH), np.uint8)
     writers = {sheet: sheet_writer(seed, set_number, sheet) for sheet in set(sheets.tolist())}
     for i, (char, sheet) in enumerate(zip(characters, sheets.tolist(), strict=True)):
         rng = random_of(seed, 0, set_number * len(characters) + i)
@@ -74,84 +70,69 @@ def draw_set(seed: int, set_number: int, mark: bytes) -> np.ndarray:
     return new_records(frames, set_number, np.arange(len(characters)), mark)
 
 
-def _write_set(path: Path, seed: int, set_number: int, mark: bytes) -> int:
-    """Draws a set into its place in an unfinished file."""
-    records = draw_set(seed, set_number, mark)
+def _write_set(path: Path, seed: int, set_number: int, mark: str) -> int:
+    """Draws a set into its place in an unfinished file; a long answer, cut off by Ctrl-C, would be waited for."""
+    records = draw_set(seed, set_number, mark.encode())
     with path.open("rb+") as file:
         file.seek(set_number % SETS_PER_FILE * records.nbytes)
         file.write(records.tobytes())
     return len(records)
 
 
-def check_folder(folder: Path, files: int, mark: bytes) -> list[int]:
-    """The numbers of the files still to make; refuses a folder that holds anything else."""
+def check_fonts(fonts: list[Path]) -> None:
+    """Raises InputError for a font that cannot be read or has none of the characters, and for too many fonts."""
+    for font in fonts:
+        if not any(map(Glyphs(font).has, etl9g_classes())):
+            raise InputError(f"{font} has none of the characters")
+    if len(fonts) * FONT_SHARE > 1:
+        raise InputError(f"{len(fonts)} fonts are too many: each copies {FONT_SHARE:.0%} of the sheets")
+
+
+def mark_of(seed: int, fonts: list[Path]) -> str:
+    """What every record of a stand-in says of its origin."""
+    digest = hashlib.sha256(b"".join(font.read_bytes() for font in fonts)).hexdigest()[:5]
+    return f"{STANDIN_MARK.decode()} {GENERATOR_VERSION}/{seed}{'/' + digest if fonts else ''}"
+
+
+def missing_files(folder: Path, files: int, mark: str) -> list[int]:
+    """The numbers of the files still to draw. Raises InputError for a folder that holds anything else."""
     missing = set(range(1, files + 1))
-    for path in raw_files(folder) if folder.is_dir() else []:
+    for path in raw_files(folder):
         records, problem = read_records(path)
-        number, found = int(path.name[-2:]), standin_mark(records)
-        if found is None:
+        number, own_mark = int(path.name[-2:]), standin_mark(records)
+        if own_mark is None:
             raise InputError(f"{path} was not made by this script and stays as it is: choose another --out")
-        if found.encode() == mark and number > files and not problem:
+        if own_mark == mark and number > files and not problem:
             raise InputError(f"{path} is of this stand-in, which has more sets: give more --sets, or another --out")
-        if found.encode() != mark or problem:
-            raise InputError(f"{path} belongs to another stand-in ({found}): delete it or choose another --out")
+        if own_mark != mark or problem:
+            raise InputError(f"{path} belongs to another stand-in ({own_mark}): delete it or choose another --out")
         missing.discard(number)
     return sorted(missing)
 
 
-def synthesize(arguments: argparse.Namespace) -> None:
-    """Draws the files that are not there yet, and tells how they compare with real scans."""
-    fonts = hashlib.sha256(b"".join(font.read_bytes() for font in arguments.font)).hexdigest()[:5]
-    mark = STANDIN_MARK + f" {GENERATOR_VERSION}/{arguments.seed}{'/' + fonts if arguments.font else ''}".encode()
-    files = arguments.sets // SETS_PER_FILE
-    missing = check_folder(arguments.out, files, mark)
-    for stale in arguments.out.glob(".ETL9G_*.part"):
+def synthesize(folder: Path, sets: int, seed: int, fonts: list[Path], processes: int) -> tuple[list[Path], str, int]:
+    """Draws the files of a stand-in that are not in the folder yet: all its files, its mark, how many records are new.
+
+    Raises InputError for a folder that holds anything else.
+    """
+    mark = mark_of(seed, fonts)
+    paths = [folder / f"ETL9G_{number + 1:02d}" for number in range(sets // SETS_PER_FILE)]
+    missing = missing_files(folder, len(paths), mark)
+    for stale in folder.glob(".ETL9G_*.part"):
         stale.unlink()
-    paths = [arguments.out / f"ETL9G_{number:02d}" for number in range(1, files + 1)]
-    begin = time.monotonic()
-    if missing:
-        with ProcessPoolExecutor(arguments.processes, initializer=begin_worker) as pool:
-            models = dict(zip(etl9g_classes(), pool.map(stroke_models, etl9g_classes(), chunksize=64), strict=True))
-        with (
-            ProcessPoolExecutor(
-                arguments.processes, initializer=_start_worker, initargs=(models, arguments.font)
-            ) as pool,
-            tqdm(
-                total=len(missing) * records_per_file(),
-                unit=" records",
-                unit_scale=True,
-                disable=not sys.stderr.isatty(),
-            ) as bar,
-        ):
-            for number in missing:
-                first = (number - 1) * SETS_PER_FILE
-                with atomic_write(paths[number - 1]) as temporary:
-                    with temporary.open("wb") as file:
-                        file.truncate(records_per_file() * RECORD.itemsize)
-                    sets = range(first, first + SETS_PER_FILE)
-                    for count in pool.map(
-                        _write_set,
-                        [temporary] * SETS_PER_FILE,
-                        [arguments.seed] * SETS_PER_FILE,
-                        sets,
-                        [mark] * SETS_PER_FILE,
-                    ):
-                        bar.update(count)
-    seconds = time.monotonic() - begin
-    made = len(missing) * records_per_file()
-    print(
-        f"{files} files, {arguments.sets} sets, {files * records_per_file():,} records in {arguments.out} "
-        f"({mark.decode()})"
-    )
-    if made:
-        print(f"{made:,} drawn in {seconds:.1f} s, {made / seconds:,.0f} a second")
-    records = read_records(paths[0])[0][: records_per_set() : 3]
-    kana = np.array([jis < 0x3000 for jis in records["jis"]])
-    print(f"{'one set in three characters':<30} {'made':>16} {'real (ETL8G)':>16}")
-    for name, value in measure(unpack_images(records), kana).items():
-        print(f"{name:<30} {value:>16} {REAL_STATISTICS[name]:>16}")
-    if arguments.preview:
-        sheet = preview(paths)
-        with atomic_write(arguments.preview) as temporary:
-            sheet.save(temporary, format="PNG")
-        print(f"contact sheet: {arguments.preview}")
+    if not missing:
+        return paths, mark, 0
+    with ProcessPoolExecutor(processes, initializer=begin_worker) as pool:
+        models = dict(zip(etl9g_classes(), pool.map(stroke_models, etl9g_classes(), chunksize=64), strict=True))
+    count = len(missing) * records_per_file()
+    with (
+        ProcessPoolExecutor(processes, initializer=_start_worker, initargs=(models, fonts)) as pool,
+        tqdm(total=count, unit=" records", unit_scale=True, disable=None) as bar,
+    ):
+        for number in missing:
+            numbers = range((number - 1) * SETS_PER_FILE, number * SETS_PER_FILE)
+            with atomic_write(paths[number - 1]) as temporary:
+                temporary.write_bytes(b"")
+                for written in pool.map(_write_set, repeat(temporary), repeat(seed), numbers, repeat(mark)):
+                    bar.update(written)
+    return paths, mark, count

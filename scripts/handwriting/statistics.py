@@ -1,4 +1,4 @@
-"""TODO doc: from synthesize_etl9g"""
+"""What a stand-in looks like: its measures beside those of real scans, and a contact sheet."""
 
 from pathlib import Path
 
@@ -6,7 +6,8 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from characters.jis import etl9g_classes
+from characters.jis import character, etl9g_classes
+from characters.kinds import is_hiragana
 from records.etl9g import DARKEST, SETS_PER_FILE, read_records, records_per_set, set_layout, unpack_images
 
 # What real scans of this family measure (960 ETL8G frames, same scanner and form), for comparison.
@@ -23,7 +24,7 @@ REAL_STATISTICS = {
 
 
 def measure(frames: np.ndarray, kana: np.ndarray) -> dict[str, str]:
-    """The statistics of REAL_STATISTICS for frames uint8 (n, 127, 128)."""
+    """The statistics of REAL_STATISTICS for frames uint8 (n, 127, 128), of which those of `kana` (n,) are hiragana."""
     boxes, widths, greys = [], [], []
     for frame in frames:
         ys, xs = np.nonzero(frame[4:-4, 4:-4] > 2)  # inside the edges, where frame fragments are
@@ -33,42 +34,31 @@ def measure(frames: np.ndarray, kana: np.ndarray) -> dict[str, str]:
         widths.append(2 * float(ink.sum()) / max(outline, 1))  # a long stroke has an edge on both sides
         greys.append(frame[frame > 2])
     x0, x1, y0, y1 = np.array(boxes).T
-    kanji = ~kana
+    of_kanji = [values[~kana] for values in (x1 - x0, y1 - y0, (x0 + x1) / 2 + 4, (y0 + y1) / 2 + 4)]
+    stroke_widths = np.percentile(np.array(widths)[~kana], [5, 50, 95])
+    values = [
+        *(f"{values.mean():.0f} ± {values.std():.0f}" for values in of_kanji),
+        "  ".join(f"{width:.1f}" for width in stroke_widths),
+        "  ".join(f"{grey:.0f}" for grey in np.percentile(np.concatenate(greys), [25, 50, 75])),
+        f"{100 * (frames == 0).mean():.0f}",
+        f"{np.maximum(x1 - x0, y1 - y0)[kana].mean():.0f}" if kana.any() else "none",
+    ]
+    return dict(zip(REAL_STATISTICS, values, strict=True))
 
-    def spread(values):
-        return f"{values.mean():.0f} ± {values.std():.0f}"
 
-    return {
-        "ink width, px": spread((x1 - x0)[kanji]),
-        "ink height, px": spread((y1 - y0)[kanji]),
-        "centre x, px": spread((x0 + x1)[kanji] / 2 + 4),
-        "centre y, px": spread((y0 + y1)[kanji] / 2 + 4),
-        "stroke width, px (5 50 95 %)": "  ".join(
-            f"{v:.1f}" for v in np.percentile(np.array(widths)[kanji], [5, 50, 95])
-        ),
-        "ink grey, of 15 (25 50 75 %)": "  ".join(
-            f"{v:.0f}" for v in np.percentile(np.concatenate(greys), [25, 50, 75])
-        ),
-        "paper, % of pixels": f"{100 * (frames == 0).mean():.0f}",
-        "hiragana, longer side, px": f"{np.maximum(x1 - x0, y1 - y0)[kana].mean():.0f}" if kana.any() else "none",
-    }
+def measure_file(path: Path) -> dict[str, str]:
+    """The statistics of every third character of a file's first set."""
+    records = read_records(path)[0][: records_per_set() : 3]
+    return measure(unpack_images(records), np.array([is_hiragana(character(code)) for code in records["jis"].tolist()]))
 
 
 def preview(paths: list[Path], rows: int = 24, columns: int = 20) -> Image.Image:
-    """A contact sheet: a character a row, a writer (another set) a column."""
-    sets = [(path, s) for path in paths for s in range(SETS_PER_FILE)][:columns]
-    characters, _, _ = set_layout()
-    classes = etl9g_classes()
-    shown = [classes[i] for i in np.linspace(0, 70, rows // 2).astype(int)]
-    shown += [classes[i] for i in np.linspace(71, len(classes) - 1, rows - len(shown)).astype(int)]
-    records = [read_records(path)[0] for path, _ in sets]
-    frames = np.stack(
-        [
-            unpack_images(r[[s * records_per_set() + characters.index(c) for c in shown]])
-            for r, (_, s) in zip(records, sets, strict=True)
-        ]
-    )  # (columns, rows, 127, 128)
-    tiles = 255 - frames.transpose(1, 2, 0, 3).reshape(rows * frames.shape[2], -1) * (255 // DARKEST)
-    return Image.fromarray(tiles.astype(np.uint8)).resize(
-        (tiles.shape[1] // 2, tiles.shape[0] // 2), Image.Resampling.LANCZOS
-    )
+    """A contact sheet of whole files at half size: a character a row, a writer (another set) a column."""
+    classes, order = etl9g_classes(), set_layout()[0]
+    kana = sum(map(is_hiragana, classes))
+    shown = [*np.linspace(0, kana - 1, rows // 2), *np.linspace(kana, len(classes) - 1, rows - rows // 2)]
+    places = np.array([order.index(classes[int(i)]) for i in shown])
+    sets = [(path, s * records_per_set()) for path in paths for s in range(SETS_PER_FILE)][:columns]
+    frames = np.stack([unpack_images(read_records(path)[0][begin + places]) for path, begin in sets], axis=2)
+    tiles = 255 - frames.reshape(rows * frames.shape[1], -1) * (255 // DARKEST)  # frames (rows, 127, columns, 128)
+    return Image.fromarray(tiles).resize((tiles.shape[1] // 2, tiles.shape[0] // 2), Image.Resampling.LANCZOS)

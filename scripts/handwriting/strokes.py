@@ -1,4 +1,4 @@
-"""Stroke models of characters from KanjiVG (Ulrich Apel and contributors, CC BY-SA 3.0; PyPI package `kanjivg`).
+"""Stroke models of characters, from KanjiVG.
 
 A model is one way to write a character: its strokes as evenly spaced points and the parts (groups) they belong to.
 Most kanji have several: the printed form, the written one (-Kaisho), and others.
@@ -70,30 +70,17 @@ def _plain(strokes: np.ndarray) -> np.ndarray:
 
 def read_model(path: Path) -> StrokeModel:
     """One KanjiVG file as a stroke model."""
-    root = ElementTree.parse(path).getroot().find("{*}g")
-    strokes: list[str] = []
-    groups: list[tuple[int, int]] = []
-
-    def walk(node, depth):
-        begin, place = len(strokes), len(groups)
-        if depth:
-            groups.append((begin, begin))
-        for child in node:
-            if child.tag.endswith("path"):
-                strokes.append(child.get("d"))
-            else:
-                walk(child, depth + 1)
-        if depth:
-            groups[place] = (begin, len(strokes))
-
-    walk(next(iter(root)), 0)
-    points = (flatten_paths(strokes) / BOX - 0.5).astype(np.float32)
-    count = len(strokes)
-    spans = sorted({span for span in groups if span[1] - span[0] < count}, key=lambda span: span[0] - span[1])
-    index = np.arange(count)
-    parts = np.array([(index >= a) & (index < b) for a, b in spans], bool).reshape(len(spans), count)
+    whole = ElementTree.parse(path).getroot().find("{*}g/{*}g")
+    strokes = whole.findall(".//{*}path")
+    points = (flatten_paths([stroke.get("d") for stroke in strokes]) / BOX - 0.5).astype(np.float32)
+    index, count = np.arange(len(strokes)), len(strokes)
+    groups = [group.findall(".//{*}path") for group in whole.findall(".//{*}g")]
+    begins = [strokes.index(group[0]) for group in groups]
+    spans = {(a, a + len(group)) for a, group in zip(begins, groups, strict=True) if len(group) < count}
+    parts = [(index >= a) & (index < b) for a, b in sorted(spans, key=lambda span: span[0] - span[1])]
     char = chr(int(path.stem.split("-")[0], 16))
     marks = (1 if char in HALF_VOICED else 2) if char in VOICED else 0
+    parts = np.array(parts, bool).reshape(len(parts), count)
     return StrokeModel(points, _plain(points), parts, _hook_starts(points), marks, "Kaisho" in path.stem)
 
 

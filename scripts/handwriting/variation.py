@@ -152,7 +152,7 @@ def _bow(points: np.ndarray, bow: np.ndarray) -> np.ndarray:
 
 
 def _wander(points: np.ndarray, amount: np.ndarray, n: np.ndarray) -> np.ndarray:
-    """Strokes (S, P, 2) with waves on them, `amount` (S,) high; n (S, 8): normal numbers, four for x, then four for y."""
+    """Strokes (S, P, 2) with waves on them, `amount` (S,) high; n (S, 8) normal numbers, for x four, then for y."""
     waves = n.reshape(len(points), 2, 4) @ _WAVES
     return points + amount[:, None, None] * waves.transpose(0, 2, 1)
 

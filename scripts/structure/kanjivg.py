@@ -1,7 +1,8 @@
-"""TODO doc: from kanjivg_strokes, character_structure"""
+"""KanjiVG's files (Ulrich Apel and contributors, CC BY-SA 3.0; PyPI package `kanjivg`), and their paths as points."""
 
 import importlib.metadata
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -33,25 +34,21 @@ def _files_by_code_point() -> dict[str, list[Path]]:
 
 def model_files(char: str) -> list[Path]:
     """The KanjiVG files of a character, the standard form first; raises KeyError for a character without one."""
-    try:
-        return sorted(_files_by_code_point()[f"{ord(char):05x}"], key=lambda path: (len(path.stem), path.stem))
-    except KeyError:
-        raise KeyError(f"KanjiVG has no strokes for {char} (U+{ord(char):04X})") from None
+    if files := _files_by_code_point().get(f"{ord(char):05x}"):
+        return sorted(files, key=lambda path: (len(path.stem), path.stem))
+    raise KeyError(f"KanjiVG has no strokes for {char} (U+{ord(char):04X})")
+
+
+def has_strokes(char: str) -> bool:
+    return f"{ord(char):05x}" in _files_by_code_point()
 
 
 def _curves(path_data: str) -> list:
-    """An SVG path as cubic Bézier curves, each four points (x, y)."""
+    """A path as cubic Bézier curves, each four points (x, y); KanjiVG has no other kind of line."""
     pen = RecordingPen()
     parse_path(path_data, pen)
-    curves, here = [], (0.0, 0.0)
-    for command, points in pen.value:
-        if command == "lineTo":
-            curves.append((here, here, points[0], points[0]))
-        elif command == "curveTo":
-            curves.append((here, *points))
-        if points:
-            here = points[-1]
-    return curves
+    steps = [points for _, points in pen.value if points]
+    return [(before[-1], *points) for before, points in pairwise(steps)]
 
 
 def flatten_paths(paths: list[str]) -> np.ndarray:
@@ -63,11 +60,10 @@ def flatten_paths(paths: list[str]) -> np.ndarray:
     ends = np.cumsum([len(path) for path in curves])[:-1]
     flattened = []
     for stroke in np.split(dense, ends):
-        points = stroke.reshape(-1, 2)
-        length = np.zeros(len(points))
-        np.cumsum(np.hypot(*np.diff(points, axis=0).T), out=length[1:])
+        x, y = stroke.reshape(-1, 2).T
+        length = np.concatenate([[0], np.cumsum(np.hypot(np.diff(x), np.diff(y)))])
         at = np.linspace(0, length[-1], POINTS)
-        flattened.append(np.stack([np.interp(at, length, points[:, 0]), np.interp(at, length, points[:, 1])], axis=1))
+        flattened.append(np.stack([np.interp(at, length, x), np.interp(at, length, y)], axis=1))
     return np.array(flattened)
 
 
