@@ -1,4 +1,4 @@
-"""One training by many processes: who does what part, and what they agree on.
+"""One training by several processes: who does which part, and what they agree on.
 
     torchrun --nproc-per-node 4 scripts/train_vit.py --data-dir dataset
     torchrun --nproc-per-node 4 --nnodes 2 --rdzv-endpoint FIRST_HOST:29500 --rdzv-backend c10d scripts/train_vit.py …
@@ -12,10 +12,8 @@ the same curve within its noise, not bit for bit. A training that torchrun did n
 """
 
 import hashlib
-import io
+import os
 import sys
-import time
-import uuid
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -37,7 +35,10 @@ def group() -> Iterator[None]:
     try:
         store, rank, count = next(dist.rendezvous("env://"))
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-        dist.init_process_group(backend, store=_of_this_start(store, rank, count), rank=rank, world_size=count)
+        # torchrun keeps its store when it starts processes again, and they would look for their predecessors there
+        # (pytorch/pytorch issue 135712).
+        store = dist.PrefixStore(os.environ["TORCHELASTIC_RESTART_COUNT"], store)
+        dist.init_process_group(backend, store=store, rank=rank, world_size=count)
         try:
             yield
         finally:
@@ -48,26 +49,6 @@ def group() -> Iterator[None]:
         raise ConnectionError(
             "another process of this training ended or cannot be reached; go on with --resume-from auto"
         ) from None
-
-
-def _of_this_start(store: dist.Store, rank: int, count: int) -> dist.Store:
-    """The part of torchrun's store in which the processes that were started together find each other.
-
-    torchrun keeps its store when it starts processes again, and they would look for their predecessors
-    (pytorch/pytorch issue 135712). So the first one answers each of the others, by a name that is new every time.
-    """
-    name = uuid.uuid4().hex
-    if rank:
-        store.set(f"wish {rank}", name)
-        name = store.get(f"answer {name}").decode()
-        store.set(f"{name} {rank}", "")
-    missing = [] if rank else range(1, count)
-    while missing := [other for other in missing if not store.check([f"{name} {other}"])]:
-        for other in missing:
-            if store.check([f"wish {other}"]):
-                store.set(f"answer {store.get(f'wish {other}').decode()}", name)
-        time.sleep(0.02)
-    return dist.PrefixStore(name, store)
 
 
 def count() -> int:
@@ -134,27 +115,18 @@ def fail_together() -> Iterator[None]:
 
 
 def from_main(make: Callable[[], object]):
-    """What `make` returns in the main process, tensors and plain values, in all of them."""
+    """What `make` returns in the main process, in all of them; where it fails there, the others end without a word."""
     if count() == 1:
         return make()
-    file, size = io.BytesIO(), torch.tensor(-1)
-    if is_main():
-        try:
-            torch.save(made := make(), file)
-            size.fill_(file.tell())
-        finally:
-            dist.broadcast(size, 0)  # -1: it failed
-    else:
-        dist.broadcast(size, 0)
-    if size < 0:
+    result = [None, False]
+    try:
+        if is_main():
+            result = [make(), True]
+    finally:
+        dist.broadcast_object_list(result, 0, device=torch.device("cpu"))
+    if not result[1]:
         sys.exit(1)
-    content = (
-        torch.frombuffer(file.getbuffer(), dtype=torch.uint8)
-        if is_main()
-        else torch.empty(int(size), dtype=torch.uint8)
-    )
-    dist.broadcast(content, 0)
-    return made if is_main() else torch.load(io.BytesIO(content.numpy()), weights_only=True)
+    return result[0]
 
 
 def must_match(content: bytes, what: str) -> None:
