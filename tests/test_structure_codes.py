@@ -1,16 +1,15 @@
 """Codes, component sets and the published lists of held-out classes."""
 
-import dataclasses
 from collections import Counter
 
 import numpy as np
 import pytest
 
 from characters.jis import etl9g_classes
+from characters.kinds import is_hiragana
 from files.command_line import InputError
 from structure.codes import (
     HELD_OUT,
-    choose_held_out,
     component_sequences,
     component_sets,
     encode,
@@ -78,13 +77,13 @@ def test_components_as_sets_and_sequences():
 
 @pytest.mark.parametrize("count", HELD_OUT)
 def test_the_published_lists(count):
-    """So many kanji made of parts, each of whose components is left in the classes that are shown."""
+    """They hold kanji made of parts, each of whose components is left in the classes that are shown."""
     characters = held_out(count, etl9g_classes())
     assert len(characters) == len(set(characters)) == count
     trees = structure_table().trees
     left = Counter(leaf for char, node in trees.items() if char not in characters for leaf in set(node.leaves()))
     for char in characters:
-        assert char >= "\u3100"
+        assert not is_hiragana(char)
         assert trees[char].parts
         assert all(left[leaf] >= 2 for leaf in trees[char].leaves()), char
 
@@ -94,24 +93,8 @@ def test_the_shorter_list_is_part_of_the_longer():
     assert held_out(0, etl9g_classes()) == ""
 
 
-def test_choosing_keeps_every_component():
-    table = StructureTable({c: structure_table().tree(c) for c in "語誤話日晴清請精暗昭青"}, {})
-    chosen = choose_held_out(table, 2)
-    left = Counter(leaf for c, node in table.trees.items() if c not in chosen for leaf in set(node.leaves()))
-    assert len(chosen) == 2
-    assert all(left[leaf] >= 2 for c in chosen for leaf in table.trees[c].leaves())
-    with pytest.raises(ValueError, match="can be held out"):
-        choose_held_out(table, 11)
-
-
-def test_a_list_that_names_a_stranger_is_refused(tmp_path, monkeypatch):
+def test_lists_that_do_not_exist_or_do_not_fit_are_refused():
     with pytest.raises(InputError, match="500 or 1000 held-out classes, not of 7"):
         held_out(7, etl9g_classes())
     with pytest.raises(InputError, match=r"held_out_500\.txt names ., which is not among the 4 classes"):
         held_out(500, "語晴清青")
-
-
-def test_codes_cannot_be_changed_by_accident():
-    codes = encode("語", structure_table(), symbols_of(structure_table()))
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        codes.kinds = codes.members

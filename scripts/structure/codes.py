@@ -1,12 +1,11 @@
 """Character structure as numbers: codes for HierCode, components for the radical RNN, lists of held-out classes.
 
-A character's tree (character_structure.py) is laid on a binary tree. Each of its nodes becomes (place, side, first
-side, symbol): the place in the binary tree (root 0, children of p at 2p + 1 and 2p + 2), which side of which
-arrangement the node is, the same for its ancestor below the root (is it part of the left or of the bottom half?), and
-the symbol, a component or an arrangement. The code of a character is the set of its nodes.
+A character's tree is laid on a binary tree. Each of its nodes becomes (place, side, first side, symbol): the place in
+the binary tree (root 0, children of p at 2p + 1 and 2p + 2), which side of which arrangement the node is, the same for
+its ancestor below the root (is it part of the left or of the bottom half?), and the symbol, a component or an
+arrangement. The code of a character is the set of its nodes.
 """
 
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,68 +59,40 @@ def encode(characters: str, table: StructureTable, symbols: list[str]) -> Codes:
         if (other := seen.setdefault(frozenset(row), char)) != char:
             raise InputError(f"{char} and {other} have the same code")
         rows.append(row)
-    members = np.full((len(rows), max(map(len, rows))), len(kind_number), np.int64)
-    for row, out in zip(rows, members, strict=True):
-        out[: len(row)] = row
-    kinds = np.array(list(kind_number), np.int64).reshape(-1, 4)
-    return Codes(*(array.astype(np.min_scalar_type(-1 - array.max(initial=0))) for array in (kinds, members)))
+    arrays = np.array(list(kind_number), np.int64).reshape(-1, 4), padded(rows, len(kind_number))
+    return Codes(*(array.astype(np.min_scalar_type(-1 - array.max(initial=0))) for array in arrays))
+
+
+def padded(rows: list[list[int]], fill: int) -> np.ndarray:
+    """Lists of numbers as int64 (rows, longest), filled up at their ends."""
+    most = max(map(len, rows))
+    return np.array([row + [fill] * (most - len(row)) for row in rows], np.int64)
 
 
 def component_sets(characters: str, table: StructureTable) -> tuple[list[str], np.ndarray]:
     """The components of these characters, and which of them each has: bool (characters, components)."""
     leaves = [table.tree(char).leaves() for char in characters]
     components = sorted({leaf for row in leaves for leaf in row})
-    number = {component: i for i, component in enumerate(components)}
-    sets = np.zeros((len(characters), len(components)), bool)
-    for row, out in zip(leaves, sets, strict=True):
-        out[[number[leaf] for leaf in row]] = True
-    return components, sets
+    return components, np.array([[component in row for component in components] for row in map(set, leaves)])
 
 
 def component_sequences(characters: str, table: StructureTable, components: list[str]) -> np.ndarray:
     """The components of each character in reading order as 1-based numbers, int64 (characters, most), 0 at the end."""
     number = {component: i + 1 for i, component in enumerate(components)}
-    rows = [[number[leaf] for leaf in table.tree(char).leaves()] for char in characters]
-    sequences = np.zeros((len(rows), max(map(len, rows))), np.int64)
-    for row, out in zip(rows, sequences, strict=True):
-        out[: len(row)] = row
-    return sequences
-
-
-def choose_held_out(table: StructureTable, count: int, seed: int = 0) -> str:
-    """Kanji to hold out, at random: each is made of parts, and each of its components stays in at least two of the
-    characters that are left."""
-    left = Counter(leaf for node in table.trees.values() for leaf in set(node.leaves()))
-    chosen = []
-    for char in np.random.default_rng(seed).permutation(
-        [c for c, n in table.trees.items() if n.parts and c >= "\u3100"]
-    ):
-        components = set(table.trees[char].leaves())
-        if len(chosen) < count and all(left[c] > 2 for c in components):
-            chosen.append(str(char))
-            left.subtract(components)
-    if len(chosen) < count:
-        raise ValueError(f"only {len(chosen)} of {count} kanji can be held out")
-    return "".join(chosen)
+    return padded([[number[leaf] for leaf in table.tree(char).leaves()] for char in characters], 0)
 
 
 def held_out(count: int, classes: str) -> str:
     """The published list of held-out classes, in the order of `classes`; "" for 0.
 
-    Raises InputError for a list that names a character that is not a class.
+    Raises InputError where there is no such list, and for a list that names a character that is not a class.
     """
     if not count:
         return ""
-    path = Path(__file__).with_name(HELD_OUT_FILE.format(count)) if count in HELD_OUT else None
-    if not path or not path.is_file():
+    if count not in HELD_OUT:
         raise InputError(f"there is a list of {' or '.join(map(str, HELD_OUT))} held-out classes, not of {count}")
-    try:
-        characters = "".join(path.read_text(encoding="utf-8").split())
-    except UnicodeDecodeError:
-        raise InputError(f"{path} is damaged: it is no text in UTF-8") from None
-    if not len(characters) == len(set(characters)) == count:
-        raise InputError(f"{path} is damaged: it does not name {count} different characters")
-    if strangers := set(characters) - set(classes):
-        raise InputError(f"{path} names {min(strangers)}, which is not among the {len(classes):,} classes")
-    wanted = set(characters)
-    return "".join(char for char in classes if char in wanted)
+    path = Path(__file__).with_name(HELD_OUT_FILE.format(count))
+    listed = set("".join(path.read_text(encoding="utf-8").split()))
+    if outside := listed - set(classes):
+        raise InputError(f"{path} names {min(outside)}, which is not among the {len(classes):,} classes")
+    return "".join(char for char in classes if char in listed)

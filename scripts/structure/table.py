@@ -1,5 +1,6 @@
-"""TODO doc: from character_structure"""
+"""The table of the trees of a set of characters, built from KanjiVG once and kept in the user's cache."""
 
+import contextlib
 import functools
 import hashlib
 import json
@@ -11,11 +12,10 @@ from pathlib import Path
 from characters.jis import etl9g_classes
 from files.atomic import write_text
 from files.command_line import InputError
-from files.plain_json import read_json
 from structure.kanjivg import kanjivg_version
 from structure.trees import DEEPEST, INSIDE, OVERLAP, WORTH_KNOWING, Node, parse, read_groups, tree_of
 
-VERSION = 1  # of the rules here; a cached table of another version is built anew
+VERSION = 2  # of the rules and the file here; a cached table of another version is not read
 
 
 @dataclass(frozen=True)
@@ -49,25 +49,19 @@ def cache_file(characters: str) -> Path:
     """Where the table of these characters is kept between runs: named by all that it depends on."""
     depends_on = json.dumps([VERSION, WORTH_KNOWING, DEEPEST, OVERLAP, INSIDE, kanjivg_version(), characters])
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "etl9g-character-structure"
-    return folder / f"{hashlib.sha256(depends_on.encode()).hexdigest()[:16]}.json"
+    return folder / f"{hashlib.sha256(depends_on.encode()).hexdigest()[:16]}.txt"
 
 
-def _digest(trees: dict[str, str], shared_by: dict[str, int]) -> str:
-    return hashlib.sha256(json.dumps([trees, shared_by]).encode()).hexdigest()
-
-
-def _load(path: Path, characters: str) -> StructureTable | None:
-    """The table of these characters from its cache file; None if that is missing or damaged."""
+def _load(path: Path) -> StructureTable | None:
+    """The table in a cache file; None if the file is missing or damaged."""
     try:
-        content = read_json(path, "")
-        if content["sha256"] != _digest(content["trees"], content["shared_by"]):
-            return None
-        trees = {char: parse(text) for char, text in content["trees"].items()}
-        whole = list(trees) == list(characters) and max(node.depth() for node in trees.values()) <= DEEPEST
-        counted = all(type(count) is int for count in content["shared_by"].values())
-        return StructureTable(trees, content["shared_by"]) if whole and counted else None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        digest, content = path.read_text(encoding="utf-8").split("\n", 1)
+    except (OSError, ValueError):
         return None
+    if digest != hashlib.sha256(content.encode()).hexdigest():
+        return None
+    table = json.loads(content)
+    return StructureTable({char: parse(text) for char, text in table["trees"].items()}, table["shared_by"])
 
 
 @functools.cache
@@ -75,21 +69,15 @@ def structure_table(characters: str = "") -> StructureTable:
     """The table of these characters (default: ETL9G's), from the cache or built and put there."""
     characters = characters or etl9g_classes()
     path = cache_file(characters)
-    if table := _load(path, characters):
+    if table := _load(path):
         return table
     try:
         table = build_table(characters)
     except KeyError as error:
         raise InputError(str(error.args[0])) from None
+    source = f"KanjiVG {kanjivg_version()}, CC BY-SA 3.0"
     trees = {char: str(node) for char, node in table.trees.items()}
-    content = {
-        "source": f"KanjiVG {kanjivg_version()}, CC BY-SA 3.0",
-        "sha256": _digest(trees, table.shared_by),
-        "trees": trees,
-        "shared_by": table.shared_by,
-    }
-    try:
-        write_text(path, json.dumps(content, ensure_ascii=False, indent=0) + "\n")
-    except OSError:  # a home that cannot be written to: the table is built each time, in seconds
-        return table
+    content = json.dumps({"source": source, "trees": trees, "shared_by": table.shared_by}, ensure_ascii=False, indent=0)
+    with contextlib.suppress(OSError):  # in a home that cannot be written to the table is built each time, in seconds
+        write_text(path, f"{hashlib.sha256(content.encode()).hexdigest()}\n{content}")
     return table

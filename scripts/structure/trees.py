@@ -1,9 +1,10 @@
-"""TODO doc: from character_structure"""
+"""The trees of characters: two parts in an arrangement, each a component or a tree, from KanjiVG's groups."""
 
+import contextlib
 import re
 import unicodedata
 import xml.etree.ElementTree as ElementTree
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -43,22 +44,19 @@ class Node:
 
 
 def parse(description: str) -> Node:
-    """The tree that `str(node)` describes. Raises ValueError for a text that is no such description."""
-    letters = iter(re.findall(r"\{[^{}]+\}|.", description))
+    """The tree that `str(node)` describes. Raises ValueError for any other text."""
+    names = re.findall(r"\{[^{}]+\}|[^{}]", description)
+    whole, rest = "".join(names) == description, iter(names)
 
     def read() -> Node:
-        letter = next(letters)
-        if letter in "{}":
-            raise ValueError(f"{description!r} is not a tree: a brace stands alone")
-        return Node(letter, (read(), read())) if letter in ARRANGEMENTS else Node(letter.strip("{}"))
+        name = next(rest)
+        return Node(name, (read(), read())) if name in ARRANGEMENTS else Node(name.strip("{}"))
 
-    try:
+    with contextlib.suppress(StopIteration):
         node = read()
-    except StopIteration:
-        raise ValueError(f"{description!r} is not a tree: it ends too early") from None
-    if rest := "".join(letters):
-        raise ValueError(f"{description!r} is not a tree: {rest!r} is too much")
-    return node
+        if whole and not list(rest):
+            return node
+    raise ValueError(f"{description!r} is not a tree")
 
 
 @dataclass
@@ -67,12 +65,9 @@ class _Group:
 
     element: str | None = None
     position: str | None = None
-    children: list["_Group"] = None
-    strokes: list[int] = None  # numbers of the loose strokes in the character
+    children: list["_Group"] = field(default_factory=list)
+    strokes: list[int] = field(default_factory=list)  # numbers of the loose strokes in the character
     types: str = ""  # of the loose strokes, such as ㇐㇑
-
-    def __post_init__(self):
-        self.children, self.strokes = self.children or [], self.strokes or []
 
     @property
     def loose(self) -> bool:
@@ -95,8 +90,8 @@ def read_groups(char: str) -> tuple[_Group, np.ndarray]:
         group, seen = _Group(node.get(KVG + "element"), node.get(KVG + "position")), False
         if part := node.get(KVG + "part"):
             key = group.element, node.get(KVG + "number")
-            seen = key in split and part != "1"
-            group = split[key] if seen else split.setdefault(key, group) if part != "1" else group
+            if seen := part != "1" and key in split:
+                group = split[key]
             split[key] = group
         for child in node:
             if not child.tag.endswith("path"):
@@ -110,7 +105,7 @@ def read_groups(char: str) -> tuple[_Group, np.ndarray]:
             paths.append(child.get("d"))
         return None if seen or not group.all_strokes() else group
 
-    top = walk(next(iter(ElementTree.parse(model_files(char)[0]).getroot().find("{*}g"))))
+    top = walk(ElementTree.parse(model_files(char)[0]).getroot().find("{*}g/{*}g"))
     points = flatten_paths(paths) / BOX
     return top, np.concatenate([points.min(axis=1), points.max(axis=1)], axis=1)
 
