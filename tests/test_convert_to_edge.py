@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-import convert_to_edge
 from evaluation.calibration import store
 from export import any_image_proof, edge
 from export.any_image_proof import convert_any_image
@@ -21,29 +20,23 @@ from quantization.files import load_quantized, load_trained
 from script_runs import run_script
 from tiny_models import CLASSES, TINY, save_float, save_int8, some_images
 
-SCRIPT = Path(convert_to_edge.__file__)
-
-
-def call(*words: object) -> tuple[int, str, str]:
-    done = run_script(SCRIPT, *words)
-    return done.returncode, done.stdout, done.stderr
-
 
 @pytest.fixture(scope="module")
 def cnn(tmp_path_factory) -> Path:
     return save_float("train_etl9g_model", tmp_path_factory.mktemp("edge") / "cnn.pth")
 
 
-def test_ort_of_a_float_model_and_of_one_that_takes_pictures(cnn, monkeypatch):
+def test_ort_of_a_float_onnx_file_and_of_one_that_takes_pictures(cnn, monkeypatch):
     monkeypatch.setattr(any_image_proof, "PICTURES", 60)
     plain, pictures = cnn.with_suffix(".onnx"), cnn.with_name("pictures.onnx")
     convert_to_onnx(cnn, plain, None)
     convert_any_image(plain, pictures, None, 18, 3)
     for source in (plain, pictures):
-        assert "equal to the original on 64 images" in edge.convert("ort", source, source.with_suffix(".ort"), None)
+        done = run_script("convert_to_edge", "ort", "--model-path", source)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert "equal to the original on 64 images" in done.stdout
         made = Recognizer(source.with_suffix(".ort"))
-        assert made.classes == CLASSES
-        assert made.facts["source"] == "test shapes"
+        assert (made.classes, made.facts["source"]) == (CLASSES, "test shapes")
         assert made.takes_pictures == (source is pictures)
     images = some_images(4).numpy()
     made, original = Recognizer(plain.with_suffix(".ort")), load_trained(cnn)[0]
@@ -59,13 +52,10 @@ def test_ort_of_an_int8_model(tmp_path):
     assert "equal" in edge.convert("ort", tmp_path / "int8.onnx", tmp_path / "int8.ort", None)
 
 
-def test_a_file_that_says_something_else_gets_no_name(cnn, tmp_path, monkeypatch):
-    plain = tmp_path / "model.onnx"
+def test_a_file_with_other_logits_gets_no_name(cnn, tmp_path, monkeypatch):
+    plain, true = tmp_path / "model.onnx", Recognizer.logits
     convert_to_onnx(cnn, plain, None)
-    true = Recognizer.logits
-    monkeypatch.setattr(
-        Recognizer, "logits", lambda self, images: true(self, images) + ("model.ort" in str(self.path)) * 0.1
-    )
+    monkeypatch.setattr(Recognizer, "logits", lambda self, x: true(self, x) + ("model.ort" in str(self.path)) * 0.1)
     with pytest.raises(ConversionError, match=r"logits differ by 0\.1"):
         edge.convert("ort", plain, tmp_path / "made.ort", None)
     assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
@@ -79,18 +69,15 @@ def test_executorch(script, tmp_path):
     pytest.importorskip("executorch", reason="requirements-edge.txt is not installed")
     from executorch.runtime import Runtime
 
-    path = save_float(script, tmp_path / "model.pth")
+    path, image = save_float(script, tmp_path / "model.pth"), some_images(1)
     store(path, {"temperature": 0.5})
-    told = edge.convert("executorch", path, tmp_path / "model.pte", None)
-    assert "equal to the original on 64 images" in told
+    assert "equal to the original on 64 images" in edge.convert("executorch", path, tmp_path / "model.pte", None)
     program = Runtime.get().load_program(tmp_path / "model.pte")
     assert program.load_method("classes").execute([]) == [CLASSES]
     assert program.load_method("confidence").execute([]) == ['{"temperature": 0.5}']
-    image = some_images(1)
+    (logits,) = program.load_method("forward").execute([image])
     with torch.inference_mode():
-        assert torch.allclose(
-            program.load_method("forward").execute([image])[0], load_trained(path)[0](image), atol=1e-4
-        )
+        assert torch.allclose(logits, load_trained(path)[0](image), atol=1e-4)
 
 
 @pytest.mark.parametrize("script", TINY)
@@ -98,26 +85,25 @@ def test_coreml(script, tmp_path):
     coremltools = pytest.importorskip("coremltools", reason="requirements-edge.txt is not installed")
     output = tmp_path / "model.mlpackage"
     shutil.copytree(Path(__file__).parent, output)  # something that was there before
-    told = edge.convert("coreml", save_float(script, tmp_path / "model.pth"), output, None)
-    assert ("not run" in told) == (sys.platform != "darwin")
+    line = edge.convert("coreml", save_float(script, tmp_path / "model.pth"), output, None)
+    assert ("not run" in line) == (sys.platform != "darwin")
     description = coremltools.models.MLModel(str(output), skip_model_load=True).get_spec().description
-    assert [feature.name for feature in description.input] == ["input_image"]
-    assert [feature.name for feature in description.output] == ["logits"]
+    assert [feature.name for feature in (*description.input, *description.output)] == ["input_image", "logits"]
     assert description.metadata.userDefined["classes"] == CLASSES
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model.mlpackage", "model.pth"]
     assert not list(output.glob("*.py"))
 
 
 def test_wrong_calls(cnn, tmp_path):
-    assert call("ort", "--model-path", cnn)[0] == 2
-    code, _, err = call("ort", "--model-path", tmp_path / "none.onnx")
-    assert (code, err.count("\n")) == (2, 1)
-    assert "is missing" in err
     (tmp_path / "bad.onnx").write_bytes(b"not a model")
-    code, _, err = call("ort", "--model-path", tmp_path / "bad.onnx")
-    assert (code, err.count("\n")) == (2, 1)
     int8 = save_int8("train_etl9g_model", tmp_path / "quantized_cnn_int8.pth")
-    for package, kind in (("executorch", "executorch"), ("coremltools", "coreml")):
-        code, _, err = call(kind, "--model-path", int8)
-        assert (code, err.count("\n")) == (2, 1)
-        assert "is INT8" in err or f"the package {package} is missing" in err
+    for kind, path, *messages in (
+        ("ort", cnn, "ort takes an ONNX file"),
+        ("ort", tmp_path / "none.onnx", "is missing"),
+        ("ort", tmp_path / "bad.onnx", "is not an ONNX model"),
+        ("executorch", int8, "is INT8", "the package executorch is missing"),
+        ("coreml", int8, "is INT8", "the package coremltools is missing"),
+    ):
+        done = run_script("convert_to_edge", kind, "--model-path", path)
+        assert done.returncode == 2
+        assert any(message in done.stderr.splitlines()[-1] for message in messages)
