@@ -14,9 +14,8 @@ of this toolkit as well, float or quantised. A grey picture (H, W) goes in as `p
 import argparse
 from pathlib import Path
 
-from export.any_image import AnyImageError
 from export.any_image_proof import DEFAULT_TOP, convert_any_image
-from export.onnx_file import DEFAULT_OPSET, ConversionError, convert, default_output
+from export.onnx_file import DEFAULT_OPSET, convert, default_output
 from files.command_line import run
 from files.folders import check_not
 from images.normalization_graph import OLDEST_OPSET
@@ -66,13 +65,10 @@ def main() -> None:
     model_path, opset = arguments.model_path, arguments.opset
     output = arguments.output or default_output(model_path, arguments.any_image)
     check_not(output, model_path)
-    try:
-        if arguments.any_image:
-            print(convert_any_image(model_path, output, data_dir, opset, arguments.top or DEFAULT_TOP))
-        else:
-            print(convert(model_path, output, data_dir, opset))
-    except (ConversionError, AnyImageError) as error:
-        raise OSError(f"{model_path} was not converted: {error}") from None
+    if arguments.any_image:
+        print(convert_any_image(model_path, output, data_dir, opset, arguments.top or DEFAULT_TOP))
+    else:
+        print(convert(model_path, output, data_dir, opset))
 
 
 if __name__ == "__main__":

@@ -7,14 +7,13 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from onnx import helper
+from onnxscript import FLOAT, INT64, UINT8, OnnxFunction
 from PIL import Image
 
 from export.varied_pictures import borderline_pictures, grey_of, varied_pictures
-from images import normalization_graph
+from images import normalization_graph, reading_graph
 from images.normalization import normalize, place
-from images.normalization_graph import normalization_model
-from images.onnx_expressions import Graph
+from images.normalization_graph import as_model, normalization_model
 from images.reading import over_paper, read_grey
 
 REAL = Path(__file__).resolve().parent.parent.parent / "shared" / "real_handwriting"
@@ -32,18 +31,12 @@ def whole() -> onnxruntime.InferenceSession:
     return session_of(normalization_model())
 
 
-def computed(step, *arrays: np.ndarray) -> np.ndarray:
-    """What an expression of these arrays comes to."""
-    graph = Graph("step/")
-    result = step(*(graph.tensor(f"given_{i}", array.dtype) for i, array in enumerate(arrays)))
-    given = [
-        helper.make_tensor_value_info(f"given_{i}", helper.np_dtype_to_tensor_dtype(array.dtype), [None] * array.ndim)
-        for i, array in enumerate(arrays)
-    ]
-    made = helper.make_tensor_value_info(result.name, helper.np_dtype_to_tensor_dtype(result.dtype), None)
-    proto = helper.make_graph(graph.nodes, "step", given, [made], list(graph.constants.values()))
-    model = helper.make_model(proto, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
-    return session_of(model).run(None, {f"given_{i}": array for i, array in enumerate(arrays)})[0]
+def computed(step: OnnxFunction, *arrays: np.ndarray) -> np.ndarray:
+    """What a part of the graph makes of these arrays."""
+    given = [{"uint8": UINT8, "int64": INT64, "float32": FLOAT}[a.dtype.name][(None,) * a.ndim] for a in arrays]
+    session = session_of(as_model(step, given, [FLOAT[...]]))
+    names = [entry.name for entry in session.get_inputs()]
+    return session.run(None, dict(zip(names, arrays, strict=True)))[0]
 
 
 def largest_difference(session: onnxruntime.InferenceSession, picture: np.ndarray) -> float:
@@ -70,16 +63,12 @@ def test_varied_pictures_are_varied():
     assert np.mean(inked) > 0.8
 
 
-def place_difference(ink: np.ndarray) -> float:
-    return float(np.abs(computed(normalization_graph.place, ink) - place(ink)).max())
-
-
 @pytest.mark.parametrize(("side", "blob"), [(200, 150), (200, 120), (256, 200), (256, 240), (40, 39)])
 def test_a_solid_blob_wider_than_any_pen(side, blob):
     low, high = (side - blob) // 2, (side + blob) // 2
     ink = np.zeros((1, side, side), np.float32)
     ink[:, low:high, low:high] = 1
-    assert place_difference(ink) < 1e-4
+    np.testing.assert_allclose(computed(normalization_graph.place, ink), place(ink), atol=1e-4)
 
 
 @pytest.mark.parametrize("height", [100, 60])
@@ -137,7 +126,7 @@ def test_grey_is_that_of_pillow_to_the_last_bit(channels):
         pictures[1, :, :, :-1] = 128 + pictures[1, :, :, :-1] // 2
         pictures[2, :, :, :-1] = pictures[2, :, :, :-1] // 2
         pictures[3, :, :, -1], pictures[4, :, :, -1] = 0, 255
-    found = computed(normalization_graph.grey_of, pictures)
+    found = computed(reading_graph.grey_of, pictures)
     for grey, picture in zip(found, pictures, strict=True):
         image = Image.fromarray(picture.squeeze(), {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}[channels])
         expected = over_paper(image.convert("RGBA")) if channels in (2, 4) else image
@@ -146,33 +135,20 @@ def test_grey_is_that_of_pillow_to_the_last_bit(channels):
 
 @pytest.mark.parametrize("length", [1, 2, 3, 5, 8, 9, 64])
 def test_reflection_is_that_of_numpy(length):
-    values = np.random.default_rng(length).random((2, length, 3)).astype(np.float32)
-    expected = np.pad(values, ((0, 0), (8, 8), (0, 0)), mode="reflect", reflect_type="odd")
-    low, high = values.min(), values.max()  # beyond which it is clipped
-    found = computed(lambda v: normalization_graph.reflected(v, 8, 1), values)
-    np.testing.assert_allclose(found.clip(low, high), expected.clip(low, high), atol=1e-5)
+    expected = np.pad(np.eye(length), ((8, 8), (0, 0)), mode="reflect", reflect_type="odd")
+    matrix = computed(normalization_graph.extension_matrix, np.array(length))
+    values = np.random.default_rng(length).random((length, 3))
+    low, high = values.min(), values.max()  # beyond which cells are clipped
+    np.testing.assert_allclose((matrix @ values).clip(low, high), (expected @ values).clip(low, high), atol=1e-5)
 
 
-@pytest.mark.parametrize("length", [1, 2, 3, 100, 101])
-def test_median_is_that_of_numpy(length):
-    values = np.random.default_rng(length).integers(0, 9, (4, length)).astype(np.float32)
-    found = computed(normalization_graph.median, values)
-    np.testing.assert_array_equal(found[:, 0], np.median(values, axis=1))
-
-
-def test_a_branch_keeps_its_nodes_to_itself():
-    def step(value):
-        chosen = value.graph.choose((value.sum(0) > 0).squeeze(0), lambda: value * 2 + 1, lambda: value * 3)
-        return chosen + value * 2
-
-    for value in (5.0, -5.0):
-        expected = (value * 2 + 1 if value > 0 else value * 3) + value * 2
-        assert computed(step, np.array([value], np.float32)) == expected
-
-
-def test_numbers_of_two_kinds_do_not_mix():
-    with pytest.raises(TypeError, match="float32 and int64"):
-        computed(lambda a, b: a + b, np.ones(1, np.float32), np.ones(1, np.int64))
+@pytest.mark.parametrize("shape", [(1, 1), (1, 2), (3, 5), (4, 6), (40, 51)])
+def test_noise_is_the_median_step(shape):
+    grey = np.random.default_rng(0).integers(0, 9, (4, *shape)).astype(np.float32)
+    steps = np.abs(np.diff(grey, axis=2, prepend=grey[:, :, :1]))
+    np.testing.assert_array_equal(
+        computed(normalization_graph.noise_of, grey).ravel(), np.median(steps.reshape(4, -1), axis=1)
+    )
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="the real drawings are measured on where they lie, and not kept here")

@@ -16,7 +16,12 @@ PAPER_GRID = 64  # the paper's brightness is estimated on this many cells each w
 INK = 0.44  # a pixel counts as ink from this darkness on
 FLOOR = 0.2  # darkness, relative to the ink's, that still counts as paper
 SOLID = 0.8  # the mean darkness that ink is stretched to, weighted by itself
+SPECK = 0.035  # of the longer side: how far around a pixel its ink is counted
+EDGE_BAND = 0.12  # of a side: how far fragments along an edge reach in
+GAP = 0.025  # of a side: what parts them from the character at least
+MARGIN = 0.04  # of the longer side: what lies so near to an edge touches it
 REST = 2 / 3  # the share of the ink that has to stay when fragments along the edges are dropped
+FAINT = 12  # grey values; a picture whose darkest pixel differs less from its paper is blank
 NOISE = 3.5  # differences from the paper below this many times those between neighbouring pixels are noise
 ROUNDING = 1e-3  # grey values that differ by less are equal
 BLOCK = 16  # frames normalised at once, few enough for the processor's cache
@@ -107,7 +112,7 @@ def _without_specks(mask: np.ndarray) -> np.ndarray:
     """The mask (n, H, W) without specks much smaller than the pen: less ink around them than around a stroke's end."""
     steps = _count(mask[:, 1:] != mask[:, :-1]) + _count(mask[:, :, 1:] != mask[:, :, :-1])
     pen_width = 2.5 * _count(mask) / np.maximum(steps, 1)  # a long stroke has an edge on both sides
-    reach = max(2, round(0.035 * max(mask.shape[1:])))
+    reach = max(2, round(SPECK * max(mask.shape[1:])))
     least = np.minimum(0.5 * pen_width**2 + 1, reach * pen_width * 0.5).astype(np.int32)
     sums = _box_sum(mask, reach)
     return mask & (sums > least[:, None, None].astype(sums.dtype))
@@ -116,7 +121,7 @@ def _without_specks(mask: np.ndarray) -> np.ndarray:
 def _fragment_end(has_ink: np.ndarray, at_edge: np.ndarray) -> np.ndarray:
     """Where (n,) in a profile (n, L) the gap behind a fragment begins, 0 without one; some of it must be `at_edge`."""
     length = has_ink.shape[1]
-    band, gap = round(0.12 * length), min(length, max(2, round(0.025 * length)))
+    band, gap = round(EDGE_BAND * length), min(length, max(2, round(GAP * length)))
     empty = ~np.lib.stride_tricks.sliding_window_view(has_ink[:, : band + gap], gap, axis=1).any(axis=2)
     last = empty.shape[1] - 1
     ends = has_ink[:, :last] & empty[:, 1:] & ((has_ink & at_edge)[:, :last].cumsum(axis=1) > 0)
@@ -138,7 +143,7 @@ def _without_edge_fragments(mask: np.ndarray) -> np.ndarray:
     is most of the ink and keeps clear of every edge, so that a tightly cropped character loses nothing.
     """
     height, width = mask.shape[1:]
-    margin = max(1, round(0.04 * max(height, width)))
+    margin = max(1, round(MARGIN * max(height, width)))
     edge = np.ones((height, width), bool)
     edge[margin:-margin, margin:-margin] = False
     some = np.flatnonzero((mask & edge).any(axis=(1, 2)))
@@ -146,7 +151,7 @@ def _without_edge_fragments(mask: np.ndarray) -> np.ndarray:
         return mask
     whole = mask[some]
     # Left and right, as seen between the bands at top and bottom; then top and bottom by what that leaves.
-    columns = whole[:, round(0.12 * height) : round(0.88 * height)].any(axis=1)
+    columns = whole[:, round(EDGE_BAND * height) : round((1 - EDGE_BAND) * height)].any(axis=1)
     rest = whole & _between_fragments(columns, (whole & edge).any(axis=1))[:, None]
     rest &= _between_fragments(rest.any(axis=2), (rest & edge).any(axis=2))[:, :, None]
     good = ~(rest & edge).any(axis=(1, 2)) & (_count(rest) > REST * _count(whole))
@@ -274,7 +279,7 @@ def ink_of(grey: np.ndarray) -> np.ndarray:
     clean = even is not None and ink.min() > -ROUNDING and np.count_nonzero(ink > ROUNDING) <= ink.size // 4
     np.maximum(ink, 0, out=ink)
     darkest = ink.max()
-    if darkest < 12:
+    if darkest < FAINT:
         return np.zeros_like(ink)
     if not clean and (noise := _noise(grey)):
         np.putmask(ink, ink < min(NOISE * noise, 0.35 * darkest), 0)

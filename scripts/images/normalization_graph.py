@@ -1,280 +1,287 @@
 """The input contract as an ONNX graph: normalization.py step by step, so that one file takes pictures of any size.
 
-Functions here bear the names of those in normalization.py and compute the same, for all pictures at once. Sizes are
-int64 scalars that are known only when the graph runs; geometry is float64, as numpy has it.
+Each onnxscript function bears the name of the function in normalization.py that computes the same, here for all
+pictures at once. Sizes are int64 scalars that are known only when the graph runs; geometry is float64, as in numpy.
 """
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper
+from onnx import TensorProto, inliner
+from onnxscript import FLOAT, UINT8, OnnxFunction, optimizer, script
+from onnxscript import opset18 as op
 
-from images.normalization import CANVAS, CONTENT, FLOOR, INK, NOISE, PAPER_GRID, REST, SOLID, WORKING_SIDE
-from images.onnx_expressions import Expression, Graph, concatenate
+from images import normalization
+from images.normalization import CANVAS, CONTENT, FAINT, FLOOR, INK, NOISE, PAPER_GRID, SOLID, WORKING_SIDE
+from images.reading_graph import grey_of, size
 
 IR_VERSION = 8  # what opset 18 came with
 OLDEST_OPSET = 18
-RED, GREEN, BLUE, ONE = 19595, 38470, 7471, 65536  # ITU-R 601 in 65536ths, as Pillow has them
+PICTURES, IMAGES = UINT8["pictures", "height", "width", "channels"], FLOAT["pictures", 1, CANVAS, CANVAS]
+SINGLE, DOUBLE, INTEGER = TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.INT64
+ROWS, COLUMNS, BOTH = [1], [2], [1, 2]  # axes of pictures (n, H, W)
+# A float of Python is a float32 in the graph, one of numpy a float64.
+SPECK, GAP, MARGIN = np.float64(normalization.SPECK), np.float64(normalization.GAP), np.float64(normalization.MARGIN)
+BAND, REST_OF_BAND = np.float64(normalization.EDGE_BAND), np.float64(1 - normalization.EDGE_BAND)
+REST = np.float64(normalization.REST)
+SLOPE, OFFSET = 1 / (1 - FLOOR), FLOOR / (1 - FLOOR)
+REACH = PAPER_GRID // 8  # of the closing that leaves the paper, in cells
+AROUND = PAPER_GRID // 4  # of the mean that shows the ink's polarity, in cells
+BORDER = [0, AROUND, AROUND, 0, AROUND, AROUND]
 
 
-def rounded(factor: float, size: Expression) -> Expression:
-    """The whole number nearest to factor times an int64 scalar."""
-    return (size.to(np.float64) * factor).round().to(np.int64)
+@script()
+def double(values):
+    return op.Cast(values, to=DOUBLE)
 
 
-def resampling_matrix(start: Expression, scale: Expression, size_in: Expression, size_out: Expression) -> Expression:
-    """Weights float32 (n, size_out, size_in) of start and scale float64 (n,)."""
-    graph, scale = start.graph, scale.expand(1)
-    radius = (1 / scale).at_least(1)
-    centre = start.expand(1) + (graph.arange(size_out).to(np.float64) + 0.5) / scale
-    pixel = (graph.arange(size_in).to(np.float64) + 0.5) / radius
-    distance = pixel.to(np.float32).expand(1) - (centre / radius).to(np.float32).expand(2)
-    weights = (1 - abs(distance)).at_least(0)
-    return weights / weights.sum(2).at_least((radius * 0.5).to(np.float32).expand(2))
+@script()
+def longer_side(picture):
+    return op.Max(size(picture, axis=1), size(picture, axis=2))
 
 
-def shrink(image: Expression, height: Expression, width: Expression) -> Expression:
-    """Pictures (n, H, W) resampled to (n, height, width)."""
-    zero, matrices = image.graph.constant([0], np.float64), []
-    for axis, size in ((1, height), (2, width)):
-        size_in = image.size(axis)
-        scale = size.to(np.float64) / size_in.to(np.float64)
-        matrices.append(resampling_matrix(zero, scale.expand(0), size_in, size))
-    return matrices[0] @ image @ matrices[1].transpose(0, 2, 1)
+@script()
+def rounded(share, length):
+    """The whole number nearest to a float64 share of a length."""
+    return op.Cast(op.Round(share * double(length)), to=INTEGER)
 
 
-def solid_level(ink: Expression) -> Expression:
-    """(n, 1, 1)."""
-    mean = (ink * ink).sum(1, 2) / ink.sum(1, 2).at_least(1e-6)
-    return (mean / SOLID).at_least(1e-6)
-
-
-def count(mask: Expression) -> Expression:
+@script()
+def count(mask):
     """float32 (n, 1, 1), exact."""
-    return mask.to(np.float32).sum(1, 2)
+    return op.ReduceSum(op.Cast(mask, to=SINGLE), BOTH)
 
 
-def box_sum(mask: Expression, reach: Expression) -> Expression:
+@script()
+def any_along(mask, axis):
+    """bool (n, L): which lines of a mask (n, H, W), seen along one axis, hold anything."""
+    return op.ReduceMax(op.Cast(mask, to=SINGLE), axis, keepdims=0) > 0
+
+
+@script()
+def resampling_matrix(start, scale, size_in, size_out):
+    """Weights float32 (n, size_out, size_in) of start and scale float64 (n,)."""
+    scale = op.Unsqueeze(scale, [1])
+    radius = op.Max(1 / scale, 1)
+    centre = op.Unsqueeze(start, [1]) + (double(op.Range(0, size_out, 1)) + 0.5) / scale
+    pixel = (double(op.Range(0, size_in, 1)) + 0.5) / radius
+    distance = op.Unsqueeze(op.Cast(pixel, to=SINGLE), [1]) - op.Unsqueeze(op.Cast(centre / radius, to=SINGLE), [2])
+    weights = op.Max(1 - op.Abs(distance), 0)
+    return weights / op.Max(op.ReduceSum(weights, [2]), op.Unsqueeze(op.Cast(radius * 0.5, to=SINGLE), [2]))
+
+
+@script()
+def shrink(image, height, width):
+    """Pictures (n, H, W) resampled to (n, height, width)."""
+    scale_y = op.Unsqueeze(double(height) / double(size(image, axis=1)), [0])
+    scale_x = op.Unsqueeze(double(width) / double(size(image, axis=2)), [0])
+    rows = resampling_matrix(scale_y * 0, scale_y, size(image, axis=1), height)
+    columns = resampling_matrix(scale_x * 0, scale_x, size(image, axis=2), width)
+    return rows @ image @ op.Transpose(columns, perm=[0, 2, 1])
+
+
+@script()
+def scaled_size(picture, longer):
+    """Height and width at which the longer side has this length, at least 1."""
+    height = op.Round(double(size(picture, axis=1) * longer) / double(longer_side(picture)))
+    width = op.Round(double(size(picture, axis=2) * longer) / double(longer_side(picture)))
+    return op.Cast(op.Max(height, 1), to=INTEGER), op.Cast(op.Max(width, 1), to=INTEGER)
+
+
+@script()
+def solid_level(ink):
+    """(n, 1, 1)."""
+    mean = op.ReduceSum(ink * ink, BOTH) / op.Max(op.ReduceSum(ink, BOTH), 1e-6)
+    return op.Max(mean / SOLID, 1e-6)
+
+
+@script()
+def box_sum(mask, reach):
     """float32 (n, H, W), exact: products with matrices that are 1 within reach of the diagonal."""
-    bands = []
-    for axis in (1, 2):
-        line = mask.graph.arange(mask.size(axis))
-        bands.append((abs(line.expand(1) - line.expand(0)) <= reach).to(np.float32))
-    return bands[0] @ mask.to(np.float32) @ bands[1]
+    y, x = op.Range(0, size(mask, axis=1), 1), op.Range(0, size(mask, axis=2), 1)
+    rows = op.Cast(op.Abs(op.Unsqueeze(y, [1]) - y) <= reach, to=SINGLE)
+    columns = op.Cast(op.Abs(op.Unsqueeze(x, [1]) - x) <= reach, to=SINGLE)
+    return rows @ op.Cast(mask, to=SINGLE) @ columns
 
 
-def longer_side(picture: Expression) -> Expression:
-    return picture.size(1).at_least(picture.size(2))
-
-
-def without_specks(mask: Expression) -> Expression:
-    steps = []
-    for axis in (1, 2):
-        end = mask.size(axis)
-        steps.append(count(mask.slice(axis, 1, end) ^ mask.slice(axis, 0, end - 1)))
-    pen_width = count(mask).to(np.float64) * 2.5 / (steps[0] + steps[1]).to(np.float64).at_least(1)
-    reach = rounded(0.035, longer_side(mask)).at_least(2)
-    least = (pen_width * pen_width * 0.5 + 1).at_most(reach.to(np.float64) * pen_width * 0.5).to(np.int32)
+@script()
+def without_specks(mask):
+    steps = count(op.Xor(mask[:, 1:], mask[:, :-1])) + count(op.Xor(mask[:, :, 1:], mask[:, :, :-1]))
+    pen_width = double(count(mask)) * 2.5 / op.Max(double(steps), 1)
+    reach = op.Max(rounded(SPECK, longer_side(mask)), 2)
+    least = op.Cast(op.Min(pen_width * pen_width * 0.5 + 1, double(reach) * pen_width * 0.5), to=INTEGER)
     # normalization.py counts in the smallest integers that hold a full window: a larger threshold wraps around.
     window = reach + reach + 1
-    modulus = (window * window < 256).where(mask.graph.constant(256, np.int32), 65536)
-    return mask & (box_sum(mask, reach) > (least % modulus).to(np.float32))
+    least = least % op.Where(window * window < 256, 256, 65536)
+    return mask & (box_sum(mask, reach) > op.Cast(least, to=SINGLE))
 
 
-def fragment_end(has_ink: Expression, at_edge: Expression) -> Expression:
+@script()
+def fragment_end(has_ink, at_edge):
     """int64 (n, 1) of profiles bool (n, L)."""
-    length = has_ink.size(1)
-    band = rounded(0.12, length)
-    gap = rounded(0.025, length).at_least(2).at_most(length)
-    line, axis = has_ink.graph.arange(length), has_ink.graph.constant(1, np.int64)
-    ink, edge = (profile.graph.node("CumSum", profile.to(np.float32), axis) for profile in (has_ink, has_ink & at_edge))
-    behind = ink.gather((line + gap).at_most(length - 1), 1) - ink
-    ends = has_ink & (behind <= 0) & (edge > 0) & (line < (band + gap).at_most(length) - gap)
-    return ends.where(line + 1, 0).max(1)
+    length = size(has_ink, axis=1)
+    gap = op.Min(op.Max(rounded(GAP, length), 2), length)
+    line = op.Range(0, length, 1)
+    ink_so_far = op.CumSum(op.Cast(has_ink, to=SINGLE), 1)
+    edge_so_far = op.CumSum(op.Cast(has_ink & at_edge, to=SINGLE), 1)
+    ink_in_gap = op.Gather(ink_so_far, op.Min(line + gap, length - 1), axis=1) - ink_so_far
+    in_band = line < op.Min(rounded(BAND, length), length - gap)
+    ends = has_ink & (ink_in_gap <= 0) & (edge_so_far > 0) & in_band
+    return op.ReduceMax(op.Where(ends, line + 1, 0), [1])
 
 
-def between_fragments(has_ink: Expression, at_edge: Expression) -> Expression:
+@script()
+def between_fragments(has_ink, at_edge):
     """bool (n, L)."""
-    line, length = has_ink.graph.arange(has_ink.size(1)), has_ink.size(1)
-    far = [profile.slice(1, -1, -(2**31), -1) for profile in (has_ink, at_edge)]
-    return (line >= fragment_end(has_ink, at_edge)) & (line < length - fragment_end(*far))
+    length = size(has_ink, axis=1)
+    line = op.Range(0, length, 1)
+    end = length - fragment_end(has_ink[:, ::-1], at_edge[:, ::-1])
+    return (line >= fragment_end(has_ink, at_edge)) & (line < end)
 
 
-def without_edge_fragments(mask: Expression) -> Expression:
-    height, width = mask.size(1), mask.size(2)
-    margin = rounded(0.04, longer_side(mask)).at_least(1)
-    y, x = mask.graph.arange(height).expand(1), mask.graph.arange(width).expand(0)
-    edge = ~((y >= margin) & (y < height - margin) & (x >= margin) & (x < width - margin))
-    middle = (y >= rounded(0.12, height)) & (y < rounded(0.88, height))
-    columns = (mask & middle).any(1).squeeze(1)
-    rest = mask & between_fragments(columns, (mask & edge).any(1).squeeze(1)).expand(1)
-    rest = rest & between_fragments(rest.any(2).squeeze(2), (rest & edge).any(2).squeeze(2)).expand(2)
-    enough = count(rest).to(np.float64) > count(mask).to(np.float64) * REST
-    return rest | (mask & ((rest & edge).any(1, 2) | ~enough))
+@script()
+def without_edge_fragments(mask):
+    height, width = size(mask, axis=1), size(mask, axis=2)
+    margin = op.Max(rounded(MARGIN, longer_side(mask)), 1)
+    y, x = op.Unsqueeze(op.Range(0, height, 1), [1]), op.Range(0, width, 1)
+    edge = (y < margin) | (y >= height - margin) | (x < margin) | (x >= width - margin)
+    middle = (y >= rounded(BAND, height)) & (y < rounded(REST_OF_BAND, height))
+    columns = between_fragments(any_along(mask & middle, ROWS), any_along(mask & edge, ROWS))
+    rest = mask & op.Unsqueeze(columns, ROWS)
+    rows = between_fragments(any_along(rest, COLUMNS), any_along(rest & edge, COLUMNS))
+    rest = rest & op.Unsqueeze(rows, COLUMNS)
+    enough = double(count(rest)) > double(count(mask)) * REST
+    kept_whole = op.Not(enough) | (count(rest & edge) > 0)
+    return rest | (mask & kept_whole)
 
 
-def ink_span(profile: Expression) -> tuple[Expression, Expression]:
+@script()
+def ink_span(profile):
     """First and one-past-last True of profiles bool (n, L), int64 (n,); (0, 0) where there is none."""
-    length = profile.size(1)
-    line = profile.graph.arange(length)
-    end = profile.where(line + 1, 0).max(1).squeeze(1)
-    first = length - profile.where(length - line, 0).max(1).squeeze(1)
-    return (end > 0).where(first, 0), end
+    length = size(profile, axis=1)
+    line = op.Range(0, length, 1)
+    end = op.ReduceMax(op.Where(profile, line + 1, 0), [1], keepdims=0)
+    first = length - op.ReduceMax(op.Where(profile, length - line, 0), [1], keepdims=0)
+    return op.Where(end > 0, first, 0), end
 
 
-def axis_matrix(low: Expression, high: Expression, scale: Expression, size: Expression) -> Expression:
-    """The matrix (n, 64, size) that places the span (low, high) of one axis in the middle of the canvas."""
-    middle = (low + high).to(np.float64) / 2
-    canvas = low.graph.constant(CANVAS, np.int64)
-    weights = resampling_matrix(middle - CANVAS / 2 / scale, scale, size, canvas)
-    pixel, low, high = low.graph.arange(size), low.expand(1), high.expand(1)
+@script()
+def axis_matrix(low, high, scale, length):
+    """The matrix (n, 64, length) that places the span (low, high) of one axis in the middle of the canvas."""
+    start = (double(low + high) - CANVAS / scale) / 2
+    pixel, low, high = op.Range(0, length, 1), op.Unsqueeze(low, [1]), op.Unsqueeze(high, [1])
     near = (pixel >= low - 2) & (pixel < high + 2) & (high > low)
-    return weights * near.to(np.float32).expand(1)
+    return resampling_matrix(start, scale, length, CANVAS) * op.Unsqueeze(op.Cast(near, to=SINGLE), [1])
 
 
-def place(ink: Expression) -> Expression:
+@script()
+def place(ink):
     """Darkness float32 (n, H, W), paper 0, any scale, to the contract (n, 64, 64)."""
     level = solid_level(ink)
     dark = ink > level * INK
     mask = without_edge_fragments(without_specks(dark))
-    (y0, y1), (x0, x1) = ink_span(mask.any(2).squeeze(2)), ink_span(mask.any(1).squeeze(1))
-    scale = CONTENT / (y1 - y0).at_least(x1 - x0).at_least(1).to(np.float64)
-    rows, columns = axis_matrix(y0, y1, scale, ink.size(1)), axis_matrix(x0, x1, scale, ink.size(2))
-    solid = (ink * (1 / (1 - FLOOR) / level) - FLOOR / (1 - FLOOR)).at_least(0).at_most(1)
-    placed = rows @ (dark ^ mask).where(solid * 0, solid) @ columns.transpose(0, 2, 1)
-    return (placed / solid_level(placed)).at_most(1)
+    y0, y1 = ink_span(any_along(mask, COLUMNS))
+    x0, x1 = ink_span(any_along(mask, ROWS))
+    scale = CONTENT / double(op.Max(y1 - y0, x1 - x0, 1))
+    rows, columns = axis_matrix(y0, y1, scale, size(ink, axis=1)), axis_matrix(x0, x1, scale, size(ink, axis=2))
+    solid = op.Clip(ink * (SLOPE / level) - OFFSET, 0, 1)
+    placed = rows @ op.Where(op.Xor(dark, mask), 0, solid) @ op.Transpose(columns, perm=[0, 2, 1])
+    return op.Min(placed / solid_level(placed), 1)
 
 
-def sliding(values: Expression, reach: int, operator: str) -> Expression:
-    """A running maximum or mean of (n, h, w) over 2 reach + 1 cells each way; the result is smaller by as much."""
-    window, values = 2 * reach + 1, values.expand(1)
-    for kernel in ((window, 1), (1, window)):
-        values = values.graph.node(operator, values, kernel_shape=kernel)
-    return values.squeeze(1)
-
-
-def reflected(values: Expression, reach: int, axis: int) -> Expression:
-    """The axis longer by reach at both ends, where values go on as they came: np.pad(…, reflect_type="odd").
+@script()
+def extension_matrix(length):
+    """float32 (length + 2 REACH, length): np.pad(…, mode="reflect", reflect_type="odd") as a matrix.
 
     In periods of twice the span between the ends, each higher than the one before by twice the ends' difference.
     """
-    graph, length = values.graph, values.size(axis)
-    span = (length - 1).at_least(1)
-    place = graph.arange(length + 2 * reach) - reach
+    span = op.Max(length - 1, 1)
+    place = op.Range(0, length + 2 * REACH, 1) - REACH
     within = place % (span + span)
-    falling = within > span
-    source = falling.where(span + span - within, within).at_most(length - 1)
-    periods = ((place - within) / span).to(np.float32)
-    others = tuple(i for i in (1, 2) if i != axis)
-    from_first, from_last, sign = (
-        weight.expand(*(0, *others))
-        for weight in (-periods, periods + falling.to(np.float32) * 2, 1 - falling.to(np.float32) * 2)
-    )
-    first, last = values.slice(axis, 0, 1), values.slice(axis, length - 1, length)
-    return values.gather(source, axis) * sign + first * from_first + last * from_last
+    falls = within > span
+    source = op.Min(op.Where(falls, span + span - within, within), length - 1)
+    falling = op.Unsqueeze(op.Cast(falls, to=SINGLE), [1])
+    periods = op.Unsqueeze(op.Cast((place - within) / span, to=SINGLE), [1])
+    line = op.Range(0, length, 1)
+    at_source = op.Cast(op.Unsqueeze(source, [1]) == line, to=SINGLE)
+    at_first, at_last = op.Cast(line == 0, to=SINGLE), op.Cast(line == length - 1, to=SINGLE)
+    return (1 - 2 * falling) * at_source + (periods + 2 * falling) * at_last - periods * at_first
 
 
-def paper_of(cells: Expression) -> Expression:
-    """The grey closing of cells (n, h, w)."""
-    reach, closed, low, high = PAPER_GRID // 8, cells, cells.min(1, 2), cells.max(1, 2)
-    for sign in (1, -1):  # the minimum is the maximum of the negative
-        extended = reflected(reflected(closed, reach, 1), reach, 2).at_least(low).at_most(high)
-        closed = sliding(extended * sign, reach, "MaxPool") * sign
-    return closed
+@script()
+def dilation(cells, low, high):
+    """The highest of the cells (n, h, w) within REACH of each; beyond the edges they lie between low and high."""
+    rows, columns = extension_matrix(size(cells, axis=1)), extension_matrix(size(cells, axis=2))
+    extended = op.Max(op.Min(rows @ cells @ op.Transpose(columns, perm=[1, 0]), high), low)
+    highest = op.MaxPool(op.Unsqueeze(extended, [1]), kernel_shape=[2 * REACH + 1, 1])
+    return op.Squeeze(op.MaxPool(highest, kernel_shape=[1, 2 * REACH + 1]), [1])
 
 
-def median(values: Expression) -> Expression:
-    """(n, 1) of (n, L): the mean of the one or two largest of the lower half."""
-    graph, length = values.graph, values.size(1)
-    half = (length / 2 + 1).expand(0)
-    lower, _ = graph.node("TopK", values, half, outputs=2, axis=1, largest=0, sorted=0)
-    middle, _ = graph.node("TopK", lower, (2 - length % 2).expand(0), outputs=2, axis=1)
-    return middle.mean(1)
+@script()
+def paper_of(cells):
+    """The grey closing of cells (n, h, w): what is lowest around each of what is highest around each."""
+    low, high = op.ReduceMin(cells, BOTH), op.ReduceMax(cells, BOTH)
+    return -dilation(-dilation(cells, low, high), -high, -low)
 
 
-def noise_of(grey: Expression) -> Expression:
+@script()
+def is_light_on_dark(cells):
+    """bool (n, 1, 1)."""
+    wide = op.Unsqueeze(op.Pad(cells, BORDER, mode="edge"), [1])
+    rows = op.AveragePool(wide, kernel_shape=[2 * AROUND + 1, 1])
+    difference = cells - op.Squeeze(op.AveragePool(rows, kernel_shape=[1, 2 * AROUND + 1]), [1])
+    return op.ReduceSum(difference * difference * difference, BOTH) > 0
+
+
+@script()
+def noise_of(grey):
     """(n, 1, 1): the median difference between neighbours in a row; the first of a row counts as 0."""
-    before = concatenate([grey.slice(2, 0, 1), grey.slice(2, 0, grey.size(2) - 1)], 2)
-    return median(abs(grey - before).reshape(0, -1)).expand(2)
+    steps = op.Reshape(op.Pad(op.Abs(grey[:, :, 1:] - grey[:, :, :-1]), [0, 0, 1, 0, 0, 0]), [0, -1])
+    length = size(steps, axis=1)
+    lower, _ = op.TopK(steps, op.Reshape(length / 2 + 1, [1]), axis=1, largest=0, sorted=0)
+    middle, _ = op.TopK(lower, op.Reshape(2 - length % 2, [1]), axis=1)
+    return op.Unsqueeze(op.ReduceMean(middle, [1]), [2])
 
 
-def scaled_size(picture: Expression, side: int) -> list[Expression]:
-    """Height and width at which the longer side is `side`, at least 1."""
-    longer = longer_side(picture).to(np.float64)
-    sizes = ((picture.size(axis) * side).to(np.float64) / longer for axis in (1, 2))
-    return [size.round().at_least(1).to(np.int64) for size in sizes]
-
-
-def ink_of(grey: Expression) -> Expression:
+@script()
+def ink_of(grey):
     """Grey float32 (n, H, W), 0 to 255, to darkness (n, h, w), 0 to 1, of at most 256 pixels a side."""
-    grid = scaled_size(grey, PAPER_GRID)
-    small, large = scaled_size(grey, WORKING_SIDE), grey
-    grey = grey.graph.choose(longer_side(large) > WORKING_SIDE, lambda: shrink(large, *small), lambda: large)
-    cells, margin = shrink(grey, *grid), PAPER_GRID // 4
-    pads = grey.graph.constant((0, margin, margin) * 2, np.int64)
-    difference = cells - sliding(grey.graph.node("Pad", cells, pads, mode="edge"), margin, "AveragePool")
-    light_ink = (difference * difference * difference).sum(1, 2) > 0
-    grey, cells = light_ink.where(255 - grey, grey), light_ink.where(255 - cells, cells)
-    paper = shrink(paper_of(cells), grey.size(1), grey.size(2))
-    ink = (paper - grey).at_least(0)
-    peak = ink.max(1, 2)
-    noise = (noise_of(grey) * NOISE).at_most(peak * 0.35)
-    visible = (ink >= noise) & (peak >= 12)
-    return visible.where(ink / paper.at_least(1), 0)
+    grid_height, grid_width = scaled_size(grey, PAPER_GRID)
+    if longer_side(grey) > WORKING_SIDE:
+        height, width = scaled_size(grey, WORKING_SIDE)
+        working = shrink(grey, height, width)
+    else:
+        working = op.Identity(grey)
+    cells = shrink(working, grid_height, grid_width)
+    light_ink = is_light_on_dark(cells)
+    working, cells = op.Where(light_ink, 255 - working, working), op.Where(light_ink, 255 - cells, cells)
+    paper = shrink(paper_of(cells), size(working, axis=1), size(working, axis=2))
+    ink = op.Max(paper - working, 0)
+    darkest = op.ReduceMax(ink, BOTH)
+    noise = op.Min(noise_of(working) * NOISE, darkest * 0.35)
+    return op.Where((ink >= noise) & (darkest >= FAINT), ink / op.Max(paper, 1), 0)
 
 
-def over_paper(colour: Expression, opacity: Expression) -> Expression:
-    """Colour (n, H, W, 1 or 3) and opacity (n, H, W, 1), float32 0 to 255, on white, or on black under light ink.
-
-    Rounded as Pillow's alpha_composite does, in whole numbers below 2 ** 24.
-    """
-    ink = (colour.mean(3) * opacity).sum(1, 2) / opacity.sum(1, 2).at_least(1)
-    black = (ink > 128) & (opacity.mean(1, 2) < 128)
-    paper = black.where(ink * 0, 255)
-    mixed = colour * opacity + (255 - opacity) * paper.expand(3).squeeze(3) + 128
-    return ((mixed * 128 + (mixed / 2).floor()) / 32768).floor()
+@script()
+def normalize(image):
+    """Pictures uint8 (n, H, W, C) to the contract, float32 (n, 1, 64, 64)."""
+    return op.Unsqueeze(place(ink_of(grey_of(image))), [1])
 
 
-def grey_of(image: Expression) -> Expression:
-    """uint8 (n, H, W, C) to grey float32 (n, H, W): C is 1 grey, 2 grey and opacity, 3 RGB, 4 RGB and opacity."""
-    channels, values = image.size(3), image.to(np.float32)
-    weights = image.graph.constant([[RED], [GREEN], [BLUE]], np.float32)
-
-    def light(colour):
-        """float32 (n, H, W, 1 or 3) to (n, H, W, 1)."""
-        return image.graph.choose(
-            colour.size(3) >= 3,
-            lambda: ((colour.slice(3, 0, 3) @ weights + ONE / 2) * (1 / ONE)).floor(),
-            lambda: colour,
-        )
-
-    def composed():
-        return light(over_paper(values.slice(3, 0, channels - 1), values.slice(3, channels - 1, channels)))
-
-    return image.graph.choose((channels % 2).equals(0), composed, lambda: light(values)).squeeze(3)
-
-
-def normalization_nodes(source: str, target: str) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
-    """Nodes and constants that make the tensor `target` float32 (n, 1, 64, 64) of `source` uint8 (n, H, W, C)."""
-    graph = Graph("normalization/")
-    image = place(ink_of(grey_of(graph.tensor(source, np.uint8)))).expand(1)
-    graph.nodes.append(helper.make_node("Identity", [image.name], [target], "normalization/result"))
-    return graph.nodes, list(graph.constants.values())
-
-
-def normalization_model(opset: int = OLDEST_OPSET) -> onnx.ModelProto:
-    """The normalisation alone as a model: `image` uint8 (N, H, W, C) to `input_image` float32 (N, 1, 64, 64)."""
-    nodes, constants = normalization_nodes("image", "input_image")
-    graph = helper.make_graph(
-        nodes,
-        "normalization",
-        [picture_input()],
-        [helper.make_tensor_value_info("input_image", TensorProto.FLOAT, ["pictures", 1, CANVAS, CANVAS])],
-        constants,
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=IR_VERSION)
-    onnx.checker.check_model(model, full_check=True)
+def as_model(function: OnnxFunction, input_types: list, output_types: list) -> onnx.ModelProto:
+    """A graph of the function and of all that it calls, in opset 18."""
+    types = {"input_types": input_types, "output_types": output_types}
+    model = inliner.inline_local_functions(function.to_model_proto(ir_version=IR_VERSION, **types))
+    model = optimizer.optimize(model)
+    del model.graph.value_info[:]
     return model
 
 
-def picture_input() -> onnx.ValueInfoProto:
-    return helper.make_tensor_value_info("image", TensorProto.UINT8, ["pictures", "height", "width", "channels"])
+def normalization_model(opset: int = OLDEST_OPSET) -> onnx.ModelProto:
+    """The normalisation alone: `image` uint8 (N, H, W, C) to `input_image` float32 (N, 1, 64, 64).
+
+    Newer opsets have its operators as opset 18 has them.
+    """
+    model = as_model(normalize, [PICTURES], [IMAGES])
+    model.opset_import[0].version = opset
+    onnx.checker.check_model(model, full_check=True)
+    return model
