@@ -2,13 +2,15 @@
 
     python scripts/prepare_dataset.py --etl9g-dir ETL9G --output-dir dataset
 
-Each raw file becomes one chunk of images in the input contract (normalization.py); then come character_mapping.json and
-metadata.json. A chunk that is already there and belongs to the same raw file is kept, so a stopped run goes on.
+Each raw file becomes one chunk of images in the input contract (images/normalization.py); then come
+character_mapping.json and metadata.json. A chunk that is already there and belongs to the same raw file is kept, so a
+stopped run goes on.
 A damaged file stops everything, one that is too short before anything is written; its dataset is whole again when the
 file has been replaced. --skip-damaged leaves damaged records out and counts them.
 """
 
 import argparse
+import time
 from pathlib import Path
 
 from data.preparing import prepare
@@ -34,9 +36,18 @@ def parse_arguments() -> argparse.Namespace:
 
 def main() -> None:
     arguments = parse_arguments()
-    paths = find_raw(arguments.etl9g_dir)
-    with OutputFolders(arguments.output_dir):
-        prepare(paths, arguments.output_dir, arguments)
+    paths, folder = find_raw(arguments.etl9g_dir), arguments.output_dir
+    begin = time.monotonic()
+    with OutputFolders(folder):
+        made = prepare(paths, folder, arguments.skip_damaged, arguments.processes)
+    print(
+        f"{made['samples']:,} images of {made['classes']:,} classes from {len(paths)} files ({made['source']}) "
+        f"in {folder}: {time.monotonic() - begin:.1f} s"
+    )
+    if made["damaged_records"]:
+        print(f"{made['damaged_records']:,} damaged records left out")
+    if stray := sum(facts["out_of_order"] for facts in made["files"]):
+        print(f"note: {stray:,} records do not stand at their known place in the set (their JIS codes were used)")
 
 
 if __name__ == "__main__":
