@@ -17,7 +17,6 @@ from evaluation import measurement
 from evaluation.calibration import area_under_curve, fitted_temperature, store
 from evaluation.model import load_model
 from export import any_image_proof, onnx_file, safetensors_file
-from export.any_image import AnyImageError
 from export.varied_pictures import varied_pictures
 from files.command_line import InputError
 from handwriting import out_of_set
@@ -60,7 +59,7 @@ def test_what_a_file_says_is_read_or_refused():
     assert confidence_of(None, "file") == confidence_of("", "file") == confidence_of({}, "file") == Confidence()
     told = {"temperature": 0.7, "score": "energy", "threshold": -1.5, "kept": 0.97}
     assert confidence_of(told, "file") == confidence_of(json.dumps(told), "file") == Confidence(0.7, "energy", -1.5)
-    wrong = ["{", "[]", "3", "[" * 100_000, '{"threshold": 1' + "0" * 400 + "}", '{"threshold": Infinity}']
+    wrong = ["{", "[1]", "3", "[" * 100_000, '{"threshold": 1' + "0" * 400 + "}", '{"threshold": Infinity}']
     wrong += ['{"temperature": 0}', '{"temperature": 1e-9}', '{"temperature": "1"}', '{"temperature": NaN}']
     wrong += ['{"temperature": 1, "score": "luck"}', '{"score": []}']
     for text in wrong:
@@ -100,12 +99,12 @@ def test_no_temperature_fits_a_model_that_is_always_right():
 
 
 def test_area_under_the_curve_by_counting_pairs():
-    own, strange = np.array([3.0, 2.0, 2.0, 0.5]), np.array([2.0, 1.0, 0.0])
-    pairs = [1.0 if a > b else 0.5 if a == b else 0.0 for a in own for b in strange]
-    assert area_under_curve(own, strange) == pytest.approx(sum(pairs) / len(pairs))
+    inside, outside = np.array([3.0, 2.0, 2.0, 0.5]), np.array([2.0, 1.0, 0.0])
+    pairs = [1.0 if a > b else 0.5 if a == b else 0.0 for a in inside for b in outside]
+    assert area_under_curve(inside, outside) == pytest.approx(sum(pairs) / len(pairs))
 
 
-def test_strangers_are_none_of_the_classes():
+def test_out_of_set_characters_are_none_of_the_classes():
     classes = "".join(etl9g_classes())
     level_2 = kinds.level_2()
     assert (len(level_2), level_2[0], level_2[-1]) == (3390, "弌", "熙")
@@ -118,8 +117,8 @@ def test_strangers_are_none_of_the_classes():
 
 
 @pytest.mark.parametrize("kind", out_of_set.KINDS)
-def test_strangers_are_drawn_in_the_input_contract(kind):
-    images, shown = out_of_set.strangers(kind, CLASSES, 12, seed=3)
+def test_out_of_set_samples_are_drawn_in_the_input_contract(kind):
+    images, shown = out_of_set.out_of_set_samples(kind, CLASSES, 12, seed=3)
     assert (images.shape, images.dtype) == ((12, 1, 64, 64), np.float32)
     assert 0 <= images.min() <= images.max() <= 1
     inked = images.any(axis=(1, 2, 3))
@@ -127,7 +126,7 @@ def test_strangers_are_drawn_in_the_input_contract(kind):
     assert all(shown) == (kind in out_of_set.KINDS[:3])
     if kind != "blank":  # two specks may be the same rectangle
         assert len({image.tobytes() for image in images}) == len(images)
-    again, _ = out_of_set.strangers(kind, CLASSES, 12, seed=3)
+    again, _ = out_of_set.out_of_set_samples(kind, CLASSES, 12, seed=3)
     assert (again == images).all()
 
 
@@ -144,26 +143,27 @@ def imperfect(tiny_dataset, folder: Path) -> tuple[Path, Path]:
 def test_the_script_fits_reports_and_writes_into_an_onnx_file(tiny_dataset, tmp_path):
     data, model = imperfect(tiny_dataset, tmp_path)
     before = model.read_bytes()
-    options = ("--model", model, "--data-dir", data, "--kept", "0.9", "--strangers", "20")
+    options = ("--model", model, "--data-dir", data, "--kept", "0.9", "--out-of-set", "20")
     done = run_script(SCRIPT, *options, "--dry-run")
     assert done.returncode == 0, done.stderr
     assert model.read_bytes() == before
-    again = run_script(SCRIPT, *options)
+    again = run_script(SCRIPT, *options[:-2], "--strangers", "20")  # the same flag's old name
     assert again.returncode == 0, again.stderr
     assert again.stdout == f"{done.stdout}\nwritten into {model}\n"
-    for word in ("lead †", "katakana", "scribbles", "probability", "200 samples of the validation split"):
+    for word in ('"lead"', "katakana", "scribbles", "AUROC", "200 samples of the validation split"):
         assert word in done.stdout
-    found = Recognizer(model).confidence
+    assert max(map(len, done.stdout.partition("\n")[2].splitlines())) <= 80
+    confidence = Recognizer(model).confidence
     content = json.loads(Recognizer(model).facts["confidence"])
-    assert (found.temperature, found.score) == (content["temperature"], "lead")
+    assert (confidence.temperature, confidence.score) == (content["temperature"], "lead")
     assert content["calibration_error"]["after"] < content["calibration_error"]["before"]
     samples = dataset_samples(data, "validation", {})
-    known = found.known(Recognizer(model).logits(samples.images(np.arange(len(samples.characters)))))
+    known = confidence.known(Recognizer(model).logits(samples.images(np.arange(len(samples.characters)))))
     assert known.mean() == pytest.approx(0.9, abs=0.01)
-    assert set(content["strangers"]) >= {"katakana", "Latin", "level 2", "scribbles"}
+    assert set(content["out_of_set"]) >= {"katakana", "Latin", "level 2", "scribbles"}
     assert Recognizer(model).classes == CLASSES  # what else it said, it still says
     result = measurement.evaluate_file(model, data)
-    assert result["calibration"]["temperature"] == found.temperature
+    assert result["calibration"]["temperature"] == confidence.temperature
     assert result["calibration"]["error"] < result["calibration"]["error_without_temperature"]
     assert 0 < result["calibration"]["rejected"] < 30
 
@@ -215,7 +215,7 @@ def test_a_file_for_any_image_divides_by_the_temperature(tmp_path, monkeypatch):
     assert done.returncode == 2
     assert "calibrate the file it was made from" in done.stderr
     store(tmp_path / "plain.onnx", FACTS | {"temperature": 0.6})
-    with pytest.raises(AnyImageError, match="do not fit the logits"):
+    with pytest.raises(onnx_file.ConversionError, match="do not fit the logits"):
         any_image_proof.prove(output, tmp_path / "plain.onnx", 60)
 
 

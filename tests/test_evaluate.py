@@ -20,7 +20,7 @@ from data.prepared import CHUNK_NAME, PreparedDataset
 from data.samples import Samples, dataset_samples
 from engine import batches, training
 from evaluation import accuracy, measurement
-from evaluation.model import Model, averaged_over_moves, load_model
+from evaluation.model import Model
 from evaluation.report import report
 from files import command_line
 from files.command_line import InputError
@@ -29,7 +29,6 @@ from inference.confidence import Confidence
 from quantization.files import load_trained
 from script_runs import run_script
 
-SCRIPT = Path(evaluate.__file__)
 CLASSES = "あいう亜腕"
 
 
@@ -129,26 +128,28 @@ def test_what_one_writer_wrote_counts_as_one_observation():
     figures = accuracy.summary("あいう亜", labels, predicted, labels, np.array([7, 7, 30, 30, 30, 9]))
     assert figures["top1_standard_error"] == pytest.approx(7.857, abs=1e-3)  # 100 √((1/3)² + 0 + (1/3)²) / 6
     median, lowest = 100 * 2 / 3, 50 + (100 * 2 / 3 - 50) / 10  # of 50, 66.7 and 100 %
-    found = figures["by_writer"]
-    assert found == {"writers": 3, "median": pytest.approx(median), "lowest_twentieth": pytest.approx(lowest)}
+    assert figures["by_writer"] == {
+        "writers": 3,
+        "median": pytest.approx(median),
+        "lowest_twentieth": pytest.approx(lowest),
+    }
     alone = accuracy.summary("あいう亜", labels, predicted, labels, np.zeros(6, int))
     assert alone["top1_standard_error"] == pytest.approx(19.245, abs=1e-3)  # as if by six
 
 
 def test_the_first_of_equal_logits_is_the_likelier():
     logits = np.array([[1, 1, 0], [1, 1, 0], [0, 0, 0]], np.float32)
-    model = Model(lambda images: logits, "あいう", {})
-    predicted, rank = measurement.predict(model, np.zeros((3, 1, 64, 64), np.float32), np.array([0, 1, 2]))
+    predicted, rank = accuracy.ranked(logits, np.array([0, 1, 2]))
     assert predicted.tolist() == [0, 0, 0]
     assert rank.tolist() == [0, 1, 2]
 
 
 def test_logits_that_are_no_numbers_or_too_few_are_refused():
-    images, labels = np.zeros((1, 1, 64, 64), np.float32), np.array([0])
+    images = np.zeros((1, 1, 64, 64), np.float32)
     with pytest.raises(FloatingPointError, match="not finite"):
-        measurement.predict(Model(lambda _: np.array([[np.nan, 0]]), "あい", {}), images, labels)
+        Model(lambda _: np.array([[np.nan, 0]]), "あい", {}).logits(images)
     with pytest.raises(InputError, match="2 logits for its 3 classes"):
-        measurement.predict(Model(lambda _: np.zeros((1, 2)), "あいう", {}), images, labels)
+        Model(lambda _: np.zeros((1, 2)), "あいう", {}).logits(images)
 
 
 def test_a_known_model_on_the_test_split(spots, tmp_path):
@@ -180,45 +181,29 @@ def test_a_known_model_on_the_test_split(spots, tmp_path):
     with Image.open(folder / "evaluation.png") as picture:
         picture.load()
         assert picture.width > 1000
+        assert len(np.unique(np.asarray(picture))) > 100
 
 
 def test_the_confidence_that_the_file_names_is_used(spots, tmp_path):
-    told = json.dumps({"temperature": 0.25, "score": "probability", "threshold": 0.94})
-    sure = measurement.evaluate_file(spot_model(tmp_path / "sure.onnx", confidence=told), spots)["calibration"]
+    confidence = json.dumps({"temperature": 0.25, "score": "probability", "threshold": 0.94})
+    sure = measurement.evaluate_file(spot_model(tmp_path / "sure.onnx", confidence=confidence), spots)["calibration"]
     share = np.exp(4) / (np.exp(4) + 4)  # 0.932
     assert sure["bins"][0]["probability"] == pytest.approx(share)
     assert sure["error"] == pytest.approx(share - 0.85)
     assert sure["error_without_temperature"] == pytest.approx(0.85 - np.e / (np.e + 4))
     assert (sure["rejected"], sure["rejected_of_right"]) == (100, 100)
-    told = told.replace("0.94", "0.93")
-    sure = measurement.evaluate_file(spot_model(tmp_path / "kept.onnx", confidence=told), spots)["calibration"]
+    confidence = confidence.replace("0.94", "0.93")
+    sure = measurement.evaluate_file(spot_model(tmp_path / "kept.onnx", confidence=confidence), spots)["calibration"]
     assert (sure["rejected"], sure["rejected_of_right"]) == (0, 0)
 
 
-def test_answers_averaged_over_moves_by_hand(spots, tmp_path):
-    """A spot two pixels beside its place is found by one of the five views, and by none without them."""
-    model = load_model(spot_model(tmp_path / "spots.onnx"))
-    image = np.zeros((1, 1, 64, 64), np.float32)
-    y, x = spot(3)
-    image[0, 0, y, x + 2] = 5
-    assert np.ptp(model.logits(image)) == 0
-    hit = np.exp(5) / (np.exp(5) + 4)
-    expected = (4 * 0.2 + hit) / 5
-    averaged = np.exp(averaged_over_moves(model).logits(image)[0])
-    assert averaged[3] == pytest.approx(expected, rel=1e-5)
-    assert averaged.sum() == pytest.approx(1, rel=1e-5)
-    assert (
-        "averaged over five views"
-        in measurement.evaluate_file(tmp_path / "spots.onnx", spots, moves=True)["model"]["told"]
-    )
-
-
-def test_what_is_rejected_is_counted_of_all_and_of_those_read_rightly():
+def test_what_is_rejected_is_counted_of_all_and_of_the_correct_answers():
     model = Model(None, "あい", {}, Confidence(threshold=1.0))
-    right, known = np.array([True, True, True, True, False]), np.array([True, True, True, False, False])
-    sure = measurement.calibration(model, np.full((2, 5), 0.9), right, known)
-    assert (sure["rejected"], sure["rejected_of_right"]) == (40, 25)
-    assert measurement.calibration(model, np.full((2, 5), 0.9), np.zeros(5, bool), known)["rejected_of_right"] is None
+    right, accepted = np.array([True, True, True, True, False]), np.array([True, True, True, False, False])
+    shares = np.full(5, 0.9)
+    figures = measurement.calibration(model, shares, shares, right, accepted)
+    assert (figures["rejected"], figures["rejected_of_right"]) == (40, 25)
+    assert measurement.calibration(model, shares, shares, ~(shares > 0), accepted)["rejected_of_right"] is None
 
 
 def test_samples_of_a_dataset_follow_the_input_contract(spots):
@@ -293,19 +278,6 @@ def test_folder_names_that_are_none(name):
         character_of(Path("drawn") / name)
 
 
-def test_folders_without_anything_to_measure(tmp_path):
-    model = bar_model(tmp_path / "bars.onnx")
-    (tmp_path / "empty" / "あ").mkdir(parents=True)
-    with pytest.raises(InputError, match="holds no images"):
-        measurement.evaluate_file(model, images_dir=tmp_path / "empty")
-    draw_bar(tmp_path / "others" / "漢" / "a.png", lying=True)
-    with pytest.raises(InputError, match="none of 漢 is among the model's 2 classes"):
-        measurement.evaluate_file(model, images_dir=tmp_path / "others")
-    draw_bar(tmp_path / "flat" / "a.png", lying=True)
-    with pytest.raises(InputError, match=r"a\.png lies in no folder"):
-        measurement.evaluate_file(model, images_dir=tmp_path / "flat")
-
-
 def test_checkpoint_and_safetensors_score_as_the_training_engine_does(tiny_dataset, tmp_path):
     folder = tiny_dataset(CLASSES)
     config = train_etl9g_model.CNNConfig(
@@ -336,12 +308,9 @@ def test_the_report_fits_eighty_columns():
     predicted = np.where(random.random(60_000) < 0.5, labels, labels // 2)
     table = {"samples": 3000, "top1": {"clean": 100.0} | dict.fromkeys(DISTORTIONS, 0.0)}
     sure = {"temperature": 0.5, "error": 1.0, "error_without_temperature": 1.0, "rejected": 100.0}
-    told = {"model": {"told": "model"}, "data": {"told": "data"}, "robustness": table}
-    told["calibration"] = sure | {"rejected_of_right": 100.0}
-    left_out = dict.fromkeys(classes, 1000)
-    text = report(
-        accuracy.summary(classes, labels, predicted, labels, np.arange(60_000) // 15) | told | {"left_out": left_out}
-    )
+    facts = {"model": {"description": "model"}, "data": {"description": "data"}, "robustness": table}
+    facts |= {"calibration": sure | {"rejected_of_right": 100.0}, "left_out": dict.fromkeys(classes, 1000)}
+    text = report(accuracy.summary(classes, labels, predicted, labels, np.arange(60_000) // 15) | facts)
     assert max(width(line) for line in text.splitlines()) <= 80
     assert "100.00 %" in text
     assert "-100.00" in text
@@ -386,77 +355,76 @@ def test_rotation_turns_by_the_angle_to_both_sides():
 
 
 @pytest.fixture
-def wrong_call(monkeypatch, capsys):
-    """A function that calls evaluate.py with wrong arguments and returns the one line that it answers with."""
+def answer(tmp_path, spots, monkeypatch, capsys):
+    """A function that calls evaluate.py and returns its exit code, what it printed, and its errors."""
+    spot_model(tmp_path / "model" / "spots.onnx")
+    for name in ("text.onnx", "text.pt", "text.safetensors"):
+        (tmp_path / name).write_text("not a model\n")
+    for name in ("empty/あ", "others/漢", "notes/あ", "kanji/kanji", "flat"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "notes/あ/notes.txt").write_text("not an image")
+    draw_bar(tmp_path / "others/漢/a.png", lying=True)
+    draw_bar(tmp_path / "flat/a.png", lying=True)
+    (tmp_path / "data").symlink_to(spots)
+    monkeypatch.chdir(tmp_path)
 
-    def call(*arguments: object) -> str:
-        monkeypatch.setattr(sys, "argv", ["evaluate.py", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
+    def call(words: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["evaluate.py", *words.split()])
+        code = 0
+        try:
             command_line.run(evaluate.main)
-        answer = capsys.readouterr()
-        assert ended.value.code == 2
-        assert answer.out == ""
-        assert answer.err.count("\n") == 1
-        return answer.err
+        except SystemExit as ended:
+            code = ended.code
+        return code, *capsys.readouterr()
 
     return call
+
+
+SPOTS = "--model model/spots.onnx"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--model missing.pth --images flat", "missing.pth"),
+        ("--model missing.onnx --images flat", "missing.onnx"),
+        ("--model text.onnx --images flat", "text.onnx"),
+        ("--model text.pt --images flat", "text.pt"),
+        ("--model text.safetensors --images flat", "text.safetensors"),
+        (f"{SPOTS} --images drawn", "drawn is missing"),
+        (f"{SPOTS} --images empty", "holds no images"),
+        (f"{SPOTS} --images notes", "notes.txt"),
+        (f"{SPOTS} --images kanji", "kanji is named neither"),
+        (f"{SPOTS} --images flat", "a.png lies in no folder"),
+        (f"{SPOTS} --images others", "none of 漢 is among the model's 5 classes"),
+        (f"{SPOTS} --data-dir nowhere", "prepare_dataset.py"),
+        (f"{SPOTS} --data-dir data --output-dir model/spots.onnx", "spots.onnx is a file"),
+        (f"{SPOTS} --data-dir data --output-dir model/spots.onnx/below", "Not a directory"),
+        (f"{SPOTS} --limit 0", "--limit"),
+        (f"{SPOTS} --images a --split test", "--split is of a dataset"),
+        (f"{SPOTS} --images a --data-dir b", "not allowed with"),
+    ],
+)
+def test_wrong_calls_end_with_one_line(answer, tmp_path, words, message):
+    code, out, err = answer(words)
+    assert (code, out) == (2, "")
+    assert message in err.splitlines()[-1]
+    assert err.startswith(("error: ", "usage: "))
+    assert not list(tmp_path.rglob("evaluation.*"))
+
+
+def test_the_script_prints_its_figures_and_where_they_are(answer):
+    code, printed, _ = answer(f"{SPOTS} --data-dir data --output-dir x")
+    assert code == 0
+    assert "85.00 % ± 4.24" in printed
+    assert "あ → い 3/4" in printed
+    assert printed.endswith("x/evaluation.json\nx/evaluation.png\n")
+    assert Path("x/evaluation.json").is_file()
 
 
 def test_the_script_itself_answers_a_wrong_call_with_one_line(tmp_path):
     model = tmp_path / "text.pth"
     model.write_text("not a model")
-    done = run_script(SCRIPT, "--model", model, "--images", tmp_path)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.count("\n") == 1
+    done = run_script("evaluate", "--model", model, "--images", tmp_path)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
     assert "text.pth is not a checkpoint" in done.stderr
-
-
-@pytest.mark.parametrize("name", ["missing.pth", "missing.onnx", "text.onnx", "text.pt", "text.safetensors"])
-def test_a_model_file_that_is_none(name, tmp_path, wrong_call):
-    if name.startswith("text"):
-        (tmp_path / name).write_text("not a model\n")
-    assert name in wrong_call("--model", tmp_path / name, "--images", tmp_path)
-    assert not list(tmp_path.glob("*_evaluation"))
-
-
-def test_wrong_images(tmp_path, wrong_call):
-    model, drawn = bar_model(tmp_path / "model" / "bars.onnx"), tmp_path / "drawn"
-    assert "drawn is missing" in wrong_call("--model", model, "--images", drawn)
-    (drawn / "あ").mkdir(parents=True)
-    assert "holds no images" in wrong_call("--model", model, "--images", drawn)
-    (drawn / "あ" / "notes.txt").write_text("not an image")
-    assert "notes.txt" in wrong_call("--model", model, "--images", drawn)
-    (drawn / "kanji").mkdir()
-    assert "kanji is named neither" in wrong_call("--model", model, "--images", drawn)
-    assert not list(tmp_path.rglob("evaluation.*"))
-
-
-def test_wrong_data_and_output(spots, tmp_path, wrong_call):
-    model = spot_model(tmp_path / "spots.onnx")
-    assert "prepare_dataset.py" in wrong_call("--model", model, "--data-dir", tmp_path / "nowhere")
-    assert "spots.onnx is a file" in wrong_call("--model", model, "--data-dir", spots, "--output-dir", model)
-    assert "Not a directory" in wrong_call("--model", model, "--data-dir", spots, "--output-dir", model / "below")
-
-
-def test_the_script_prints_its_figures_and_where_they_are(spots, tmp_path, monkeypatch, capsys):
-    model = spot_model(tmp_path / "spots.onnx")
-    monkeypatch.setattr(
-        sys,
-        "argv",
-        ["evaluate.py", "--model", str(model), "--data-dir", str(spots), "--output-dir", str(tmp_path / "x")],
-    )
-    evaluate.main()
-    printed = capsys.readouterr().out
-    assert "85.00 % ± 4.24" in printed
-    assert "あ → い 3/4" in printed
-    assert printed.endswith(f"{tmp_path / 'x' / 'evaluation.json'}\n{tmp_path / 'x' / 'evaluation.png'}\n")
-    assert (tmp_path / "x" / "evaluation.json").is_file()
-
-
-def test_options_that_contradict_each_other(capsys, monkeypatch):
-    for options in (["--limit", "0"], ["--images", "a", "--split", "test"], ["--images", "a", "--data-dir", "b"]):
-        monkeypatch.setattr(sys, "argv", ["evaluate.py", "--model", "m.onnx", *options])
-        with pytest.raises(SystemExit) as ended:
-            evaluate.parse_arguments()
-        assert ended.value.code == 2
-        assert options[0] in capsys.readouterr().err

@@ -17,6 +17,7 @@ from engine import checkpoints, training
 from engine.architecture import loss_of_shown
 from engine.run import Run
 from evaluation import zero_shot
+from export.safetensors_file import convert
 from files.command_line import InputError
 from handwriting.page import write_character
 from handwriting.strokes import stroke_models
@@ -26,7 +27,8 @@ from quantization.files import load_trained
 from script_runs import run_script
 from structure.codes import held_out, symbols_of
 from structure.table import structure_table
-from train_hiercode import HierCode, HierCodeConfig, add_classes
+from tiny_models import save_float
+from train_hiercode import HierCode, HierCodeConfig
 
 CLASSES = "語晴清あが一品"
 ROOT = Path(__file__).resolve().parent.parent
@@ -92,10 +94,10 @@ def test_a_run_shows_no_image_of_them(tiny_dataset, tmp_path, monkeypatch):
         data_dir=str(data), model_dir=str(tmp_path), hold_out_classes=500, width=0.25, dimensions=8, batch_size=4
     )
     run = Run(train_hiercode.ARCHITECTURE, config, PreparedDataset(data))
-    for batches, rows in ((run.training, run.rows), (run.validation, run.validation_rows)):
+    for batches, rows in ((run.training, run.sampling.rows), (run.validation, run.sampling.validation_rows)):
         labels = batches.get(rows)[1]
         assert set(labels.tolist()) == {0, 2}
-    assert run.images == 2 * 8
+    assert run.sampling.images == 2 * 8
 
 
 def test_a_model_that_has_seen_them_is_no_beginning(tiny_dataset, tmp_path, monkeypatch):
@@ -114,28 +116,6 @@ def test_a_model_that_has_seen_them_is_no_beginning(tiny_dataset, tmp_path, monk
     with pytest.raises(InputError, match="has seen 1 of the characters that are to be held out"):
         begin_from(0)
     begin_from(500)
-
-
-def test_a_code_is_all_that_a_class_needs(model):
-    """Classes by another way: a model that got 晴 afterwards equals one that had it from the start."""
-    images = torch.rand(3, 1, 64, 64)
-    later = HierCode(TINY, "語清あが一品")
-    weights = {name: value for name, value in model.state_dict().items() if not name.startswith("prototypes.kinds")}
-    later.load_state_dict({k: v for k, v in weights.items() if k != "prototypes.members"}, strict=False)
-    later.eval()
-    classes = add_classes(later, "語清あが一品", "晴語")
-    assert classes == "語清あが一品晴"
-    with torch.no_grad():
-        a, b = model(images), later(images)
-    assert torch.allclose(a[:, CLASSES.index("晴")], b[:, 6], atol=1e-5)
-    assert torch.allclose(a[:, CLASSES.index("品")], b[:, 5], atol=1e-5)
-
-
-def test_a_character_that_cannot_be_added(model):
-    with pytest.raises(InputError, match="no decomposition of 🈚"):
-        add_classes(model, CLASSES, "🈚")
-    with pytest.raises(InputError, match="ア has the component ア"):
-        add_classes(model, CLASSES, "ア")
 
 
 @pytest.fixture
@@ -170,19 +150,14 @@ def test_zero_shot_figures_by_hand():
     assert zero_shot.share(logits, labels, torch.tensor([1, 2])) == pytest.approx(100)
 
 
-def call(*words: object) -> tuple[int, str, str]:
-    done = run_script("zero_shot", *words)
-    return done.returncode, done.stdout, done.stderr
-
-
 def test_zero_shot_needs_classes_that_were_held_out(saved, tiny_dataset, tmp_path):
     data = tiny_dataset(CLASSES, samples_per_set=1)
-    code, _, err = call("--model", saved, "--data-dir", data)
-    assert code == 2
-    assert err.startswith("error: the model was trained on every class")
+    done = run_script("zero_shot", "--model", saved, "--data-dir", data)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: the model was trained on every class")
     other = tmp_path / "cnn.pth"
     checkpoints.save(other, checkpoints.load(saved) | {"script": "train_etl9g_model"})
-    assert call("--model", other, "--data-dir", data)[0] == 2
+    assert run_script("zero_shot", "--model", other, "--data-dir", data).returncode == 2
 
 
 def test_zero_shot_measures(saved, tiny_dataset, monkeypatch, tmp_path):
@@ -203,23 +178,85 @@ def test_zero_shot_measures(saved, tiny_dataset, monkeypatch, tmp_path):
     assert np.isfinite(list(figures.values())).all()
 
 
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_added_classes_equal_those_of_a_model_that_had_them(model, saved, suffix, tmp_path):
+    if suffix == ".safetensors":
+        convert(saved, saved.with_suffix(suffix))
+    (tmp_path / "list.txt").write_text(" 請\n晶 語\n", encoding="utf-8")
+    output = tmp_path / "more.pth"
+    done = run_script(
+        "add_classes", "--model", saved.with_suffix(suffix), "--list", tmp_path / "list.txt", "--output", output
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"2 characters added, 9 in all: {output}\n"
+    later, facts = load_trained(output)
+    assert facts["classes"] == CLASSES + "請晶"
+    assert (facts["source"], facts["metrics"]) == ("test shapes", {})
+    whole = HierCode(TINY, "晶請" + CLASSES).eval()  # its codes in another order
+    weights = {k: v for k, v in model.state_dict().items() if k not in {"prototypes.kinds", "prototypes.members"}}
+    whole.load_state_dict(weights, strict=False)
+    images = torch.rand(3, 1, 64, 64)
+    with torch.no_grad():
+        assert torch.allclose(later(images)[:, : len(CLASSES)], model(images), atol=1e-5)
+        assert torch.allclose(later(images), whole(images)[:, [2, 3, 4, 5, 6, 7, 8, 1, 0]], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--characters 🈚 --output more.pth", "no decomposition of 🈚"),
+        ("--characters ア --output more.pth", "ア has the component ア, which no character of"),
+        ("--characters 亜 --output more.pth", "亜 has the component 亜, which the model never learned"),
+        ("--characters 晴 --output more.pth", "every one of these characters is among the model's classes already"),
+        ("--characters 明 --output hiercode_model_best.pth", "is the model itself"),
+        ("--characters 明 --output more.onnx", "--output must end in .pth"),
+        ("--list binary --output more.pth", "binary is not a text in UTF-8"),
+        ("--list nowhere --output more.pth", "nowhere"),
+        ("--output more.pth", "one of the arguments --characters --list is required"),
+    ],
+)
+def test_what_cannot_be_added_is_refused_in_one_line(saved, words, message, tmp_path):
+    (tmp_path / "binary").write_bytes(b"\xff\xfe")
+    before = saved.read_bytes()
+    done = run_script("add_classes", "--model", saved, *words.split(), cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert message in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+    assert saved.read_bytes() == before
+    assert not (tmp_path / "more.pth").exists()
+
+
+def test_only_a_hiercode_with_codes_takes_characters(tmp_path):
+    own = HierCode(HierCodeConfig(width=0.25, dimensions=16, codes="own"), CLASSES)
+    facts = {
+        "script": "train_hiercode",
+        "config": {"width": 0.25, "dimensions": 16, "codes": "own"},
+        "classes": CLASSES,
+    }
+    checkpoints.save(tmp_path / "own.pth", facts | {"model": own.state_dict()})
+    for path in (tmp_path / "own.pth", save_float("train_vit", tmp_path / "vit.pth")):
+        done = run_script("add_classes", "--model", path, "--characters", "明", "--output", tmp_path / "more.pth")
+        assert done.returncode == 2
+        assert "does not read characters by their decomposition" in done.stderr
+
+
 JOYO = "毀錮恣摯踪嘲哺瘍憬惧慄拉楷訃諧曖璧緻嗅喩"  # in daily use, but not among ETL9G's classes
 
 
-def test_the_released_model_reads_characters_that_it_was_only_told_of():
+def test_the_released_model_reads_characters_of_which_it_only_has_the_codes(tmp_path):
     """Twenty characters it never saw an image of, by twelve made-up writers each, among all 3,056; by chance 0.03 %."""
-    model, facts = load_trained(ROOT / "models/released/hiercode_model_best.safetensors")
-    assert not set(JOYO) & set(facts["classes"])
-    classes = add_classes(model, facts["classes"], JOYO)
-    assert classes == facts["classes"] + JOYO
-    random = np.random.default_rng(3)
-    right = 0
+    released = ROOT / "models/released/hiercode_model_best.safetensors"
+    output = tmp_path / "more.pth"
+    done = run_script("add_classes", "--model", released, "--characters", JOYO, "--output", output)
+    assert done.returncode == 0, done.stderr
+    model, facts = load_trained(output)
+    assert facts["classes"][-len(JOYO) :] == JOYO
+    random, right = np.random.default_rng(3), 0
     for char in JOYO:
         frames = [write_character(char, stroke_models(char), new_writer(random), random) for _ in range(12)]
         images = torch.from_numpy(normalize_frames(np.stack(frames)))[:, None] / 255
         with torch.no_grad():
-            found = model(images).argmax(dim=1)
-        right += int((found == classes.index(char)).sum())
+            right += int((model(images).argmax(dim=1) == facts["classes"].index(char)).sum())
     assert right / (12 * len(JOYO)) > 0.4
 
 

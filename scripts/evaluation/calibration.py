@@ -95,10 +95,10 @@ def calibrate(model: Model, data_dir: Path, score: str, kept: float, limit: int,
 temperature {temperature:.4f}, on {len(labels):,} samples of {description}
 calibration error {errors[0]:.4f} before, {errors[1]:.4f} after
 
-The threshold on the score "{score}" accepts {100 * kept:g} % of the characters, and of those read
-correctly {kept_of_right:.2f} %. Below: the share that it accepts of {count:,} drawings of other things,
-and how well the score separates them from the characters (AUROC, the area under the
-ROC curve: 1 always, 0.5 by chance).
+The threshold on the score "{score}" accepts {100 * kept:g} % of the characters,
+and {kept_of_right:.2f} % of those read correctly. Below: the share that it accepts of
+{count:,} drawings of other things, and how well the score separates them from the
+characters (AUROC, the area under the ROC curve: 1 always, 0.5 by chance).
 
 {"":<20}{"AUROC":>8}{"accepted":>11}
 """
