@@ -1,6 +1,6 @@
 """The INT8 ONNX file: equal to PyTorch, really of its opset, integers throughout, refused where it falls short."""
 
-import argparse
+import importlib
 import json
 from pathlib import Path
 
@@ -11,9 +11,11 @@ import pytest
 from onnx import TensorProto, helper
 
 import convert_int8_pytorch_to_quantized_onnx
+from data.samples import dataset_samples
 from export import int8_file, older_opset, onnx_file, qdq_graph
 from inference.recognizer import Recognizer
 from quantization.files import load_quantized
+from quantization.network import integer_model
 from script_runs import run_script
 from tiny_models import CLASSES, TINY, save_int8, some_images, tiny_model
 
@@ -58,87 +60,62 @@ def test_what_stays_in_float_is_noticed(tmp_path):
     assert len(left) == 9
 
 
-def arguments(int8: dict[str, Path], data: Path, script: str, **changes) -> argparse.Namespace:
-    asked = {"output": None, "opset": 14, "compare": 20, "test_samples": 40, "agreement": 99.9}
-    limits = {"most_megabytes": 10.0, "times_faster": 0.0, "most_milliseconds": 1e3}
-    return argparse.Namespace(model_path=int8[script], data_dir=data, **(asked | limits | changes))
+def convert(path: Path, data: Path, output: Path | None = None, opset: int = 14, **limits) -> str:
+    return int8_file.convert(path, output, data, opset, compared=20, tested=40, **limits)
 
 
-def test_a_file_is_proved_and_told_of(int8, tiny_dataset, monkeypatch):
+def test_a_file_is_proved_and_described(int8, tiny_dataset, monkeypatch):
     monkeypatch.setattr(int8_file, "BATCHES", {1: 3, 64: 1})
     data = tiny_dataset(samples_per_set=8)
-    told = int8_file.convert(arguments(int8, data, "train_hiercode"))
+    report = convert(int8["train_hiercode"], data)
     path = int8["train_hiercode"].with_name("train_hiercode_int8_quantized_quantized_int8_onnx_opset14.onnx")
-    assert str(path) in told
+    assert str(path) in report
+    assert "times as fast" in report
     assert opset_of(path) == 14
     recognizer = Recognizer(path)
     assert recognizer.classes == CLASSES
     facts = recognizer.facts
-    assert facts["script"] == "train_hiercode"
-    assert facts["source"] == "test shapes"
+    assert (facts["script"], facts["source"]) == ("train_hiercode", "test shapes")
     assert json.loads(facts["config"])["dimensions"] == 32
     assert json.loads(facts["quantization"]) == {"how": "calibration"}
-    samples = int8_file.dataset_samples(data, "test", {})
+    samples = dataset_samples(data, "test", {})
     logits = recognizer.logits(samples.images(np.arange(len(samples.characters))))
     right = np.array(list(CLASSES))[logits.argmax(1)] == samples.characters
     assert json.loads(facts["metrics"]) == {"test_top1": 100 * right.mean(), "test_samples": 40}
 
 
-@pytest.mark.parametrize(
-    ("changes", "words"),
-    [
-        ({"most_megabytes": 0.001}, "MB, more than 0.001 MB"),
-        ({"times_faster": 1000.0}, "not 1000 times"),
-        ({"most_milliseconds": 1e-6}, "ms an image, more than"),
-    ],
-)
-def test_a_file_that_falls_short_is_refused(changes, words, int8, tiny_dataset, tmp_path, monkeypatch):
+@pytest.mark.parametrize("script", TINY)
+def test_the_size_limit_leaves_room_for_integers_but_not_for_floats(script, tmp_path):
+    """Of a model so wide that its weights outweigh its graph."""
+    wide = {name: 4 * value for name, value in TINY[script].items() if name != "depth"}
+    architecture = importlib.import_module(script).ARCHITECTURE
+    model = architecture.model(architecture.config(**wide), CLASSES).eval()
+    qdq_graph.write(integer_model(model), tmp_path / "int8.onnx", 14)
+    onnx_file.export(model, tmp_path / "float.onnx", 18)
+    limit = int8_file.size_limit(model, CLASSES)
+    assert 0.8 * limit < (tmp_path / "int8.onnx").stat().st_size + 2000 < limit  # and its metadata
+    assert (tmp_path / "float.onnx").stat().st_size > 2.5 * limit
+
+
+def test_what_falls_short_is_refused(int8, tiny_dataset, tmp_path, monkeypatch):
+    """Size alone; and a float file of other weights that is taken for the INT8 one."""
+    data, never = tiny_dataset(), tmp_path / "never.onnx"
+    path = int8["train_etl9g_model"]
     monkeypatch.setattr(int8_file, "BATCHES", {1: 3})
-    asked = arguments(int8, tiny_dataset(), "train_etl9g_model", output=tmp_path / "never.onnx", **changes)
-    with pytest.raises(onnx_file.ConversionError, match=words):
-        int8_file.convert(asked)
-    assert not list(tmp_path.iterdir())
+    with pytest.raises(onnx_file.ConversionError, match=r"not converted: 0\.0\d\d MB, more than 0\.001 MB"):
+        convert(path, data, never, most_bytes=1000)
 
-
-@pytest.mark.parametrize(
-    ("told", "expected"),
-    [
-        ("flags\t\t: fpu avx2 fma\n", {"cnn": 1, "hiercode": 1, "vit": 1}),
-        ("flags\t\t: fpu avx2 avx512_vnni\n", {"cnn": 2, "hiercode": 2, "vit": 1}),
-        ("Features\t: fp asimd asimddp\n", {"cnn": 2, "hiercode": 2, "vit": 1}),
-        (None, {"cnn": 2, "hiercode": 2, "vit": 1}),  # the system does not tell
-    ],
-)
-def test_twice_the_speed_is_asked_of_processors_made_for_it(told, expected, int8, tmp_path, monkeypatch):
-    path = tmp_path / "cpuinfo"
-    if told:
-        path.write_text(told)
-    monkeypatch.setattr(int8_file, "PROCESSOR", path)
-    asked = arguments(int8, tmp_path, "train_etl9g_model", times_faster=None)
-    assert {name: int8_file.limits_of(name, 10, asked).times_faster for name in expected} == expected
-    asked.times_faster = 3.0
-    assert int8_file.limits_of("cnn", 10, asked).times_faster == 3
-
-
-def test_a_file_that_disagrees_or_stays_in_float_is_refused(int8, tiny_dataset, tmp_path, monkeypatch):
     def write_another(network, path, opset):
-        model, _ = tiny_model("train_etl9g_model", seed=5)
-        onnx_file.export(model, path, 18)
+        onnx_file.export(tiny_model("train_etl9g_model", seed=5)[0], path, 18)
 
-    monkeypatch.setattr(int8_file, "BATCHES", {1: 3})
     monkeypatch.setattr(int8_file, "write", write_another)
-    asked = arguments(int8, tiny_dataset(), "train_etl9g_model", output=tmp_path / "never.onnx", opset=18)
-    with pytest.raises(onnx_file.ConversionError, match=r"left in float: Conv.*agrees with PyTorch on"):
-        int8_file.convert(asked)
-    asked.opset = 20
-    with pytest.raises(onnx_file.ConversionError, match="has opset 18, not 20"):
-        int8_file.convert(asked)
+    with pytest.raises(onnx_file.ConversionError, match=r"opset 18, not 20; left in float: Conv.*agrees with"):
+        convert(path, data, never, opset=20)
     assert not list(tmp_path.iterdir())
 
 
 def test_the_script_ends_with_one_line_where_it_fails(int8, tiny_dataset, tmp_path):
-    data = tiny_dataset()
-    flags = ["--data-dir", data, "--compare", 4, "--test-samples", 4, "--most-megabytes", 0.001]
+    flags = ["--data-dir", tiny_dataset(), "--compare", 4, "--test-samples", 4, "--most-megabytes", 0.001]
     calls = [
         (["--model-path", int8["train_etl9g_model"], *flags, "--output", "never.onnx"], 1, "was not converted"),
         (["--model-path", "missing.pth", *flags], 2, "missing.pth is missing"),
@@ -160,7 +137,7 @@ def small_model(nodes: list, constants: dict[str, np.ndarray], ranks: tuple[int,
 
 
 def test_an_older_opset_computes_the_same():
-    """LayerNormalization, reductions, a part of a shape and a split: the operators that changed since."""
+    """LayerNormalization, reductions and a part of a shape: the operators that changed since."""
     random = np.random.default_rng(0)
     constants = {
         "gain": random.normal(size=8).astype(np.float32),
@@ -176,8 +153,7 @@ def test_an_older_opset_computes_the_same():
         helper.make_node("Concat", ["first", "rest"], ["flat"], axis=0),
         helper.make_node("Div", ["normal", "length"], ["unit"]),
         helper.make_node("Reshape", ["unit", "flat"], ["rows"]),
-        helper.make_node("Split", ["rows"], ["left", "right"], axis=1, num_outputs=2),
-        helper.make_node("Concat", ["right", "left", "most"], ["y"], axis=1),
+        helper.make_node("Concat", ["rows", "most"], ["y"], axis=1),
     ]
     model = small_model(nodes, constants, (3, 2))
     x = random.normal(size=(3, 4, 8)).astype(np.float32)
@@ -197,5 +173,5 @@ def test_an_older_opset_computes_the_same():
 def test_what_an_older_opset_cannot_say_is_refused():
     resize = helper.make_node("Resize", ["x", "", "scales"], ["y"], mode="nearest")
     model = small_model([resize], {"scales": np.ones(2, np.float32)}, (2, 2))
-    with pytest.raises(older_opset.OpsetError, match="opset 14 has no Resize"):
+    with pytest.raises(onnx_file.ConversionError, match="opset 14 has no Resize"):
         older_opset.downgrade(model, 14)
