@@ -1,7 +1,6 @@
 """preflight_check.py on folders and machines of every state, true ones as far as a test can make them."""
 
 import ast
-import json
 import shutil
 import subprocess
 import sys
@@ -15,11 +14,12 @@ import torch
 
 import preflight_check
 from engine import devices
-from files import command_line
+from files import command_line, machine, packages
 from preflight_check import Check
 from records.etl9g import RECORD, STANDIN_MARK, records_per_file
 
 SCRIPT = Path(preflight_check.__file__)
+NEEDED = ("command_line", "machine", "packages", "workers")  # of files/, before a package is looked for
 DiskUsage = namedtuple("DiskUsage", "total used free")
 
 
@@ -33,71 +33,66 @@ def write_raw_file(path: Path, mark: bytes = b"") -> None:
         file.truncate(records_per_file() * RECORD.itemsize)  # sparse: takes no room
 
 
+def run_main(monkeypatch, capsys, *arguments: object) -> tuple[int, list[str]]:
+    """Exit code and printed lines."""
+    monkeypatch.setattr(sys, "argv", ["preflight_check.py", *map(str, arguments)])
+    try:
+        preflight_check.main()
+        code = 0
+    except SystemExit as ended:
+        code = ended.code
+    return code, capsys.readouterr().out.splitlines()
+
+
 @pytest.mark.parametrize(
-    ("version", "bound", "older"),
+    ("version", "bound", "enough"),
     [
-        ("2.11.0", "2.11", False),
-        ("2.9.1", "2.11", True),
-        ("2.11", "2.11.0", False),
-        ("2.15.0+cu128", "2.15.1", True),
-        ("2.15.0a0+git1234567", "2.11", False),
-        ("20260714", "20250816", False),
-        ("1.26.4", "2", True),
+        ("2.11.0", ">=2.11", True),
+        ("2.9.1", ">=2.11", False),
+        ("2.11", ">=2.11.0", True),
+        ("2.15.0+cu128", ">=2.15.1", False),
+        ("2.15.0a0+git1234567", ">=2.11", True),
+        ("20260714", ">=20250816", True),
+        ("1.26.4", ">=2", False),
+        ("1.10", "==1.1", False),
+        ("1.2.0", "==1.2", True),
+        ("3", "", True),
     ],
 )
-def test_versions_are_compared_as_numbers(version, bound, older):
-    assert preflight_check.is_older(version, bound) == older
+def test_versions_are_compared_as_numbers(version, bound, enough):
+    assert packages.fits(version, bound) == enough
 
 
-def test_requirements_are_read_with_their_lower_bounds(tmp_path):
+def test_requirements_are_read_with_their_bounds(tmp_path):
     path = tmp_path / "requirements.txt"
-    path.write_text(
-        "# comment >= 1\n-r other.txt\n\ntorch>=2.11\nnumpy >= 1.26, <3  # why\nPillow\n"
-        "tqdm[notebook]~=4.66\nkanjivg>=20250816; python_version >= '3.11'\nonnx<2\nscipy==1.2.3\n"
-        "opencv-python-headless>=4.10\n"
-    )
-    assert preflight_check.required_packages(path) == {
-        "torch": "2.11",
-        "numpy": "1.26",
-        "Pillow": "",
-        "tqdm": "4.66",
-        "kanjivg": "20250816",
-        "onnx": "",
-        "scipy": "==1.2.3",
-        "opencv-python-headless": "4.10",
-    }
-
-
-def test_the_projects_own_requirements_are_met_where_the_tests_run():
-    packages = preflight_check.required_packages(preflight_check.REQUIREMENTS)
-    assert {"torch", "numpy", "onnxruntime", "safetensors", "tqdm"} <= packages.keys()
-    assert {preflight_check.package(name, bound).status for name, bound in packages.items()} == {"ok"}
+    path.write_text("# comment >= 1\n-r other.txt\n\ntorch>=2.11\nnumpy >= 1.26, <3  # why\nPillow\nscipy==1.2.3\n")
+    assert packages.required(path) == {"torch": ">=2.11", "numpy": ">=1.26", "Pillow": "", "scipy": "==1.2.3"}
+    own = packages.required(preflight_check.REQUIREMENTS)
+    assert {"torch", "numpy", "onnxruntime", "safetensors", "tqdm"} <= own.keys()
+    assert {preflight_check.package(name, bound).status for name, bound in own.items()} == {"ok"}
 
 
 def test_packages_that_are_absent_or_old(monkeypatch):
-    assert preflight_check.package("numpy", "1.0").status == "ok"
-    old = preflight_check.package("numpy", "999.1")
-    assert (old.status, old.command) == ("MISSING", "pip install --upgrade -r requirements.txt")
-    assert f"{np.__version__} is older than 999.1" in old.found
-    assert preflight_check.package("numpy", f"=={np.__version__}").status == "ok"
-    newer = preflight_check.package("numpy", "==1.0")
-    assert (newer.status, newer.found) == ("MISSING", f"{np.__version__} is not 1.0")
-    absent = preflight_check.package("no-such-distribution", "1.0")
-    assert absent == Check("MISSING", "no-such-distribution", "is not installed", preflight_check.INSTALL)
-    monkeypatch.setitem(preflight_check.OTHER_BUILDS, "no-such-distribution", ("numpy",))
-    assert preflight_check.package("no-such-distribution", "1.0").status == "ok"
+    version, install, upgrade = np.__version__, preflight_check.INSTALL, preflight_check.UPGRADE
+    assert preflight_check.package("numpy", ">=1.0") == Check("ok", "numpy", f"{version}, at least 1.0")
+    assert preflight_check.package("numpy", f"=={version}") == Check("ok", "numpy", version)
+    old = Check("MISSING", "numpy", f"{version} is older than 999.1", upgrade)
+    assert preflight_check.package("numpy", ">=999.1") == old
+    assert preflight_check.package("numpy", "==1.0") == Check("MISSING", "numpy", f"{version} is not 1.0", upgrade)
+    absent = Check("MISSING", "no-such-distribution", "is not installed", install)
+    assert preflight_check.package("no-such-distribution", "1.0") == absent
+    monkeypatch.setitem(packages.OTHER_BUILDS, "no-such-distribution", ("numpy",))
+    assert preflight_check.package("no-such-distribution", ">=1.0").status == "ok"
 
 
-def test_an_old_python(monkeypatch):
-    assert preflight_check.python_version().status == "ok"
+def test_an_old_python_is_said_to_be_one(monkeypatch, capsys):
     monkeypatch.setattr(preflight_check, "OLDEST_PYTHON", (99, 1))
-    assert preflight_check.python_version().status == "MISSING"
-    assert "older than 99.1" in preflight_check.python_version().found
-
-
-def test_the_script_can_be_read_by_an_old_python():
-    for module in (preflight_check, command_line):
-        ast.parse(Path(module.__file__).read_text(encoding="utf-8"), feature_version=(3, 9))
+    code, lines = run_main(monkeypatch, capsys)
+    assert (code, len(lines)) == (1, 3)
+    assert lines[0].startswith("MISSING  Python")
+    assert lines[0].endswith("older than 99.1: install a newer one")
+    for path in (SCRIPT, *(SCRIPT.parent / "files" / f"{name}.py" for name in NEEDED)):
+        ast.parse(path.read_text(encoding="utf-8"), feature_version=(3, 9))
 
 
 def test_without_any_package_it_says_so_and_does_not_break(tmp_path):
@@ -113,13 +108,8 @@ def test_without_any_package_it_says_so_and_does_not_break(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_device_is_named():
-    found = preflight_check.device()
-    assert found.status == "ok"
-    assert "core" in found.found or "GB" in found.found
-
-
-def test_a_gpu_is_named_with_its_memory(monkeypatch):
+def test_the_device_is_named(monkeypatch):
+    assert preflight_check.device().status == "ok"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     card = SimpleNamespace(name="NVIDIA T4", total_memory=16e9)
@@ -129,7 +119,7 @@ def test_a_gpu_is_named_with_its_memory(monkeypatch):
 
 
 def test_memory(monkeypatch):
-    assert preflight_check.available_memory() > 1e8
+    assert machine.available_memory() > 1e8
     for free, status in ((16e9, "ok"), (2e9, "note"), (None, "note")):
         monkeypatch.setattr(preflight_check, "available_memory", lambda free=free: free)
         assert preflight_check.memory().status == status
@@ -160,78 +150,57 @@ def test_disk_counts_what_is_there(tmp_path, monkeypatch):
 
 
 def test_raw_files_real_and_stand_in(tmp_path):
-    absent, names = preflight_check.raw_files(tmp_path / "ETL9G")
-    assert (absent.status, names) == ("MISSING", [])
+    absent = preflight_check.raw_files(tmp_path / "ETL9G")
+    assert absent.status == "MISSING"
     assert absent.command == f"python scripts/synthesize_etl9g.py --sets 20 --out {tmp_path}/ETL9G/standin"
     for number in (1, 2):
         write_raw_file(tmp_path / "ETL9G" / "standin" / f"ETL9G_{number:02d}", STANDIN_MARK + b" 7/0")
-    check, names = preflight_check.raw_files(tmp_path / "ETL9G")
-    assert (check.status, names) == ("ok", ["ETL9G_01", "ETL9G_02"])
-    assert "2 in" in check.found
-    assert "KanjiVG stand-in 7/0" in check.found
-    write_raw_file(tmp_path / "ETL9G" / "ETL9G_33")
-    check, names = preflight_check.raw_files(tmp_path / "ETL9G")  # the real ones come first
-    assert (check.status, names) == ("note", ["ETL9G_33"])
-    assert "real ETL9G" in check.found
-    assert "has 50" in check.found
+    standin = f"2 in {tmp_path}/ETL9G/standin, sizes right (KanjiVG stand-in 7/0)"
+    assert preflight_check.raw_files(tmp_path / "ETL9G") == Check("ok", "raw files", standin)
+    write_raw_file(tmp_path / "ETL9G" / "ETL9G_33")  # the real ones come first
+    real = f"1 in {tmp_path}/ETL9G, sizes right (real ETL9G); the whole ETL9G has 50"
+    assert preflight_check.raw_files(tmp_path / "ETL9G") == Check("note", "raw files", real)
 
 
 def test_raw_files_that_cannot_be_used(tmp_path):
+    def problem() -> str:
+        check = preflight_check.raw_files(tmp_path)
+        assert check.status == "MISSING"
+        return check.finding
+
     write_raw_file(tmp_path / "ETL9G_01")
     write_raw_file(tmp_path / "ETL9G_02", STANDIN_MARK + b" 7/0")
-    mixed, _ = preflight_check.raw_files(tmp_path)
-    assert mixed.status == "MISSING"
-    assert "mixes KanjiVG stand-in 7/0 and real ETL9G" in mixed.found
+    assert "mixes KanjiVG stand-in 7/0 and real ETL9G" in problem()
     with (tmp_path / "ETL9G_02").open("rb+") as file:
         file.truncate(8199 * 100)
-    short, _ = preflight_check.raw_files(tmp_path)
-    assert short.status == "MISSING"
-    assert "ETL9G_02 is short: 819,900 bytes where an ETL9G file has 99,568,656" in short.found
+    assert "ETL9G_02 is short: 819,900 bytes where an ETL9G file has 99,568,656" in problem()
     (tmp_path / "ETL8G_01").touch()
-    foreign, _ = preflight_check.raw_files(tmp_path)
-    assert foreign.status == "MISSING"
-    assert "ETL8G_01" in foreign.found
+    assert "ETL8G_01" in problem()
 
 
 def test_dataset_whole_and_not(tiny_dataset, tmp_path):
-    folder = tiny_dataset()
-    check = preflight_check.dataset(Path("ETL9G"), folder, ["ETL9G_01", "ETL9G_02"])
+    folder, raw = tiny_dataset(), tmp_path / "raw files"
+    raw.mkdir()
+    check = preflight_check.dataset(raw, folder)
     assert check.status == "ok"
-    assert "120 samples of 5 classes" in check.found
-    assert "(test shapes): 80 train, 20 validation, 20 test" in check.found
-    later = preflight_check.dataset(Path("ETL9G"), folder, ["ETL9G_01", "ETL9G_02", "ETL9G_03"])
-    assert (later.status, later.command) == (
-        "note",
-        f"python scripts/prepare_dataset.py --etl9g-dir ETL9G --output-dir {folder}",
-    )
-    assert "without ETL9G_03, which came later" in later.found
+    assert "120 samples of 5 classes" in check.finding
+    assert "(test shapes): 80 train, 20 validation, 20 test" in check.finding
+    for number in (1, 2, 3):
+        (raw / f"ETL9G_{number:02d}").touch()
+    later = preflight_check.dataset(raw, folder)
+    prepare = f"python scripts/prepare_dataset.py --etl9g-dir '{raw}' --output-dir {folder}"
+    assert (later.status, later.command) == ("note", prepare)
+    assert later.finding.endswith("without ETL9G_03, which came later")
     chunk = folder / "etl9g_dataset_chunk_02.npz"
     content = chunk.read_bytes()
     chunk.write_bytes(content[:5000] + bytes([content[5000] ^ 1]) + content[5001:])
-    damaged = preflight_check.dataset(Path("ETL9G"), folder, [])
-    assert (damaged.status, "chunk_02.npz is damaged (images does not fit" in damaged.found) == ("MISSING", True)
-    chunk.write_bytes(content)
-    metadata = json.loads((folder / "metadata.json").read_text(encoding="utf-8"))
-    (folder / "metadata.json").write_text(json.dumps(metadata | {"samples": 121}), encoding="utf-8")
-    assert "not whole: 120 samples" in preflight_check.dataset(Path("ETL9G"), folder, []).found
-    (folder / "etl9g_dataset_chunk_02.npz").unlink()
-    gone = preflight_check.dataset(Path("ETL9G"), folder, [])
-    assert gone.status == "MISSING"
-    assert "etl9g_dataset_chunk_02.npz is missing" in gone.found
-    none = preflight_check.dataset(Path("raw files"), tmp_path, [])
-    assert none.status == "MISSING"
-    assert none.command == f"python scripts/prepare_dataset.py --etl9g-dir 'raw files' --output-dir {tmp_path}"
-
-
-def run_main(monkeypatch, capsys, *arguments: object) -> tuple[int, list[str]]:
-    """Exit code and printed lines."""
-    monkeypatch.setattr(sys, "argv", ["preflight_check.py", *map(str, arguments)])
-    try:
-        preflight_check.main()
-        code = 0
-    except SystemExit as ended:
-        code = ended.code
-    return code, capsys.readouterr().out.splitlines()
+    damaged = preflight_check.dataset(raw, folder)
+    assert (damaged.status, "chunk_02.npz is damaged (images does not fit" in damaged.finding) == ("MISSING", True)
+    chunk.unlink()
+    gone = preflight_check.dataset(raw, folder)
+    assert (gone.status, "etl9g_dataset_chunk_02.npz is missing" in gone.finding) == ("MISSING", True)
+    none = preflight_check.dataset(raw, tmp_path)
+    assert (none.status, none.finding) == ("MISSING", f"{tmp_path} is not a prepared dataset")
 
 
 def test_a_prepared_dataset_is_enough(tiny_dataset, tmp_path, monkeypatch, capsys):

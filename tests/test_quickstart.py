@@ -8,13 +8,11 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 from PIL import Image
 
 import quickstart
 from characters.names import true_character
-from evaluation.recognition_picture import CELL, RecognitionPicture
 from script_runs import ScriptRun, forked_stages, sixty_characters
 
 SCRIPT = Path(quickstart.__file__)
@@ -35,18 +33,6 @@ def test_the_truth_of_an_image_is_in_its_name(path, character):
     assert true_character(Path(path)) == character
 
 
-def test_the_picture_marks_right_and_wrong():
-    sheet = RecognitionPicture()
-    for folder in ("漢", "U+5B57", "photos"):
-        sheet.add(Path(folder) / "1.png", np.zeros((80, 60), np.float32), [("漢", 0.9), ("字", 0.1)])
-    picture = np.asarray(sheet.drawn())
-    frames = [picture[(CELL + 22) * line + 4 + 10, x + 7] for line, x in ((0, 0), (1, 0), (0, 7 * CELL))]
-    right, wrong, unknown = (tuple(int(v) for v in frame) for frame in frames)
-    assert right[1] > right[0]  # green
-    assert wrong[0] > wrong[1]  # red
-    assert unknown[0] == unknown[1] == unknown[2]  # grey
-
-
 @contextlib.contextmanager
 def small(failing: str) -> Iterator[None]:
     """Sixty characters, in all stages, of which one may be made to fail."""
@@ -55,7 +41,7 @@ def small(failing: str) -> Iterator[None]:
 
 
 def checked_report(models: Path, samples: int, unseen: int) -> dict:
-    """Its report, with what has to be so whatever was learnt."""
+    """Its report, with what has to be so whatever was learned."""
     report = json.loads((models / "report.json").read_text(encoding="utf-8"))
     assert (report["samples"], report["source"]) == (samples, "KanjiVG stand-in")
     assert report["unseen_writers"]["samples"] == unseen
