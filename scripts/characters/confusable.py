@@ -5,7 +5,7 @@ confusable.json, and say what else a character looks like.
 """
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -44,32 +44,26 @@ def mixed_up(classes: str, labels: np.ndarray, predicted: np.ndarray) -> dict[st
     samples = np.bincount(labels, minlength=len(classes))
     wrong = labels != predicted
     pairs, counts = np.unique(np.stack([labels[wrong], predicted[wrong]]), axis=1, return_counts=True)
-    found: dict[str, dict[str, float]] = {}
+    table: dict[str, dict[str, float]] = {}
     for (true, read), count in zip(pairs.T, counts, strict=True):
         rate = count / samples[true]
         if count >= LEAST_COUNT and rate >= LEAST_RATE:
-            found.setdefault(classes[true], {})[classes[read]] = round(float(rate), 3)
-    return found
+            table.setdefault(classes[true], {})[classes[read]] = round(float(rate), 3)
+    return table
 
 
-def save(path: Path, classes: str, pairs: dict[str, dict[str, float]], told: str) -> None:
-    """Writes JSON, a line for each character: what is mixed up, and the classes that share their shape; `told` says
-    what it was measured on."""
-    table = Confusable(pairs, {char: twin for char, twin in SAME_SHAPE.items() if char in classes})
-    rows = [f'"told": {json.dumps(told, ensure_ascii=False)}']
-    for name, content in asdict(table).items():
-        lines = [
-            f"{json.dumps(c, ensure_ascii=False)}: {json.dumps(v, ensure_ascii=False)}" for c, v in content.items()
-        ]
-        rows.append(f'"{name}": {{\n' + ",\n".join(lines) + "\n}")
-    write_text(path, "{\n" + ",\n".join(rows) + "\n}\n")
+def save(path: Path, classes: str, pairs: dict[str, dict[str, float]], measured_on: str) -> None:
+    """Writes JSON: what is mixed up, measured on these samples, and the classes that share their shape with others."""
+    same_shape = {char: twins for char, twins in SAME_SHAPE.items() if char in classes}
+    content = {"measured_on": measured_on, "mixed_up": pairs, "same_shape": same_shape}
+    write_text(path, json.dumps(content, ensure_ascii=False, indent=0) + "\n")
 
 
 def load(path: Path) -> Confusable:
     """A file that `save` wrote; an empty table where there is none. Raises InputError for any other file."""
     if not path.is_file():
         return Confusable()
-    remedy = "write it anew with scripts/evaluate.py --confusable, or remove it"
+    remedy = "write it again with scripts/evaluate.py --confusable, or remove it"
     content = read_json(path, remedy)
     tables = content.get("mixed_up"), content.get("same_shape")
     for table, kind in zip(tables, (dict, str), strict=True):

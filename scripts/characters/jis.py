@@ -1,4 +1,4 @@
-"""TODO doc: from etl9g_format"""
+"""JIS X 0208: the codes of characters, its rows, and the list of ETL9G's classes."""
 
 from functools import lru_cache
 
@@ -25,6 +25,7 @@ def jis_codes(characters: str) -> np.ndarray:
 
 
 def row_of_jis(row: int) -> str:
+    """The characters of a row, named by the first byte of its codes, 0x21 to 0x7E."""
     cells = bytes(range(0xA1, 0xFF))
     return "".join(bytes([row | 0x80, cell]).decode("euc_jp", "ignore") for cell in cells)
 

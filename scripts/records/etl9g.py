@@ -1,4 +1,4 @@
-"""The raw ETL9G record: layout, 4-bit images, character codes, sheet geometry.
+"""The raw records of ETL9G: their layout (`RECORD`), their images (`unpack_images`), their order, and damage to them.
 
 Source: AIST, ETL Character Database, "ETL9G data format". A file `ETL9G_NN` is 12,144 records of 8,199 bytes without a
 header: 4 data sets of one record per class. A data set is 20 sheets, each filled by another person.
@@ -18,7 +18,6 @@ IMAGE_HEIGHT, IMAGE_WIDTH = 127, 128
 PAPER, DARKEST = 0, 15  # 4-bit grey levels
 SETS_PER_FILE = 4
 FILES = 50
-SHEETS_OF_152, SHEETS_OF_151 = 16, 4  # the first sixteen and the last four sheets of a set
 COLUMNS = 16  # of characters on a sheet
 RECORD = np.dtype(
     [
@@ -45,6 +44,15 @@ ETL8G_RECORDS_PER_FILE = 4780  # records of the same length whose image starts 4
 STANDIN_MARK = b"KanjiVG stand-in"  # opens the undefined bytes of every record that synthesize_etl9g.py writes
 
 
+def unpack_images(records: np.ndarray) -> np.ndarray:
+    """The images of n records, uint8 (n, 127, 128), 0 = paper, 15 = darkest."""
+    packed = records["image"]
+    images = np.empty((*packed.shape[:2], IMAGE_WIDTH), np.uint8)
+    images[:, :, 0::2] = packed >> 4
+    images[:, :, 1::2] = packed & 15
+    return images
+
+
 @lru_cache
 def records_per_set() -> int:
     return len(etl9g_classes())
@@ -62,15 +70,12 @@ def set_layout() -> tuple[str, np.ndarray, np.ndarray]:
     """
     hiragana = iter(c for c in etl9g_classes() if is_hiragana(c))
     kanji = iter(c for c in etl9g_classes() if not is_hiragana(c))
-    characters, sheets, places = [], [], []
-    for sheet in range(1, SHEETS_OF_152 + SHEETS_OF_151 + 1):
-        kana_rows = 4 if 6 <= sheet <= 16 else 3
-        for place in range(152 if sheet <= SHEETS_OF_152 else 151):
-            is_kana = place % COLUMNS == COLUMNS - 1 and place // COLUMNS < kana_rows
-            characters.append(next(hiragana if is_kana else kanji))
-            sheets.append(sheet)
-            places.append(place)
-    return "".join(characters), np.array(sheets), np.array(places)
+    sizes = [152] * 16 + [151] * 4  # of the sheets
+    sheets = np.repeat(np.arange(1, len(sizes) + 1), sizes)
+    places = np.concatenate([np.arange(size) for size in sizes])
+    kana_rows = np.where((sheets >= 6) & (sheets <= 16), 4, 3)
+    is_kana = (places % COLUMNS == COLUMNS - 1) & (places // COLUMNS < kana_rows)
+    return "".join(next(hiragana if kana else kanji) for kana in is_kana), sheets, places
 
 
 def new_records(images: np.ndarray, set_number: int, places_in_set: np.ndarray, mark: bytes) -> np.ndarray:
@@ -86,15 +91,6 @@ def new_records(images: np.ndarray, set_number: int, places_in_set: np.ndarray, 
     records["undefined"] = np.void(mark.ljust(34, b"\0"))
     records["image"] = images[:, :, 0::2] << 4 | images[:, :, 1::2]
     return records
-
-
-def unpack_images(records: np.ndarray) -> np.ndarray:
-    """Images uint8 (n, 127, 128), 0 = paper, 15 = darkest."""
-    packed = records["image"]
-    images = np.empty((*packed.shape[:2], IMAGE_WIDTH), np.uint8)
-    images[:, :, 0::2] = packed >> 4
-    images[:, :, 1::2] = packed & 15
-    return images
 
 
 def raw_files(folder: Path) -> list[Path]:
@@ -135,14 +131,12 @@ def read_records(path: Path) -> tuple[np.ndarray, str | None]:
         return records, None
     where = f"record {min(count, expected)} (offset {min(count, expected) * RECORD.itemsize:,})"
     if size == ETL8G_RECORDS_PER_FILE * RECORD.itemsize:
-        return records[
-            :0
-        ], f"{path} has the size of an ETL8G file, whose images start 4 bytes earlier; this reads ETL9G"
-    kind = "short" if size < expected * RECORD.itemsize else "too long"
+        problem = f"{path} has the size of an ETL8G file, whose images start 4 bytes earlier; this reads ETL9G"
+        return records[:0], problem
+    kind = "short" if count < expected else "too long"
     what = f"ends inside {where}" if kind == "short" and rest else f"first bad record is {where}"
-    return records[:expected], (
-        f"{path} is {kind}: {size:,} bytes where an ETL9G file has {expected * RECORD.itemsize:,}; {what}"
-    )
+    problem = f"{path} is {kind}: {size:,} bytes where an ETL9G file has {expected * RECORD.itemsize:,}; {what}"
+    return records[:expected], problem
 
 
 def find_damage(records: np.ndarray, images: np.ndarray) -> dict[int, str]:
@@ -157,7 +151,7 @@ def find_damage(records: np.ndarray, images: np.ndarray) -> dict[int, str]:
 def looks_shifted(images: np.ndarray) -> bool:
     """Whether the ink sits 8 pixels too far left, as in ETL8G records read with ETL9G's offsets.
 
-    Real frames have their ink centred at column 60 ± 4, so the mean over a few hundred of them tells surely.
+    Real frames have their ink centred at column 60 ± 4, so the mean over a few hundred of them is sure.
     """
     columns = images.sum(axis=(0, 1), dtype=np.int64)
     return len(images) >= 100 and columns.sum() > 0 and float(columns @ np.arange(IMAGE_WIDTH) / columns.sum()) < 56
@@ -168,8 +162,7 @@ def find_raw(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is missing: give the folder of the ETL9G files with --etl9g-dir")
     for place in (folder, folder / "standin"):
-        paths = raw_files(place) if place.is_dir() else []
-        if paths:
+        if place.is_dir() and (paths := raw_files(place)):
             return paths
     raise FileNotFoundError(
         f"{folder} holds no ETL9G_01 … ETL9G_50: put the real files there, or make a stand-in with "
