@@ -14,8 +14,7 @@ import pytest
 import torch
 from filelock import FileLock
 
-from characters.jis import jis_code
-from data.prepared import CHUNK_NAME, MAPPING_FILE, METADATA_FILE, split_sets
+from data.prepared import CHUNK_NAME, MAPPING_FILE, METADATA_FILE, mapping_row, split_sets
 from images.normalization import CANVAS, CONTENT, CONTRACT, place
 from records.etl9g import SETS_PER_FILE
 
@@ -34,7 +33,7 @@ def draw_sample(character: str, random: np.random.Generator) -> np.ndarray:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest files come first, so that of two processes neither waits long for the other at the end."""
-    items.sort(key=lambda item: item.path.name not in {"test_bad_input.py", "test_training.py", "test_web.py"})
+    items.sort(key=lambda item: item.path.name not in {"test_crashes.py", "test_training.py", "test_web.py"})
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -73,10 +72,7 @@ def tiny_dataset(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path
             np.savez(folder / CHUNK_NAME.format(number), **arrays)
             count = int(rows.sum())
             files.append({"file": f"ETL9G_{number:02d}", "sha256": "", "mark": "test shapes", "records": count})
-        table = [
-            {"label": i, "character": c, "jis": f"0x{jis_code(c):04X}", "code_point": f"U+{ord(c):04X}"}
-            for i, c in enumerate(classes)
-        ]
+        table = [mapping_row(label, char) for label, char in enumerate(classes)]
         metadata = {
             "source": "test shapes",
             "generator": "test shapes",
@@ -102,12 +98,12 @@ def standin(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """
     base = tmp_path_factory.getbasetemp()
     shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
-    folder, told = shared / "standin", shared / "standin.txt"
+    folder, printed = shared / "standin", shared / "standin.txt"
     with FileLock(shared / "standin.lock"):
-        if not told.is_file():
+        if not printed.is_file():
             script = Path(__file__).parents[1] / "scripts" / "synthesize_etl9g.py"
             command = [sys.executable, script, "--sets", "4", "--out", folder, "--seed", "5", "--processes", "2"]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             assert done.returncode == 0, done.stderr
-            told.write_text(done.stdout, encoding="utf-8")
-    return folder, told.read_text(encoding="utf-8")
+            printed.write_text(done.stdout, encoding="utf-8")
+    return folder, printed.read_text(encoding="utf-8")

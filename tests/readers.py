@@ -12,9 +12,8 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image, ImageDraw
 
 from characters import confusable
-from characters.jis import jis_code
 from data import preparing
-from data.prepared import CHUNK_NAME, MAPPING_FILE, METADATA_FILE, PreparedDataset
+from data.prepared import CHUNK_NAME, MAPPING_FILE, METADATA_FILE, PreparedDataset, mapping_row
 from engine import checkpoints
 from evaluation.model import load_model
 from export import safetensors_file
@@ -53,7 +52,7 @@ def dataset_file(name: str) -> Callable[[Path], Reader]:
         images = np.random.default_rng(0).integers(0, 256, (9, CANVAS, CANVAS), np.uint8)
         labels, sets = np.tile(np.arange(3, dtype=np.int16), 3), np.repeat(np.arange(3, dtype=np.int16), 3)
         np.savez(folder / CHUNK_NAME.format(1), images=images, labels=labels, sets=sets)
-        rows = [{"label": i, "character": c, "jis": f"0x{jis_code(c):04X}"} for i, c in enumerate(CLASSES[:3])]
+        rows = [mapping_row(label, char) for label, char in enumerate(CLASSES[:3])]
         (folder / MAPPING_FILE).write_text(json.dumps({"classes": rows}))
         splits = {"train": [0], "validation": [1], "test": [2]}
         metadata = {"source": "test shapes", "samples": 9, "classes": 3, "splits": splits}

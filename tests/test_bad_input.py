@@ -16,7 +16,7 @@ from readers import READERS
 EXAMPLES = 300  # damaged files for each reader and kind of damage
 PLACE = st.floats(0, 1, exclude_max=True)  # in a file, from its beginning to its end
 ODD_VALUES = [None, True, -1, 0, 1e308, float("nan"), 2**70, "", "腕", [], {}, [[1]], {"train": 1}]
-AS_JSON = ("mapping", "metadata", "confusable", "structure cache")
+AS_JSON = ("mapping", "metadata", "confusable")
 AS_CHECKPOINT = ("checkpoint", "INT8 checkpoint")
 
 given_often = settings(

@@ -1,5 +1,6 @@
 """The prepared dataset: uint8 images memory-mapped from its chunks, split by writer, fetched in whole batches."""
 
+import contextlib
 import mmap
 import re
 from collections.abc import Iterator
@@ -37,47 +38,61 @@ def split_sets(sets: list[int]) -> dict[str, list[int]]:
     return {"train": [s for s in sets if s not in test and s not in validation], "validation": validation, "test": test}
 
 
+@contextlib.contextmanager
+def damage_reported(path: Path) -> Iterator[None]:
+    """Makes what reading odd JSON raises an InputError that names the file."""
+    try:
+        yield
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        reason = f"{error} is missing" if isinstance(error, KeyError) else first_line(error)
+        raise InputError(f"{path} is damaged ({reason}): {AGAIN}") from None
+
+
+def mapping_row(label: int, char: str) -> dict:
+    """What character_mapping.json says of a class."""
+    codes = {"jis": f"0x{jis_code(char):04X}", "code_point": f"U+{ord(char):04X}"}
+    return {"label": label, "character": char} | codes
+
+
 def read_classes(path: Path) -> str:
     """The characters of a character_mapping.json, in the order of their labels.
 
     Raises InputError unless each character stands there once, at its own label, with its own codes.
     """
-    rows, found = read_json(path, AGAIN), {}
-    try:
+    rows, classes = read_json(path, AGAIN), ""
+    with damage_reported(path):
         for label, row in enumerate(rows["classes"]):
             char = row["character"]
-            if row["label"] != label or isinstance(row["label"], bool):
-                raise ValueError(f"label {row['label']!r} stands at place {label}")
             if not isinstance(char, str) or len(char) != 1 or not char.isprintable():
                 raise ValueError(f"{char!r} at label {label} is no character")
-            if found.setdefault(char, label) != label:
-                raise ValueError(f"{char} has the labels {found[char]} and {label}")
-            codes = row.get("code_point"), row.get("jis")
-            if codes[0] not in {None, f"U+{ord(char):04X}"} or codes[1] not in {None, f"0x{jis_code(char):04X}"}:
-                raise ValueError(f"{char} at label {label} has the codes of another character")
-        if not found:
-            raise ValueError("it names no class")
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        reason = f"{error} is missing" if isinstance(error, KeyError) else first_line(error)
-        raise InputError(f"{path} is damaged ({reason}): {AGAIN}") from None
-    return "".join(found)
+            if mapping_row(label, char) | row != mapping_row(label, char):
+                raise ValueError(f"{char} at label {label} has the label or the codes of another character")
+            classes += char
+        if not 0 < len(set(classes)) == len(classes):
+            raise ValueError("it names no class, or one twice")
+    return classes
 
 
-def file_numbers(metadata: dict) -> list[int]:
-    """The numbers of the raw files that metadata.json names. Raises ValueError where they make no sense."""
-    matches = [re.fullmatch(r"ETL9G_(\d\d)", row["file"], re.ASCII) for row in metadata["files"]]
-    if not matches or not all(matches):
-        raise ValueError("no files, or files of other names than ETL9G_NN")
-    numbers = [int(match[1]) for match in matches]
-    if len(set(numbers)) < len(numbers):
-        raise ValueError("a file is named twice")
-    return numbers
+def read_metadata(path: Path, classes: str) -> tuple[dict, list[int], dict[str, list[int]]]:
+    """A metadata.json, the numbers of its raw files, and the data sets of each split.
 
-
-def whole_numbers(values: list) -> list[int]:
-    if not isinstance(values, list) or not all(type(value) is int for value in values):
-        raise ValueError("the splits are not lists of data sets")
-    return values
+    Raises InputError where they make no sense, or it has another number of classes than these.
+    """
+    metadata = read_json(path, AGAIN)
+    with damage_reported(path):
+        names = [row["file"] for row in metadata["files"]]
+        named = all(re.fullmatch(r"ETL9G_\d\d", name, re.ASCII) for name in names)
+        if not names or not named or len(set(names)) < len(names):
+            raise ValueError("no files, a file twice, or files of other names than ETL9G_NN")
+        splits = {name: metadata["splits"][name] for name in SPLITS}
+        sets = [number for name in SPLITS for number in splits[name]]
+        if not all(type(number) is int for number in sets) or len(set(sets)) < len(sets):
+            raise ValueError("the splits are not lists of data sets, or have one twice")
+        if not isinstance(metadata["source"], str):
+            raise ValueError("its source is no text")
+        if metadata.get("classes", len(classes)) != len(classes):
+            raise ValueError(f"it has {metadata['classes']} classes, {MAPPING_FILE} {len(classes)}")
+    return metadata, [int(name[-2:]) for name in names], splits
 
 
 @dataclass
@@ -91,6 +106,25 @@ class Split:
         return len(self.positions)
 
 
+def map_chunk(path: Path, number: int, facts: dict) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The chunk of a raw file: images uint8 (n, 64, 64), memory-mapped, labels and data sets int64 (n,).
+
+    Raises FileNotFoundError, or InputError for one that is damaged or another file's.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing: run scripts/prepare_dataset.py --output-dir {path.parent}")
+    images = map_member(path, "images", "u", check=False)
+    labels, sets = (np.array(map_member(path, name, "iu"), np.int64) for name in ("labels", "sets"))
+    count = (facts.get("records", len(images)),)
+    if images.dtype != np.uint8 or images.shape != (*count, CANVAS, CANVAS) or not labels.shape == sets.shape == count:
+        raise InputError(f"{path} is damaged: delete it and run scripts/prepare_dataset.py again")
+    if not (sets // SETS_PER_FILE == number - 1).all():
+        raise InputError(f"{path} holds data sets of another raw file: delete it and run scripts/prepare_dataset.py")
+    if isinstance(images, np.memmap) and hasattr(mmap, "MADV_RANDOM"):
+        images.base.madvise(mmap.MADV_RANDOM)  # what lies around an image is not wanted next
+    return images, labels, sets
+
+
 class PreparedDataset:
     """dataset/ as prepare_dataset.py leaves it: classes, source, splits, and images by position."""
 
@@ -102,73 +136,43 @@ class PreparedDataset:
             raise FileNotFoundError(
                 f"{folder} is not a prepared dataset: run scripts/prepare_dataset.py --output-dir {folder}"
             )
-        self.classes = read_classes(mapping_path)
-        self.metadata = read_json(metadata_path, AGAIN)
-        try:
-            numbers = file_numbers(self.metadata)
-            self.source = self.metadata["source"]
-            splits = {name: whole_numbers(self.metadata["splits"][name]) for name in SPLITS}
-            if not isinstance(self.source, str):
-                raise ValueError("its source is no text")
-            if len(set().union(*splits.values())) < sum(map(len, splits.values())):
-                raise ValueError("a data set is in a split twice, or in two")
-            if self.metadata.get("classes", len(self.classes)) != len(self.classes):
-                raise ValueError(f"it has {self.metadata['classes']} classes, {MAPPING_FILE} {len(self.classes)}")
-        except (ValueError, KeyError, TypeError) as error:
-            reason = f"{error} is missing" if isinstance(error, KeyError) else first_line(error)
-            raise InputError(f"{metadata_path} is damaged ({reason}): {AGAIN}") from None
-        self._images, self.labels, self.sets = [], np.empty(0, np.int64), np.empty(0, np.int64)
+        self.folder, self.classes = folder, read_classes(mapping_path)
+        self.metadata, numbers, sets_of = read_metadata(metadata_path, self.classes)
+        self.source = self.metadata["source"]
         self.chunks = [folder / CHUNK_NAME.format(number) for number in numbers]
-        for path, number, facts in zip(self.chunks, numbers, self.metadata["files"], strict=True):
-            self._add_chunk(path, number, facts)
+        chunks = [map_chunk(*each) for each in zip(self.chunks, numbers, self.metadata["files"], strict=True)]
+        self._images = [images for images, _, _ in chunks]
+        self.labels, self.sets = (np.concatenate([chunk[i] for chunk in chunks]) for i in (1, 2))
         self._starts = np.cumsum([0] + [len(images) for images in self._images])
-        if len(self.labels) and not 0 <= self.labels.min() <= self.labels.max() < len(self.classes):
-            raise InputError(f"{folder}: the labels and {MAPPING_FILE} disagree: {AGAIN}")
-        if self.metadata.get("samples", len(self.labels)) != len(self.labels):
-            raise InputError(
-                f"{folder} is not whole: {len(self.labels):,} samples are there, {METADATA_FILE} names "
-                f"{self.metadata['samples']}: {AGAIN}"
-            )
-        if strays := set(np.unique(self.sets).tolist()).difference(*splits.values()):
-            raise InputError(f"{metadata_path} has data set {min(strays)} in no split: {AGAIN}")
-        self.split_by = split
-        if split == "writer":
-            if not all(splits.values()):
-                raise InputError(
-                    f"{folder} has too few data sets to split by writer (3 are needed): make more, or --split random"
-                )
-            positions = {name: np.flatnonzero(np.isin(self.sets, splits[name])) for name in SPLITS}
-        else:
-            # Its side depends on the sample alone: a larger dataset must not test with what a smaller one trained on.
-            sets, rows = np.unique(self.sets, return_inverse=True)
-            draws = [np.random.default_rng([seed, s]).random(len(self.classes)) for s in sets]
-            draw = np.stack(draws)[rows, self.labels]
-            sides = {"train": draw >= 0.15, "validation": (draw >= 0.1) & (draw < 0.15), "test": draw < 0.1}
-            positions = {name: np.flatnonzero(sides[name]) for name in SPLITS}
+        self._check_whole(sets_of)
+        positions = self._by_writer(sets_of) if split == "writer" else self._at_random(seed)
         self.splits = {name: Split(p, torch.from_numpy(self.labels[p])) for name, p in positions.items()}
 
-    def _add_chunk(self, path: Path, number: int, facts: dict) -> None:
-        """Maps the chunk of a raw file. Raises InputError for one that is damaged or another file's."""
-        if not path.is_file():
-            raise FileNotFoundError(f"{path} is missing: run scripts/prepare_dataset.py --output-dir {path.parent}")
-        images = map_member(path, "images", "u", check=False)
-        labels, sets = (np.array(map_member(path, name, "iu"), np.int64) for name in ("labels", "sets"))
-        count = facts.get("records", len(images))
-        if (
-            images.dtype != np.uint8
-            or images.shape != (count, CANVAS, CANVAS)
-            or labels.shape != (count,)
-            or sets.shape != (count,)
-        ):
-            raise InputError(f"{path} is damaged: delete it and run scripts/prepare_dataset.py again")
-        if not (sets // SETS_PER_FILE == number - 1).all():
+    def _check_whole(self, sets_of: dict[str, list[int]]) -> None:
+        if len(self.labels) and not 0 <= self.labels.min() <= self.labels.max() < len(self.classes):
+            raise InputError(f"{self.folder}: the labels and {MAPPING_FILE} disagree: {AGAIN}")
+        if self.metadata.get("samples", len(self.labels)) != len(self.labels):
             raise InputError(
-                f"{path} holds data sets of another raw file: delete it and run scripts/prepare_dataset.py"
+                f"{self.folder} is not whole: {len(self.labels):,} samples are there, {METADATA_FILE} names "
+                f"{self.metadata['samples']}: {AGAIN}"
             )
-        if isinstance(images, np.memmap) and hasattr(mmap, "MADV_RANDOM"):
-            images.base.madvise(mmap.MADV_RANDOM)  # what lies around an image is not wanted next
-        self._images.append(images)
-        self.labels, self.sets = np.append(self.labels, labels), np.append(self.sets, sets)
+        if strays := set(np.unique(self.sets).tolist()).difference(*sets_of.values()):
+            raise InputError(f"{self.folder / METADATA_FILE} has data set {min(strays)} in no split: {AGAIN}")
+
+    def _by_writer(self, sets_of: dict[str, list[int]]) -> dict[str, np.ndarray]:
+        if not all(sets_of.values()):
+            raise InputError(
+                f"{self.folder} has too few data sets to split by writer (3 are needed): make more, or --split random"
+            )
+        return {name: np.flatnonzero(np.isin(self.sets, sets)) for name, sets in sets_of.items()}
+
+    def _at_random(self, seed: int) -> dict[str, np.ndarray]:
+        """A sample's side depends on it alone: a larger dataset must not test with what a smaller one trained on."""
+        sets, rows = np.unique(self.sets, return_inverse=True)
+        draws = [np.random.default_rng([seed, s]).random(len(self.classes)) for s in sets]
+        draw = np.stack(draws)[rows, self.labels]
+        sides = {"train": draw >= 0.15, "validation": (draw >= 0.1) & (draw < 0.15), "test": draw < 0.1}
+        return {name: np.flatnonzero(side) for name, side in sides.items()}
 
     def check_images(self) -> None:
         """Compares the images with their checksums, for which all of them are read. Raises InputError."""
