@@ -35,15 +35,15 @@ class OptimizationConfig:
     data_dir: str = option("dataset", "the prepared dataset", changeable=True)
     split: str = option("writer", "no writer on two sides, or at random", ["writer", "random"])
     model_dir: str = option("models", "for the best model, metrics and plots", changeable=True)
-    checkpoint_dir: str | None = option(None, "for checkpoints, else MODEL_DIR/checkpoints/NAME", changeable=True)
+    checkpoint_dir: str | None = option(None, "for checkpoints (MODEL_DIR/checkpoints/NAME)", changeable=True)
     keep_last_n: int = option(5, "checkpoints to keep", changeable=True)
-    checkpoint_minutes: float = option(15.0, "save so often inside an epoch too", changeable=True)
-    resume_from: str | None = option(None, "a checkpoint to go on from; auto: the last if any", changeable=True)
-    overwrite: bool = option(False, "begin anew, deleting an earlier run's checkpoints", changeable=True)
+    checkpoint_minutes: float = option(15.0, "save this often inside an epoch too", changeable=True)
+    resume_from: str | None = option(None, "go on from this checkpoint; auto: the last, if any", changeable=True)
+    overwrite: bool = option(False, "replace an earlier run, or go back in it", changeable=True)
     init_from: str | None = option(None, "start from the weights of this trained model", changeable=True)
 
     epochs: int = option(30, "passes over the training split", changeable=True)
-    epoch_samples: int = option(0, "so many instead, others each epoch; 0: all")
+    epoch_samples: int = option(0, "samples an epoch, others each time; 0: all")
     hiragana_repeats: int = option(3, "times a hiragana is shown for each kanji")
     batch_size: int = option(128, "samples a step")
     optimizer: str = option("adamw", "muon: for weight matrices", ["adamw", "muon"])
@@ -52,34 +52,25 @@ class OptimizationConfig:
     warmup: float = option(0.05, "share of the steps in which the rate rises", changeable=True)
     final_learning_rate: float = option(0.001, "share of it at the cosine's end", changeable=True)
     label_smoothing: float = option(0.05, "of the cross entropy")
-    teacher: str | None = option(None, "a trained model whose answers are learnt too")
+    teacher: str | None = option(None, "a trained model whose answers are learned too")
     distillation: float = option(0.5, "the teacher's share of the loss")
     clip_norm: float = option(2.0, "largest gradient norm")
-    ema_decay: float = option(0.999, "of the averaged weights kept; 0: none")
+    ema_decay: float = option(0.999, "of the averaged weights; 0: no average")
 
     augmentation: float = option(1.0, "strength of all augmentation; 0: none")
     seed: int = option(0, "of weights, order and augmentation")
     device: str = option("auto", "cuda, cpu, …; auto: a GPU if there is one", changeable=True)
-    on_nonfinite: str = option(
-        "stop", "or to the epoch's start at half the rate", ["stop", "step-back"], changeable=True
-    )
+    on_nonfinite: str = option("stop", "or repeat the epoch at half the rate", ["stop", "step-back"], changeable=True)
     precision: str = option("auto", "auto: bf16 where it is fast", ["auto", "fp32", "bf16"], changeable=True)
-    compile: bool | None = option(None, "torch.compile, as on a GPU", changeable=True)
+    compile: bool | None = option(None, "torch.compile (on GPUs that can)", changeable=True)
     deterministic: bool = option(False, "deterministic GPU kernels, slower", changeable=True)
     plot: bool = option(False, "draw the curves as PNG (needs matplotlib)", changeable=True)
     tensorboard: bool = option(False, "write TensorBoard events (needs tensorboard)", changeable=True)
 
     def check(self) -> None:
         """Raises ValueError with one line for values that make no sense."""
-        for name in (
-            "epochs",
-            "batch_size",
-            "hiragana_repeats",
-            "keep_last_n",
-            "learning_rate",
-            "clip_norm",
-            "checkpoint_minutes",
-        ):
+        positive = ("epochs", "batch_size", "hiragana_repeats", "keep_last_n")
+        for name in (*positive, "learning_rate", "clip_norm", "checkpoint_minutes"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"--{name.replace('_', '-')} must be greater than 0")
         for name in ("warmup", "label_smoothing", "ema_decay", "final_learning_rate"):

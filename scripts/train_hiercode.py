@@ -3,7 +3,7 @@
     python scripts/train_hiercode.py --data-dir dataset
     python scripts/train_hiercode.py --data-dir dataset --hold-out-classes 500
 
-Every character has a code: the nodes of its tree laid on a binary tree (structure_codes.py). Components and places have
+Every character has a code: the nodes of its tree laid on a binary tree (structure/codes.py). Components and places have
 learned vectors; a character's prototype is the sum over its nodes of component times place, and the picture's feature
 is compared with all prototypes. No matrix has a row for every class, and a code, without a picture, is enough to be
 recognised: --hold-out-classes leaves out 500 or 1,000 kanji, scripts/add_classes.py adds others.

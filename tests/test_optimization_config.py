@@ -75,7 +75,6 @@ def test_flags_without_a_value():
         (("--seed", "-1"), "--seed must not be negative"),
         (("--seed", str(2**32)), "--seed must be below 2³²"),
         (("--resume-from", "a.pt", "--init-from", "a.pth"), "give only one"),
-        (("--resume-from", "auto", "--overwrite"), "give only one"),
         (("--on-nonfinite", "step-back", "--keep-last-n", "1"), "--keep-last-n must be at least 2"),
     ],
 )
@@ -114,8 +113,8 @@ def test_help_fits_a_terminal(script, monkeypatch, capsys):
     """80 columns and a screen; every field says what it is."""
     module = importlib.import_module(script.stem)
     config = module.ARCHITECTURE.config
-    for field in dataclasses.fields(config):
-        assert field.metadata["help"].strip(), field.name
+    shown = [field for field in dataclasses.fields(config) if field.metadata["help"] is not None]
+    assert all(field.metadata["help"].strip() for field in shown)
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setattr(sys, "argv", [str(script)])
     with pytest.raises(SystemExit) as ended:
@@ -125,7 +124,7 @@ def test_help_fits_a_terminal(script, monkeypatch, capsys):
     for line in printed.splitlines():
         assert sum(1 + (unicodedata.east_asian_width(c) in "WF") for c in line) <= 80, line
     words = " ".join(printed.split())
-    for field in dataclasses.fields(config):
+    for field in shown:
         assert f"--{field.name.replace('_', '-')}" in printed
         assert " ".join(field.metadata["help"].split()) in words
     assert f"python scripts/{script.name}" in printed  # the command on a line of its own
