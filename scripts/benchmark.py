@@ -1,10 +1,10 @@
-"""Measure how fast the pipeline is on this machine: drawing, preparing, a training step by its stages, recognising.
+"""Measure how fast the pipeline is on this machine: drawing, preparing, a training step, recognising.
 
-    python scripts/benchmark.py --data-dir dataset --etl9g-dir ETL9G
     python scripts/benchmark.py --data-dir dataset --etl9g-dir ETL9G --model models/kanji_model.onnx
+    python scripts/benchmark.py --model INT8.onnx --reference FLOAT.onnx --times-faster 2
 
-Stages of a training step are timed in turn within one interleaved run, so that a noisy machine disturbs all alike.
-Figures are medians. --json writes them to a file.
+Figures are medians of one interleaved run, so that a noisy machine disturbs all alike; --json writes them to a file.
+With --reference only the two networks are timed, one image on one thread, and too slow a model ends with exit code 1.
 """
 
 import argparse
@@ -13,11 +13,13 @@ from pathlib import Path
 
 import torch
 
-from evaluation.speed import drawing, preparing, recognising, training_step
+from evaluation.speed import drawing, inference_seconds, preparing, recognising, training_step
 from files.atomic import write_text
 from files.command_line import at_least, parser, run
 from files.machine import cores, processor
 from records.etl9g import find_raw
+
+RATIO = "times as fast as the reference"
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -28,25 +30,41 @@ def parse_arguments() -> argparse.Namespace:
     options.add_argument("--batch-size", type=at_least(2), default=128, help="of the training step (default 128)")
     options.add_argument("--rounds", type=at_least(1), default=20, help="default 20")
     options.add_argument("--json", type=Path, help="also write the figures to this file")
-    return options.parse_args()
+    options.add_argument("--reference", type=Path, metavar="FILE", help="compare --model with this exported model")
+    options.add_argument("--times-faster", type=at_least(0, float), default=0, metavar="X", help="than the reference")
+    arguments = options.parse_args()
+    if arguments.reference and not arguments.model:
+        options.error("--reference needs --model")
+    return arguments
+
+
+def pipeline(given: argparse.Namespace) -> dict[str, float]:
+    raw = find_raw(given.etl9g_dir)[0]
+    figures = {"drawn a second, one process": drawing(), "prepared a second, one process": preparing(raw)}
+    step = training_step(given.data_dir, given.batch_size, given.rounds)
+    figures["CNN training, images a second"] = given.batch_size / step["whole step"]
+    figures |= {f"CNN training: {name}, ms": 1000 * seconds for name, seconds in step.items()}
+    parts = recognising(given.model, given.rounds) if given.model else {}
+    return figures | {f"recognise on one thread: {name}, ms": 1000 * seconds for name, seconds in parts.items()}
+
+
+def comparison(given: argparse.Namespace) -> dict[str, float]:
+    seconds = inference_seconds({"model": given.model, "reference": given.reference}, 1, 10 * given.rounds)
+    figures = {f"{name}, ms an image": 1000 * value for name, value in seconds.items()}
+    return figures | {RATIO: seconds["reference"] / seconds["model"]}
 
 
 def main() -> None:
     given = parse_arguments()
-    raw = find_raw(given.etl9g_dir)[0]
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{torch.get_num_threads()} threads"
     print(f"{processor()}, {cores()} cores; {device}; torch {torch.__version__}")
-    figures = {"drawn a second, one process": drawing(), "prepared a second, one process": preparing(raw)}
-    stages = training_step(given.data_dir, given.batch_size, given.rounds)
-    figures["CNN training, images a second"] = given.batch_size / sum(stages.values())
-    figures |= {f"step: {name}, ms": 1000 * seconds for name, seconds in stages.items()}
-    if given.model:
-        seconds = recognising(given.model, given.rounds)
-        figures |= {f"recognise on one thread: {name}, ms": 1000 * value for name, value in seconds.items()}
+    figures = comparison(given) if given.reference else pipeline(given)
     for name, value in figures.items():
         print(f"{name:<40}{value:12,.2f}")
     if given.json:
         write_text(given.json, json.dumps(figures, indent=1) + "\n")
+    if figures.get(RATIO, given.times_faster) < given.times_faster:
+        raise OSError(f"{given.model} is not {given.times_faster:g} times as fast as {given.reference}")
 
 
 if __name__ == "__main__":

@@ -4,8 +4,8 @@
     python scripts/evaluate.py --model models/kanji_model.onnx --images my_handwriting
 
 MODEL is a checkpoint, a best model, a SafeTensors or an ONNX file. A folder of images holds one folder for each
-character, named by the character or by its code point (U+6F22). The figures go to evaluation.json, and with pictures of
-the confused characters to evaluation.png.
+character, named by the character or by its code point (U+6F22). The figures go to evaluation.json, pictures of
+misread characters to evaluation.png.
 """
 
 import argparse

@@ -126,6 +126,6 @@ def store(path: Path, confidence: dict) -> None:
     elif path.suffix == ".safetensors":
         model, facts = load_trained(path)
         with atomic_write(path) as temporary:
-            write_safetensors(model, facts | {"confidence": confidence}, temporary, path)
+            write_safetensors(model, facts | {"confidence": confidence}, temporary)
     else:
         checkpoints.save(path, checkpoints.load(path) | {"confidence": confidence})

@@ -7,7 +7,6 @@ import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -17,18 +16,19 @@ from engine.model_files import architecture_of
 from engine.run import Run
 from engine.timing import interleaved
 from evaluation.measurement import evaluate_file
+from evaluation.speed import inference_seconds
 from export.onnx_file import default_output
 from files.atomic import atomic_write, write_text
 from files.command_line import InputError
 from files.plain_json import read_json
 from images.normalization import CANVAS
-from inference.recognizer import single_thread
 from optimization_config import parse_config
 from quantization.files import load_trained
 
 SCRIPTS = Path(__file__).resolve().parents[1]
 DEFAULT = ("cnn", "radical_rnn", "hiercode", "vit")
 THROUGHPUT_BATCH = 64
+KINDS = {"unseen_writers": "unseen writers", "images": "real drawings"}  # of samples
 
 
 @dataclass
@@ -94,14 +94,6 @@ def evaluation(entry: Entry, data: Path | None, images: Path | None, limit: int 
     return {name: result[name] for name in ("samples", "top1", "top1_standard_error", "top5", "kinds")}
 
 
-def inference_seconds(entries: list[Entry], batch: int, rounds: int) -> dict[str, float]:
-    """Median seconds that onnxruntime takes for a batch on one thread."""
-    images = np.random.default_rng(0).random((batch, 1, CANVAS, CANVAS), np.float32)
-    sessions = {entry.name: single_thread(entry.exported) for entry in entries}
-    runs = {name: lambda s=s: s.run(None, {"input_image": images}) for name, s in sessions.items()}
-    return interleaved(runs, rounds * (1 if batch > 1 else 10))
-
-
 def training_seconds(entries: list[Entry], dataset: PreparedDataset, rounds: int) -> dict[str, float]:
     """Median seconds of a whole training step, augmentation included, for each image."""
     steps, sizes = {}, {}
@@ -131,7 +123,8 @@ def size(entry: Entry) -> dict[str, int]:
 
 def measure(entries: list[Entry], data: Path, images: Path | None, limit: int | None, rounds: int) -> list[dict]:
     """A dict of figures for each entry that was made; speeds are taken in turn within one interleaved run."""
-    latency, batches = (inference_seconds(entries, n, rounds) for n in (1, THROUGHPUT_BATCH))
+    files = {entry.name: entry.exported for entry in entries}
+    latency, batches = inference_seconds(files, 1, 10 * rounds), inference_seconds(files, THROUGHPUT_BATCH, rounds)
     training = training_seconds(entries, PreparedDataset(data), rounds)
     return [
         {"name": entry.name, **size(entry)}
@@ -146,31 +139,23 @@ def measure(entries: list[Entry], data: Path, images: Path | None, limit: int | 
     ]
 
 
-COLUMNS = {
-    "parameters": lambda r: f"{r['parameters'] / 1e6:.2f} M",
-    "MFLOP an image": lambda r: f"{r['flops'] / 1e6:.0f}",
-    "fp32 MB": lambda r: f"{r['bytes'] / 1e6:.2f}",
-    "training images/s": lambda r: f"{r['training_images_per_second']:,.0f}",
-    "latency ms": lambda r: f"{r['latency_ms']:.2f}",
-    "batches images/s": lambda r: f"{r['images_per_second']:,.0f}",
-    "unseen writers top-1 %": lambda r: top1(r["unseen_writers"]),
-    "top-5 %": lambda r: f"{r['unseen_writers']['top5']:.2f}",
-}
-OF_IMAGES = {
-    "real drawings top-1 %": lambda r: top1(r["images"]),
-    "their top-5 %": lambda r: f"{r['images']['top5']:.2f}",
-}
+COLUMNS = "", "parameters", "MFLOP an image", "fp32 MB", "training images/s", "latency ms", "batches images/s"
 
 
-def top1(figures: dict) -> str:
-    return f"{figures['top1']:.2f} ± {figures['top1_standard_error']:.2f}"
+def accuracy_cells(figures: dict) -> list[str]:
+    return [f"{figures['top1']:.2f} ± {figures['top1_standard_error']:.2f}", f"{figures['top5']:.2f}"]
 
 
 def table(rows: list[dict]) -> str:
-    """The table in Markdown."""
-    columns = COLUMNS | (OF_IMAGES if "images" in rows[0] else {})
-    lines = [["", *columns], ["---"] * (len(columns) + 1)]
-    lines += [[row["name"], *(cell(row) for cell in columns.values())] for row in rows]
+    """The table in Markdown; its last columns are of the kinds in KINDS that the rows have."""
+    kinds = {kind: label for kind, label in KINDS.items() if kind in rows[0]}
+    titles = [*COLUMNS, *(title for label in kinds.values() for title in (f"{label}: top-1 %", "top-5 %"))]
+    lines = [titles, ["---"] * len(titles)]
+    for row in rows:
+        cells = [row["name"], f"{row['parameters'] / 1e6:.2f} M", f"{row['flops'] / 1e6:.0f}"]
+        cells += [f"{row['bytes'] / 1e6:.2f}", f"{row['training_images_per_second']:,.0f}"]
+        cells += [f"{row['latency_ms']:.2f}", f"{row['images_per_second']:,.0f}"]
+        lines.append(cells + [cell for kind in kinds for cell in accuracy_cells(row[kind])])
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
@@ -179,14 +164,13 @@ def write_picture(rows: list[dict], path: Path, title: str) -> None:
     from matplotlib.figure import Figure  # optional
 
     figure = Figure(figsize=(10, 4.4), layout="constrained")
-    kinds = [("unseen_writers", "unseen stand-in writers", "o"), ("images", "real drawings", "s")]
-    kinds = [kind for kind in kinds if kind[0] in rows[0]]
+    kinds = [(kind, label) for kind, label in KINDS.items() if kind in rows[0]]
     left, right = figure.subplots(1, 2, sharey=True)
     left.set(xlabel="ONNX file, fp32, MB", ylabel="top-1, %")
     right.set(xlabel="one image, one thread, ms")
     for axes, name, unit in ((left, "bytes", 1e6), (right, "latency_ms", 1)):
         x, tops = [row[name] / unit for row in rows], [0.0] * len(rows)
-        for kind, label, marker in kinds:
+        for (kind, label), marker in zip(kinds, "os", strict=False):
             y = [row[kind]["top1"] for row in rows]
             errors = [2 * row[kind]["top1_standard_error"] for row in rows]
             axes.errorbar(x, y, errors, fmt=marker, capsize=3, label=f"{label} (± 2 standard errors)")

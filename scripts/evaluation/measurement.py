@@ -15,13 +15,14 @@ from characters.confusable import save as save_confusable
 from data.samples import Samples, dataset_samples, image_samples
 from evaluation.accuracy import percent, ranked, summary
 from evaluation.model import Model, load_model
-from evaluation.picture import MISREAD_SHOWN, evaluation_picture
-from files.atomic import atomic_write, write_text
+from evaluation.recognition_picture import RecognitionPicture
+from files.atomic import write_text
 from files.command_line import InputError
 from images.distortions import DISTORTIONS
 from inference.confidence import calibration_error, probabilities, reliability
 
 BATCH = 256
+SHOWN_OF_PAIR = 5  # misread samples of a confused pair
 ROBUSTNESS_SAMPLES = 3000  # the most that the robustness table is measured on
 
 
@@ -58,20 +59,22 @@ def robustness(model: Model, samples: Samples, rows: np.ndarray, labels: np.ndar
     return {name: 100 * count / len(rows) for name, count in right.items()}
 
 
-def examples_of(pairs: list[dict], classes: str, samples: Samples, rows: np.ndarray, labels, predicted) -> list[dict]:
-    """For each confused pair images uint8 (n, 64, 64): "misread" ones, and one of the other class that was "read"."""
-    examples = []
+def misread_picture(
+    model: Model, pairs: list[dict], samples: Samples, rows: np.ndarray, labels: np.ndarray, predicted: np.ndarray
+) -> RecognitionPicture:
+    """Samples of each of the confused pairs, with what the model takes them for."""
+    picture = RecognitionPicture()
     for pair in pairs:
-        true, other = classes.index(pair["true"]), classes.index(pair["predicted"])
-        misread = np.flatnonzero((labels == true) & (predicted == other))[:MISREAD_SHOWN]
-        read = np.flatnonzero((labels == other) & (predicted == other))[:1]
-        images = (samples.images(rows[np.concatenate([misread, read])])[:, 0] * 255 + 0.5).astype(np.uint8)
-        examples.append({"misread": images[: len(misread)], "read": images[len(misread) :]})
-    return examples
+        wrong = (labels == model.classes.index(pair["true"])) & (predicted == model.classes.index(pair["predicted"]))
+        images = samples.images(rows[np.flatnonzero(wrong)[:SHOWN_OF_PAIR]])
+        for image, shares in zip(images, model.confidence.probabilities(model.logits(images)), strict=True):
+            top = [(model.classes[i], float(shares[i])) for i in np.argsort(-shares, kind="stable")[:5]]
+            picture.add_of(pair["true"], 255 * (1 - image[0]), top)
+    return picture
 
 
-def measure(model: Model, samples: Samples, limit: int | None = None) -> tuple[dict, list[dict]]:
-    """The result that goes to evaluation.json, and the images of its confused pairs."""
+def measure(model: Model, samples: Samples, limit: int | None = None) -> tuple[dict, RecognitionPicture]:
+    """The result that goes to evaluation.json, and a picture of misread samples."""
     label_of = {character: i for i, character in enumerate(model.classes)}
     is_class = np.array([c in label_of for c in samples.characters])
     left_out = Counter(samples.characters[~is_class].tolist())
@@ -84,15 +87,13 @@ def measure(model: Model, samples: Samples, limit: int | None = None) -> tuple[d
     started, answers = time.monotonic(), []
     for part in batches(len(rows), "evaluation"):
         logits = model.logits(samples.images(rows[part]))
-        shares = [
-            row.max(axis=1).astype(float) for row in (probabilities(logits), model.confidence.probabilities(logits))
-        ]
-        answers.append((*ranked(logits, labels[part]), *shares, model.confidence.known(logits)))
+        shares = (probabilities(logits), model.confidence.probabilities(logits))
+        highest = (share.max(axis=1).astype(float) for share in shares)
+        answers.append((*ranked(logits, labels[part]), *highest, model.confidence.known(logits)))
     predicted, rank, raw, tempered, accepted = (np.concatenate(column) for column in zip(*answers, strict=True))
     rate = len(rows) / (time.monotonic() - started)
-    figures = summary(
-        model.classes, labels, predicted, rank, None if samples.writers is None else samples.writers[rows]
-    )
+    writers = None if samples.writers is None else samples.writers[rows]
+    figures = summary(model.classes, labels, predicted, rank, writers)
     some = np.sort(random.choice(len(rows), min(ROBUSTNESS_SAMPLES, len(rows)), replace=False))
     clean = {"clean": percent((predicted == labels)[some])}
     per_class = figures.pop("per_class")
@@ -103,7 +104,7 @@ def measure(model: Model, samples: Samples, limit: int | None = None) -> tuple[d
         "images_per_second": rate,
         "mixed_up": mixed_up(model.classes, labels, predicted),
         "per_class": per_class,
-    }, examples_of(figures["confused"], model.classes, samples, rows, labels, predicted)
+    }, misread_picture(model, figures["confused"], samples, rows, labels, predicted)
 
 
 def default_output(model_path: Path, images_dir: Path | None = None) -> Path:
@@ -135,12 +136,11 @@ def evaluate_file(
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file: give a folder with --output-dir")
     folder.mkdir(parents=True, exist_ok=True)
-    figures, examples = measure(model, samples, limit)
+    figures, picture = measure(model, samples, limit)
     source, script = model.facts["source"] or "unknown data", model.facts["script"] or "unknown script"
     facts = {"description": f"{model_path} ({script}, trained on {source})", "file": str(model_path), **model.facts}
     result = {"model": facts, "data": samples.facts, **figures}
-    with atomic_write(folder / "evaluation.png") as temporary:
-        evaluation_picture(result, examples).save(temporary, format="PNG")
+    picture.write(folder / "evaluation.png")
     lines = ",\n".join(f"{json.dumps(k)}: {json.dumps(v, ensure_ascii=False)}" for k, v in result.items())
     write_text(folder / "evaluation.json", f"{{\n{lines}\n}}\n")
     if confusable:

@@ -41,8 +41,12 @@ class RecognitionPicture:
     def add(self, path: Path, image: np.ndarray, top: list[tuple[str, float]]) -> None:
         """An image, grey values 0 to 255 (H, W), and its likeliest characters with their probabilities; its path may
         say what it shows."""
+        self.add_of(true_character(path), image, top)
+
+    def add_of(self, truth: str | None, image: np.ndarray, top: list[tuple[str, float]]) -> None:
+        """The same of an image whose character is known."""
         if len(self.rows) < MOST_SHOWN:
-            self.rows.append((image.astype(np.uint8), top[:5], true_character(path)))
+            self.rows.append((image.astype(np.uint8), top[:5], truth))
 
     def drawn(self) -> Image.Image:
         """The sheet, RGB: framed green where the first character is right, red where it is wrong, grey if unknown."""
@@ -70,6 +74,8 @@ def _draw_row(
     colour, verdict = (RIGHT, "right") if is_right else (WRONG, "wrong") if truth else (UNKNOWN, "")
     draw.rectangle((x + 6, y + 2, x + CELL + 10, y + CELL + 6), outline=colour, width=3)
     draw.text((x + 8, y + CELL + 7), verdict, fill=colour)
+    if verdict == "wrong":
+        sheet.paste(draw_character(truth, 14), (x + CELL - 6, y + CELL + 8))
     for k, (char, probability) in enumerate(top):
         left = x + CELL + 24 + k * (CELL + 4)
         sheet.paste(draw_character(char, CELL - 8), (left, y + 6))

@@ -6,56 +6,45 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from torch import nn
 
 from characters.jis import etl9g_classes
 from data.augmentation import augment
 from data.prepared import PreparedDataset
 from engine.batches import to_input
-from engine.devices import autocast
 from engine.model_files import architecture_of
 from engine.run import Run
 from engine.timing import clock, interleaved
 from handwriting.page import write_character
 from handwriting.strokes import stroke_models
 from handwriting.writer import new_writer
-from images.normalization import normalize, normalize_frames
+from images.normalization import CANVAS, normalize, normalize_frames
 from images.reading import read_grey
 from inference.readings import recognize
-from inference.recognizer import Recognizer
+from inference.recognizer import Recognizer, single_thread
 from records.etl9g import read_records, unpack_images
 
 
 def training_step(data_dir: Path, batch_size: int, rounds: int) -> dict[str, float]:
-    """Seconds of a CNN training step's stages on batches of the training split."""
+    """Seconds of a whole CNN training step on a batch of the training split, and of two of its parts by themselves."""
     architecture = architecture_of("train_etl9g_model")
     config = architecture.config(data_dir=str(data_dir), batch_size=batch_size)
     state = Run(architecture, config, PreparedDataset(data_dir))
     state.model.train()
     rows = torch.randperm(len(state.training))[:batch_size]
-    held: dict[str, torch.Tensor] = {}
+    images = to_input(state.training.get(rows)[0])
+    actions = {
+        "load": lambda: state.training.get(rows),
+        "augment": lambda: augment(images, config.augmentation),
+        "whole step": lambda: state.train_step(rows),
+    }
+    return interleaved(actions, rounds)
 
-    def load():
-        images, held["labels"] = state.training.get(rows)
-        held["images"] = to_input(images)
 
-    def vary():
-        held["varied"] = augment(held["images"], config.augmentation)
-
-    def forward():
-        with autocast(config, state.device):
-            held["loss"] = state.architecture.loss(state.forward(held["varied"]), held["labels"], config)
-
-    def backward():
-        held["loss"].backward()
-
-    def step():
-        nn.utils.clip_grad_norm_(state.model.parameters(), config.clip_norm)
-        state.optimizers[0].step()
-        state.model.zero_grad(set_to_none=True)
-        state.averaged.update_parameters(state.model)
-
-    return interleaved({"load": load, "augment": vary, "forward": forward, "backward": backward, "step": step}, rounds)
+def inference_seconds(models: dict[str, Path], batch: int, rounds: int) -> dict[str, float]:
+    """Median seconds that onnxruntime takes for a batch on one thread, of each ONNX file, in turn."""
+    images = np.random.default_rng(0).random((batch, 1, CANVAS, CANVAS), np.float32)
+    sessions = {name: single_thread(path) for name, path in models.items()}
+    return interleaved({n: lambda s=s: s.run(None, {"input_image": images}) for n, s in sessions.items()}, rounds)
 
 
 def drawing(count: int = 300) -> float:
