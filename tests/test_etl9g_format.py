@@ -3,10 +3,9 @@
 import struct
 
 import numpy as np
-import pytest
 
 from characters import jis
-from files.command_line import InputError
+from characters.kinds import is_hiragana, kind_of
 from records import etl9g
 
 STRUCT = ">2H8sI4B4H2B34x8128s7x"
@@ -31,14 +30,17 @@ def test_the_record_is_the_documented_struct():
 def test_classes_against_the_codec():
     classes = jis.etl9g_classes()
     assert len(classes) == len(set(classes)) == 3036
-    assert sum("\u3041" <= c <= "\u3096" for c in classes) == 71
     assert "".join(sorted(classes, key=jis.jis_code)) == classes
-    assert jis.jis_code("亜") == 0x3021
-    assert jis.jis_code("腕") == 0x4F53
-    assert jis.character(0x2422) == "あ"
+    assert (jis.jis_code("亜"), jis.jis_code("腕"), jis.character(0x2422)) == (0x3021, 0x4F53, "あ")
     assert not set("ぁぃぅぇぉっゃゅょゎゐゑァ弌") & set(classes)
     for char in classes[::97]:
         assert bytes.fromhex(f"1b2442{jis.jis_code(char):04x}1b2842").decode("iso2022_jp") == char
+
+
+def test_kinds_of_characters():
+    assert [kind_of(char) for char in "んヶ亜弌𠮟Aー、"] == ["hiragana", "katakana", *["kanji"] * 3, *["other"] * 3]
+    kana = [is_hiragana(char) for char in jis.etl9g_classes()]
+    assert kana == [True] * 71 + [False] * 2965
 
 
 def test_the_known_layout_of_a_set():
@@ -49,9 +51,9 @@ def test_the_known_layout_of_a_set():
     assert np.bincount(sheets)[1:].tolist() == [152] * 16 + [151] * 4
     assert places.max() == 151
     assert [characters[152 + 16 * row + 15] for row in range(3)] == list("えおか")
-    kana_of_sheet = np.bincount(sheets[[c < "\u3100" for c in characters]])[1:]
+    kana_of_sheet = np.bincount(sheets[[is_hiragana(c) for c in characters]])[1:]
     assert kana_of_sheet.tolist() == [3] * 5 + [4] * 11 + [3] * 4
-    kanji = [c for c in characters if c >= "\u3100"]
+    kanji = [c for c in characters if not is_hiragana(c)]
     assert kanji == sorted(kanji, key=jis.jis_code)
 
 
@@ -76,47 +78,15 @@ def test_a_standin_is_known_by_its_mark():
     assert etl9g.standin_mark(np.zeros(0, etl9g.RECORD)) is None
 
 
-def write(path, size: int):
-    with path.open("wb") as file:
-        file.truncate(size)
-    return path
-
-
-@pytest.mark.parametrize(
-    ("size", "words"),
-    [
-        (12144 * 8199 - 1, ["short", "record 12143", "99,560,457"]),
-        (3000 * 8199, ["short", "record 3000", "24,597,000"]),
-        (12144 * 8199 + 5, ["too long", "record 12144", "99,568,656"]),
-        (4780 * 8199, ["ETL8G"]),
-        (0, ["short", "record 0"]),
-    ],
-)
-def test_a_wrong_size_is_named_with_record_and_offset(tmp_path, size, words):
-    _, problem = etl9g.read_records(write(tmp_path / "ETL9G_03", size))
-    assert "ETL9G_03" in problem
-    for word in words:
-        assert word in problem
-
-
-def test_a_whole_file_has_no_problem(tmp_path):
-    records, problem = etl9g.read_records(write(tmp_path / "ETL9G_03", 12144 * 8199))
-    assert problem is None
-    assert len(records) == 12144
-
-
-def test_damage_is_found_record_by_record():
+def test_damage_has_one_reason_a_record():
     images = np.full((4, 127, 128), 3, np.uint8)
-    images[2] = 0
+    images[2:] = 0
     records = etl9g.new_records(images, 0, np.arange(4), b"")
     records["jis"][1] = 0x2421  # ぁ is not a class
     records["jis"][3] = 0xFFFF
-    images[3] = 0  # one reason is enough
+    unknown = "JIS code 0x{} is not a class of ETL9G".format
     damage = etl9g.find_damage(records, images)
-    assert sorted(damage) == [1, 2, 3]
-    assert "0x2421" in damage[1]
-    assert "no ink" in damage[2]
-    assert "0xFFFF" in damage[3]
+    assert damage == {1: unknown("2421"), 2: "the image has no ink", 3: unknown("FFFF")}
 
 
 def test_shifted_images_are_noticed():
@@ -126,17 +96,3 @@ def test_shifted_images_are_noticed():
     assert etl9g.looks_shifted(np.roll(frames, -8, axis=2))
     assert not etl9g.looks_shifted(np.roll(frames, -8, axis=2)[:20])  # too few to tell
     assert not etl9g.looks_shifted(np.zeros_like(frames))
-
-
-def test_only_names_of_etl9g_are_read(tmp_path):
-    for name in ("ETL9G_01", "ETL9G_50", "README.md", "notes.txt", "ETL9G_01.zip"):
-        (tmp_path / name).touch()
-    assert [path.name for path in etl9g.raw_files(tmp_path)] == ["ETL9G_01", "ETL9G_50"]
-    assert etl9g.file_number(tmp_path / "ETL9G_50") == 50
-
-
-@pytest.mark.parametrize("name", ["ETL9G_51", "ETL9G_00", "ETL8G_01", "etl9g_01", "ETL9G_1", "ETL9B_1"])
-def test_other_etl_names_are_refused(tmp_path, name):
-    (tmp_path / name).touch()
-    with pytest.raises(InputError, match=name):
-        etl9g.raw_files(tmp_path)
