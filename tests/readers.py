@@ -97,7 +97,7 @@ def int8_checkpoint(folder: Path) -> Reader:
 
 
 def safetensors(folder: Path) -> Reader:
-    safetensors_file.write(*tiny_file(folder / "model.pth"), folder / "model.safetensors", folder / "model.pth")
+    safetensors_file.write(*tiny_file(folder / "model.pth"), folder / "model.safetensors")
     return trained(folder / "model.safetensors")
 
 

@@ -6,7 +6,6 @@ import re
 import stat
 import struct
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import safetensors.torch
@@ -16,7 +15,6 @@ from torch import nn
 from engine import checkpoints, model_files
 from export import hub_folder, safetensors_file
 from export.onnx_file import ConversionError
-from files.command_line import InputError
 from quantization.files import load_trained
 from script_runs import TRAININGS, run_script
 from train_etl9g_model import CNN, CNNConfig
@@ -90,39 +88,6 @@ def test_the_averaged_weights_are_the_ones_that_count(model_path, tmp_path):
     tensors = safetensors.torch.load_file(tmp_path / "a.safetensors")
     assert tensors.keys() == averaged.keys()
     assert all(tensors[name].equal(value) for name, value in averaged.items())
-
-
-class Awkward(nn.Module):
-    """Tied and transposed weights, channels last, buffers of every kind, an empty one and a scalar."""
-
-    def __init__(self, _config, classes: str):
-        super().__init__()
-        torch.manual_seed(3)
-        self.convolution = nn.Conv2d(1, 4, 3).to(memory_format=torch.channels_last)
-        self.first, self.second = nn.Linear(4, 4), nn.Linear(4, 4)
-        self.second.weight = self.first.weight
-        self.head = nn.Linear(4, len(classes))
-        self.head.weight = nn.Parameter(torch.rand(4, len(classes)).t())
-        self.register_buffer("part", self.first.weight.detach()[:2])  # shares the weight's memory
-        self.register_buffer("table", torch.arange(6).reshape(2, 3).t())
-        self.register_buffer("bytes", torch.tensor([-128, 127], dtype=torch.int8))
-        self.register_buffer("short", torch.rand(3).to(torch.bfloat16))
-        self.register_buffer("nothing", torch.zeros(0, 5))
-        self.register_buffer("steps", torch.tensor(7))
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return self.head(self.second(self.first(self.convolution(images).mean((2, 3)))).relu()) + self.table.sum()
-
-
-def test_whatever_a_model_holds(tmp_path, monkeypatch):
-    awkward = SimpleNamespace(name="awkward", config=CNNConfig, model=Awkward)
-    monkeypatch.setattr(model_files, "architecture_of", lambda script, path: awkward)
-    state = Awkward(None, CLASSES).state_dict()
-    saved(tmp_path / "awkward.pth", model=state)
-    safetensors_file.convert(tmp_path / "awkward.pth", tmp_path / "awkward.safetensors")
-    tensors = safetensors.torch.load_file(tmp_path / "awkward.safetensors")
-    assert {name: value.dtype for name, value in tensors.items()} == {name: v.dtype for name, v in state.items()}
-    assert all(tensors[name].equal(value) for name, value in state.items())
 
 
 @pytest.mark.parametrize("script", TRAININGS)
@@ -234,10 +199,3 @@ def test_wrong_calls_end_with_one_line(tmp_path, arguments, message):
     assert message in result.stderr.splitlines()[-1]
     assert "Traceback" not in result.stderr
     assert sorted(tmp_path.iterdir()) == before
-
-
-def test_a_tensor_that_has_no_place_in_the_file_is_named(tmp_path):
-    model = nn.Module()
-    model.register_buffer("sparse", torch.eye(3).to_sparse())
-    with pytest.raises(InputError, match="sparse"):
-        safetensors_file.write(model, {"config": {}}, tmp_path / "a.safetensors", tmp_path / "a.pth")

@@ -14,7 +14,7 @@ import torch
 
 import preflight_check
 from engine import devices
-from files import command_line, machine, packages
+from files import machine, packages
 from preflight_check import Check
 from records.etl9g import RECORD, STANDIN_MARK, records_per_file
 
@@ -237,12 +237,3 @@ def test_a_model_folder_that_cannot_be(tiny_dataset, tmp_path, monkeypatch, caps
     assert code == 1
     assert any(line.startswith("MISSING  models") for line in lines)
     assert lines[-1] == "training cannot start yet: 1 thing is missing"
-
-
-def test_a_toolkit_without_requirements_gets_one_line(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(preflight_check, "REQUIREMENTS", tmp_path / "requirements.txt")
-    monkeypatch.setattr(sys, "argv", ["preflight_check.py"])
-    with pytest.raises(SystemExit) as ended:
-        command_line.run(preflight_check.main)
-    assert ended.value.code == 2
-    assert capsys.readouterr().err.count("\n") == 1

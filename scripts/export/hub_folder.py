@@ -34,7 +34,7 @@ def convert_to_folder(model_path: Path, folder: Path) -> str:
     model, facts = load_trained(model_path)
     with scratch_folder(folder) as making:
         with atomic_write(making / WEIGHTS) as temporary:
-            write(model, facts, temporary, model_path)
+            write(model, facts, temporary)
         write_text(making / SETTINGS, json.dumps(published_facts(facts), ensure_ascii=False, indent=2) + "\n")
         write_text(making / CARD, model_card(facts, architecture_of(facts["script"], model_path).name, model))
         folder.mkdir(parents=True, exist_ok=True)

@@ -10,7 +10,6 @@ from torch import nn
 from engine.model_files import build, load_safetensors
 from export.onnx_file import FILE_NAMES, ConversionError, probe_images, published_config
 from files.atomic import atomic_write
-from files.command_line import InputError
 from files.folders import beside
 from images.normalization import CONTRACT
 from quantization.files import load_trained
@@ -30,15 +29,6 @@ def published_facts(facts: dict) -> dict:
     return published | {"config": published_config(facts["config"]), "contract": CONTRACT}
 
 
-def _dense_tensors(model: nn.Module, path: Path) -> dict[str, torch.Tensor]:
-    """The model's tensors, each with a dense memory of its own: the format knows neither sharing nor strides."""
-    state = model.state_dict()
-    for name, value in state.items():
-        if not isinstance(value, torch.Tensor) or value.layout != torch.strided:
-            raise InputError(f"{path} holds {name}, which is no dense tensor and has no place in a SafeTensors file")
-    return {name: value.clone(memory_format=torch.contiguous_format) for name, value in state.items()}
-
-
 def _in_order(file: bytes) -> bytes:
     """A SafeTensors file with its metadata sorted: the library writes them in an order that differs each time."""
     end = 8 + int.from_bytes(file[:8], "little")
@@ -49,9 +39,10 @@ def _in_order(file: bytes) -> bytes:
     return len(text).to_bytes(8, "little") + text + file[end:]
 
 
-def write(model: nn.Module, facts: dict, path: Path, model_path: Path) -> None:
+def write(model: nn.Module, facts: dict, path: Path) -> None:
     """Writes the file and reads it back; raises ConversionError unless every tensor and logit is the original's."""
-    tensors = _dense_tensors(model, model_path)
+    # Each with a dense memory of its own: the format knows neither sharing nor strides.
+    tensors = {k: v.clone(memory_format=torch.contiguous_format) for k, v in model.state_dict().items()}
     metadata = {name: json.dumps(value, ensure_ascii=False) for name, value in published_facts(facts).items()}
     path.write_bytes(_in_order(save(tensors, {"format": "pt"} | metadata)))
     content = load_safetensors(path)
@@ -69,7 +60,7 @@ def convert(model_path: Path, output: Path) -> str:
     """Writes, compares, and only then names the file; returns one line that says what was made."""
     model, facts = load_trained(model_path)
     with atomic_write(output) as temporary:
-        write(model, facts, temporary, model_path)
+        write(model, facts, temporary)
     return summary(output, output, model, facts)
 
 
