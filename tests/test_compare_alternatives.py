@@ -15,9 +15,8 @@ import compare_alternatives
 from evaluation import alternatives, other_readers
 from evaluation.alternatives import Redrawing
 from evaluation.other_readers import Reader, one_character_scores
-from files import command_line
 from files.command_line import InputError
-from test_evaluate import bar_model, draw_bar
+from test_evaluate import bar_model, draw_bar, script_in_process
 
 
 def test_the_score_of_a_character_is_the_sum_over_all_ways_to_write_it():
@@ -56,12 +55,6 @@ def test_redrawing_crops_thickens_and_reduces():
     assert Redrawing(side=50)(bar()).shape == (30, 50)
     blank = np.full((20, 20), 255, np.uint8)
     assert (Redrawing(0.2, 0.04)(blank) == blank).all()
-
-
-def test_the_names_of_redrawings_differ():
-    for redrawings in (alternatives.RAPIDOCR, alternatives.TESSERACT):
-        assert len({str(redrawing) for redrawing in redrawings}) == len(redrawings)
-    assert str(Redrawing()) == "as drawn"
 
 
 def test_turns_places_and_the_best_row():
@@ -140,45 +133,10 @@ def test_what_is_missing_is_named(tesseract, monkeypatch):
             reader()
 
 
-def test_rapidocr_gives_the_likeliest_single_characters(tmp_path, monkeypatch):
-    """A rapidocr that sees a 一 in every second of eight steps; how it is called is checked, not what it can read."""
-    symbols, widths = ["blank", "一", "二", "三", "四", "五", "六"], []
-    shares = np.full((8, 7), 0.01)
-    shares[::2, 0], shares[1, 1], shares[1, 2], shares[3:8:2, 0] = 0.94, 0.6, 0.3, 0.94
-
-    def resized(colour: np.ndarray, ratio: float) -> np.ndarray:
-        widths.append(ratio)
-        return colour
-
-    recogniser = types.SimpleNamespace(
-        postprocess_op=types.SimpleNamespace(character=symbols),
-        resize_norm_img=resized,
-        session=lambda batch: shares[None],
-    )
-
-    class Engine:
-        text_rec = recogniser
-
-        def __init__(self, params: dict):
-            assert params["EngineConfig.onnxruntime.intra_op_num_threads"] == 1
-
-        def __call__(self, picture: np.ndarray, **_) -> None:
-            pass
-
-    module = types.ModuleType("rapidocr")
-    module.RapidOCR, module.__file__ = Engine, str(tmp_path / "__init__.py")
-    monkeypatch.setitem(sys.modules, "rapidocr", module)
-    monkeypatch.setattr(other_readers.importlib.metadata, "version", lambda name: "3.x")
-    with pytest.raises(InputError, match=r"PP-OCRv6_rec_small\.onnx is missing"):
-        other_readers.rapidocr_reader()
-    model = tmp_path / "models" / other_readers.RAPIDOCR_MODEL
-    model.parent.mkdir()
-    model.write_bytes(bytes(5))
-    reader = other_readers.rapidocr_reader(96)
-    (output,) = reader.read([bar()])
-    assert (reader.name, reader.size, widths) == ("RapidOCR 3.x, PP-OCRv6 small, 96 wide", 5, [2.0])
-    assert reader.answers(output, None)[:2] == ["一", "二"]
-    assert reader.answers(output, "二五") == ["二", "五"]
+def test_the_highest_symbols_among_some():
+    scores = np.array([0, 3, 1, 3, 5, 2, 4])
+    assert other_readers.highest(scores, "零一二三四五六", None) == ["四", "六", "一", "三", "五"]
+    assert other_readers.highest(scores, "零一二三四五六", "二五七") == ["五", "二"]
 
 
 def test_pictures_are_dark_on_white_whatever_they_were(tmp_path):
@@ -202,18 +160,7 @@ def call(tmp_path, tesseract, monkeypatch, capsys):
     draw_bar(tmp_path / "in" / "あ" / "a.png", True)
     draw_bar(tmp_path / "in" / "い" / "b.png", False, ink=255, paper=0)
     (tmp_path / "empty").mkdir()
-    monkeypatch.chdir(tmp_path)
-
-    def script(*words: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["compare_alternatives.py", "--against", "tesseract", *words])
-        code = 0
-        try:
-            command_line.run(compare_alternatives.main)
-        except SystemExit as ended:
-            code = ended.code
-        return code, *capsys.readouterr()
-
-    return script
+    return script_in_process(compare_alternatives, tmp_path, monkeypatch, capsys, "--against", "tesseract")
 
 
 def test_the_script_on_a_folder(call):

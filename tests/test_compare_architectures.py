@@ -49,16 +49,6 @@ def test_one_budget_one_table(tiny_dataset, tmp_path):
         assert picture.width > 800
 
 
-@pytest.mark.long
-def test_a_second_call_trains_nothing(tiny_dataset, tmp_path):
-    words = [CNN, "--data-dir", tiny_dataset(CLASSES), "--epochs", 1, "--rounds", 1, "--output-dir", "out"]
-    assert call(tmp_path, *words)[0] == 0
-    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*.p*t*")}
-    assert len(before) >= 2
-    assert call(tmp_path, *words)[0] == 0
-    assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*.p*t*")}
-
-
 def test_wrong_calls(tiny_dataset, tmp_path):
     with pytest.raises(InputError, match="there is no architecture resnet: there are cnn, "):
         comparison.read_entries(["resnet"], tmp_path)

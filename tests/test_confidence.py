@@ -33,19 +33,16 @@ LOGITS = np.array([[1.0, 3.0, 2.0], [-4.0, 0.0, 0.5]])
 
 
 @pytest.mark.parametrize("temperature", [1, 0.5, 3])
-def test_probabilities_are_pytorchs_softmax_of_the_divided_logits(temperature):
-    expected = (torch.from_numpy(LOGITS) / temperature).softmax(1).numpy()
-    np.testing.assert_allclose(confidence.probabilities(LOGITS, temperature), expected, rtol=1e-12)
-    np.testing.assert_allclose(Confidence(temperature).probabilities(LOGITS), expected, rtol=1e-12)
+def test_probabilities_and_scores_are_pytorchs(temperature):
+    scaled = torch.from_numpy(LOGITS) / temperature
+    np.testing.assert_allclose(confidence.probabilities(LOGITS, temperature), scaled.softmax(1).numpy(), rtol=1e-12)
+    np.testing.assert_allclose(Confidence(temperature).probabilities(LOGITS), scaled.softmax(1).numpy(), rtol=1e-12)
     assert np.isfinite(confidence.probabilities(np.array([[1e4, -1e4]]), 0.01)).all()
-
-
-def test_the_scores_are_what_they_are_called():
-    scores = {name: score(LOGITS, 2.0) for name, score in confidence.SCORES.items()}
+    scores = {name: score(LOGITS, temperature) for name, score in confidence.SCORES.items()}
     np.testing.assert_allclose(scores["logit"], [3, 0.5])
     np.testing.assert_allclose(scores["lead"], [1, 0.5 + 3.5 / 3])
-    np.testing.assert_allclose(scores["probability"], (torch.from_numpy(LOGITS) / 2).softmax(1).amax(1).numpy())
-    np.testing.assert_allclose(scores["energy"], 2 * (torch.from_numpy(LOGITS) / 2).logsumexp(1).numpy())
+    np.testing.assert_allclose(scores["probability"], scaled.softmax(1).amax(1).numpy())
+    np.testing.assert_allclose(scores["energy"], temperature * scaled.logsumexp(1).numpy())
 
 
 def test_what_lies_below_the_threshold_is_unknown():

@@ -25,8 +25,7 @@ from handwriting.writer import new_writer
 from images.normalization import normalize_frames
 from quantization.files import load_trained
 from script_runs import run_script
-from structure.codes import held_out, symbols_of
-from structure.table import structure_table
+from structure.codes import held_out
 from tiny_models import save_float
 from train_hiercode import HierCode, HierCodeConfig
 
@@ -52,13 +51,10 @@ def test_a_prototype_by_hand(model):
         for place, side, first, symbol in [(0, 0, 0, "⿰"), (1, 1, 1, "日"), (2, 2, 2, "青")]
     )
     assert torch.allclose(made()[CLASSES.index("晴")], expected, atol=1e-6)
-
-
-def test_training_and_evaluation_make_the_same_prototypes(model):
-    expected = model.prototypes()
-    assert torch.allclose(model.prototypes.train()(), expected, atol=1e-5)
-    model.prototypes.dropout = 0.5
-    assert not torch.allclose(model.prototypes(), expected, atol=1e-2)
+    every = made()
+    assert torch.allclose(made.train()(), every, atol=1e-5)
+    made.dropout = 0.5
+    assert not torch.allclose(made(), every, atol=1e-2)
 
 
 def test_logits_are_scaled_cosines(model):
@@ -227,13 +223,9 @@ def test_what_cannot_be_added_is_refused_in_one_line(saved, words, message, tmp_
 
 
 def test_only_a_hiercode_with_codes_takes_characters(tmp_path):
-    own = HierCode(HierCodeConfig(width=0.25, dimensions=16, codes="own"), CLASSES)
-    facts = {
-        "script": "train_hiercode",
-        "config": {"width": 0.25, "dimensions": 16, "codes": "own"},
-        "classes": CLASSES,
-    }
-    checkpoints.save(tmp_path / "own.pth", facts | {"model": own.state_dict()})
+    config = {"width": 0.25, "dimensions": 16, "codes": "own"}
+    facts = {"script": "train_hiercode", "config": config, "classes": CLASSES}
+    checkpoints.save(tmp_path / "own.pth", facts | {"model": HierCode(HierCodeConfig(**config), CLASSES).state_dict()})
     for path in (tmp_path / "own.pth", save_float("train_vit", tmp_path / "vit.pth")):
         done = run_script("add_classes", "--model", path, "--characters", "明", "--output", tmp_path / "more.pth")
         assert done.returncode == 2
@@ -258,7 +250,3 @@ def test_the_released_model_reads_characters_of_which_it_only_has_the_codes(tmp_
         with torch.no_grad():
             right += int((model(images).argmax(dim=1) == facts["classes"].index(char)).sum())
     assert right / (12 * len(JOYO)) > 0.4
-
-
-def test_symbols_are_those_of_the_whole_table(model):
-    assert model.prototypes.symbols == symbols_of(structure_table())
