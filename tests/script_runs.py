@@ -175,20 +175,17 @@ def sixty_characters() -> Iterator[None]:
         "set_layout": lambda: (order[:60], sheets[:60], places[:60]),
         "records_per_set": lambda: 60,
     }
-    rooms = [module for name, module in sys.modules.items() if not name.startswith("structure.")]
-    for name, function in smaller.items():
-        for module in rooms:  # each that has imported the function by its name
-            if name in vars(module):
-                setattr(module, name, function)
+    for module in list(sys.modules.values()):
+        for name in smaller.keys() & vars(module).keys():  # of each that has imported the function by its name
+            setattr(module, name, smaller[name])
     multiprocessing.set_start_method("fork", force=True)
     yield
 
 
 @contextlib.contextmanager
-def prepared(*inner: Callable[[], AbstractContextManager]) -> Iterator[None]:
-    """Sets of 60 characters, then the given contexts."""
-    with sixty_characters(), contextlib.ExitStack() as stack:
-        for context in inner:
+def all_of(*contexts: Callable[[], AbstractContextManager]) -> Iterator[None]:
+    with contextlib.ExitStack() as stack:
+        for context in contexts:
             stack.enter_context(context())
         yield
 
@@ -220,8 +217,9 @@ class Case:
     seconds: float = 0.0
     events: int = 0
 
-    def start(self, folder: Path, *inner: Callable[[], AbstractContextManager]) -> ScriptRun:
-        return ScriptRun(self.script, self.flags, folder, functools.partial(prepared, *inner))
+    def start(self, folder: Path, *inner: Callable[[], AbstractContextManager], fresh: bool = False) -> ScriptRun:
+        first = [sixty_characters] if self.script in ("synthesize_etl9g", "prepare_dataset") else []
+        return ScriptRun(self.script, self.flags, folder, functools.partial(all_of, *first, *inner), fresh)
 
     def start_until(self, folder: Path, number: int, action: Callable[[], None]) -> ScriptRun:
         """The command; as it is about to touch a file for the `number`th time, `action`."""
@@ -229,7 +227,7 @@ class Case:
 
     def ends_alike(self, folder: Path, fresh: bool = False) -> None:
         """The same command again ends well, with the same files and no others."""
-        again = ScriptRun(self.script, self.flags, folder, prepared, fresh)
+        again = self.start(folder, fresh=fresh)
         assert again.finish() == 0, again.errors
         assert snapshot(folder) == self.files
 
