@@ -8,13 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from data.prepared import PreparedDataset
-from engine import checkpoints, model_files, optimizers, position
+from engine import checkpoints, model_files
 from engine.pretrained import copy_weights
-from engine.run import Run
 from files import atomic
 from files.command_line import InputError
-from train_etl9g_model import ARCHITECTURE, CNN, CNNConfig
+from train_etl9g_model import CNN, CNNConfig
 
 CLASSES = "あいう亜腕"
 
@@ -201,62 +199,3 @@ def test_starting_from_the_same_classes_takes_everything(tmp_path):
     model = CNN(CNNConfig(width=0.25, embedding=16), CLASSES)
     assert copy_weights(model, CLASSES, saved, tmp_path) == []
     torch.testing.assert_close(model.classify[1].weight, saved["model"]["classify.1.weight"])
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda state: state[0].pop("exp_avg"),
-        lambda state: state[0].update(exp_avg=torch.zeros(3, 2)),
-        lambda state: state[0].update(exp_avg=None),
-        lambda state: state[0].update(more=torch.zeros(())),
-        lambda state: state.update(stranger=state[0]),
-        lambda state: state.update({0: 5}),
-    ],
-)
-def test_moments_that_are_not_the_optimizers_are_refused(change):
-    def optimizer() -> torch.optim.Optimizer:
-        weight = torch.ones(2, 3, requires_grad=True)
-        weight.grad = torch.ones(2, 3)
-        return torch.optim.AdamW([weight], lr=0.1)
-
-    first, second = optimizer(), optimizer()
-    first.step()
-    optimizers.restore_optimizer(second, first.state_dict() | {"param_groups": "of the file, and not looked at"})
-    assert second.param_groups[0]["lr"] == 0.1
-    assert torch.equal(second.state_dict()["state"][0]["exp_avg"], first.state_dict()["state"][0]["exp_avg"])
-    state = first.state_dict()
-    change(state["state"])
-    with pytest.raises((ValueError, TypeError, AttributeError)):
-        optimizers.restore_optimizer(optimizer(), state)
-
-
-def test_no_entry_of_another_kind_brings_a_resumed_run_to_a_fault(tiny_dataset, tmp_path):
-    """Each entry, and each of an entry's own, is left out or becomes something else, one at a time."""
-    data = tiny_dataset()
-    config = CNNConfig(width=0.13, embedding=2, batch_size=2, data_dir=str(data), model_dir=str(tmp_path), device="cpu")
-    run = Run(ARCHITECTURE, config, PreparedDataset(data))
-    path = position.save(run)
-    whole, refused, read = checkpoints.load(path), 0, 0
-    places = [(name,) for name in whole]
-    places += [(name, inner) for name, value in whole.items() if isinstance(value, dict) for inner in value]
-    for place in places:
-        for odd in (None, [], {}, "", -1, 10**30, float("nan"), True, torch.zeros(2), "absent"):
-            content = dict(whole)
-            inside = content
-            for name in place[:-1]:
-                inside[name] = inside = dict(inside[name])
-            if isinstance(odd, str) and odd == "absent":
-                del inside[place[-1]]
-            else:
-                inside[place[-1]] = odd
-            torch.save(content, path)
-            try:
-                position.restore(run, path, checkpoints.load(path))
-            except InputError as error:
-                assert "\n" not in str(error), place
-                refused += 1
-            else:
-                read += 1
-                assert place != ("best",) or odd == odd, "no score would be above it"
-    assert refused > read

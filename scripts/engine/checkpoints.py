@@ -24,7 +24,7 @@ KINDS = {  # of the plain values
     **dict.fromkeys(("script", "source", "generator", "run"), str),
     **dict.fromkeys(("config", "metrics", "quantization", "versions", "confidence"), dict),
     **dict.fromkeys(("epoch", "step", "training_samples", "setbacks", "ema_count"), int),
-    "best": (int, float),
+    "best": int | float,
 }
 
 
@@ -64,44 +64,23 @@ def load(path: Path, device: str | torch.device = "cpu") -> dict:
     return checked(content, path)
 
 
-def is_dense(tensor) -> bool:
-    """Whether a value is a tensor that holds its numbers one after the other."""
-    return isinstance(tensor, torch.Tensor) and tensor.layout == torch.strided and tensor.device.type != "meta"
-
-
-def _is_plain(value, depth: int = 3) -> bool:
-    """Whether a value is text, a number, or a dict of such, no deeper than this."""
-    if isinstance(value, dict):
-        return depth > 0 and all(isinstance(k, str) and _is_plain(v, depth - 1) for k, v in value.items())
-    if isinstance(value, int):
-        return -(2**63) <= value < 2**63
-    return value is None or isinstance(value, str | float)
-
-
-def _fits(value, kind: type | tuple) -> bool:
-    """Whether a plain value is of this kind, and a number neither negative, where it counts, nor infinite."""
-    negative = kind is int and isinstance(value, int) and value < 0
-    infinite = isinstance(value, float) and not math.isfinite(value)
-    return isinstance(value, kind) and not negative and not infinite and _is_plain(value)
-
-
 def checked(content: dict, path: Path) -> dict:
-    """The content of a model file; raises InputError unless everything in it is of the kind that it should be."""
+    """The content of a model file; raises InputError for one without classes, settings, figures or tensors."""
     classes = content["classes"]
     if not isinstance(classes, str) or not classes.isprintable() or not 0 < len(set(classes)) == len(classes):
         raise InputError(f"{path} is damaged: its classes are not a text of different characters")
     for name, kind in KINDS.items():
-        if content.get(name) is not None and not _fits(content[name], kind):
-            raise InputError(f"{path} is damaged: its {name} is of another type, or more than plain values")
-    needed = ["script", "config"]
-    if "optimizers" in content:  # older checkpoints lack training_samples
-        needed += ["epoch", "step", "best", "metrics", *({"training_samples"} & content.keys())]
+        value = content.get(name)
+        infinite = isinstance(value, float) and not math.isfinite(value)  # no score would be above it
+        if infinite or not isinstance(value, kind | None if name in content else object):
+            raise InputError(f"{path} is damaged: its {name} is of another type")
+    needed = ["script", "config", *(["epoch", "step", "best", "metrics"] if "optimizers" in content else [])]
     if missing := [name for name in needed if content.get(name) is None]:
         raise InputError(f"{path} is damaged: it does not say its {missing[0]}")
     for name in ("model", "ema"):
-        tensors = {} if name == "ema" and content.get(name) is None else content[name]
-        if not isinstance(tensors, dict) or not all(isinstance(k, str) and is_dense(v) for k, v in tensors.items()):
-            raise InputError(f"{path} is damaged: its {name} holds something else than dense tensors")
+        tensors = content.get(name) or {}
+        if not isinstance(tensors, dict) or not all(isinstance(value, torch.Tensor) for value in tensors.values()):
+            raise InputError(f"{path} is damaged: its {name} holds something else than tensors")
     return content
 
 

@@ -2,11 +2,9 @@
 
 import importlib.util
 import re
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
@@ -18,18 +16,15 @@ from optimization_config import restored
 
 SCRIPTS = Path(__file__).resolve().parents[1]
 LARGEST_HEADER = 4_000_000  # bytes of a SafeTensors file; those of a model here have 50,000
-LARGEST_MODEL = 8  # times its file: INT8 weights stand for float ones of four times their size
 
 
 def architecture_of(script: str, path: object = "this call") -> Architecture:
     """The ARCHITECTURE of the training script that a file names; only scripts/train_*.py are imported."""
-    own = SCRIPTS / f"{script}.py"
-    if not re.fullmatch(r"train_[a-z0-9_]+", str(script)) or not own.is_file():
+    if not re.fullmatch(r"train_[a-z0-9_]+", str(script)) or not (SCRIPTS / f"{script}.py").is_file():
         raise InputError(f"{path} names the training script {script!r}, which is not one of this toolkit's")
-    found = sys.modules.get(script) or importlib.util.find_spec(script)
-    place = getattr(found, "origin", None) or getattr(found, "__file__", None)
-    if not place or not own.samefile(place):
-        raise InputError(f"another {script}.py than this toolkit's comes first here: {place}")
+    spec = importlib.util.find_spec(script)
+    if not spec or not spec.origin or not (SCRIPTS / f"{script}.py").samefile(spec.origin):
+        raise InputError(f"another {script}.py than this toolkit's comes first here: {spec and spec.origin}")
     return importlib.import_module(script).ARCHITECTURE
 
 
@@ -44,17 +39,12 @@ def build(content: dict, path: Path, quantized: Callable[[nn.Module], nn.Module]
         raise InputError(f"{path} is quantised already: give a float model")
     try:
         config = restored(architecture.config, content["config"])
-        with torch.device("meta"):  # however large the file says that the model is, this takes no memory
-            shapes = architecture.model(config, content["classes"]).state_dict().values()
-        if sum(t.numel() * t.itemsize for t in shapes) > LARGEST_MODEL * (path.stat().st_size + 100_000):
-            raise ValueError("the file is too small for it")
         model = architecture.model(config, content["classes"])
         if "quantization" in content:
             model = quantized(model)
         model.load_state_dict(content.get("ema") or content["model"])
     except (TypeError, RuntimeError, AttributeError, ValueError, LookupError, ArithmeticError) as error:
-        reason = first_line(error)
-        raise InputError(f"{path}: the weights do not fit the model they name ({reason})") from None
+        raise InputError(f"{path}: the weights do not fit the model they name ({first_line(error)})") from None
     return model.eval()
 
 

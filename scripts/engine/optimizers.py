@@ -6,7 +6,6 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
-from engine.checkpoints import is_dense
 from optimization_config import OptimizationConfig
 
 
@@ -94,13 +93,5 @@ def average_weights(model: nn.Module, decay: float) -> AveragedModel:
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, state: dict) -> None:
-    """Puts the moments of a checkpoint into an optimizer, whose settings stay its own.
-
-    Raises ValueError or a like error where they are not those of its parameters.
-    """
+    """Puts the moments of a checkpoint into an optimizer, whose settings stay its own."""
     optimizer.load_state_dict({"state": state["state"], "param_groups": optimizer.state_dict()["param_groups"]})
-    names = {"AdamW": {"step", "exp_avg", "exp_avg_sq"}, "Muon": {"momentum_buffer"}}[type(optimizer).__name__]
-    for parameter, moments in optimizer.state.items():
-        dense = all(is_dense(m) and m.shape in {parameter.shape, torch.Size()} for m in moments.values())
-        if not dense or moments.keys() != names:
-            raise ValueError("the optimizer's moments are not those of its parameters")

@@ -15,38 +15,16 @@ from engine import checkpoints
 from engine.position import facts
 from engine.run import Run
 from files.command_line import InputError
-from optimization_config import OptimizationConfig, recorded
+from optimization_config import recorded
 
 PATHS = ("model_path", "teacher")  # settings that name files, which may be named in more than one way
 NOT_SAID = {"data_dir", "model_dir", "checkpoint_dir", "keep_last_n", "resume_from", "overwrite", "init_from", "plot"}
 
 
-def kept_settings(config: OptimizationConfig, saved: dict) -> tuple[dict, dict]:
-    """The settings that a resumed run must keep, as a file names them and as they are now."""
-    fields = [f for f in dataclasses.fields(config) if not f.metadata["changeable"]]
-    before = {f.name: saved.get(f.name, f.default) for f in fields}  # an older file lacks what was the default then
-    now = {f.name: getattr(config, f.name) for f in fields}
-    for settings in (before, now):
-        for name in PATHS:
-            if settings.get(name):
-                settings[name] = str(Path(str(settings[name])).resolve())
-    return before, now
-
-
 def identity(run: Run) -> str:
-    """A name for a run that starts: of its settings, script and data."""
+    """A name for a run that starts, made of its settings, script and data."""
     content = [run.script, recorded(run.config), run.dataset.source, run.dataset.metadata.get("generator")]
     return hashlib.sha256(json.dumps([*content, len(run.training)]).encode()).hexdigest()[:16]
-
-
-def is_of_run(run: Run, content: dict, checkpoint: dict) -> bool:
-    """Whether a best model is that of the run that a checkpoint belongs to; files from before runs had a name are
-    compared by the settings that a run keeps."""
-    if content.get("run") or checkpoint.get("run"):
-        return content.get("run") == checkpoint.get("run")
-    settings = (kept_settings(run.config, c["config"])[0] for c in (content, checkpoint))
-    same = (content["script"], content["classes"]) == (checkpoint["script"], checkpoint["classes"])
-    return same and next(settings) == next(settings)
 
 
 def checkpoint_to_resume(run: Run) -> tuple[str, dict] | None:
@@ -54,24 +32,28 @@ def checkpoint_to_resume(run: Run) -> tuple[str, dict] | None:
 
     Raises InputError where going on, or starting, would replace what an earlier run left.
     """
-    existing, resume = checkpoints.existing(run.checkpoint_dir), run.config.resume_from
+    existing, wanted = checkpoints.existing(run.checkpoint_dir), run.config.resume_from
     newest, content = newest_readable(existing)
     if content.get("script", run.script) != run.script:
         other = f"{content['script']}.py"
         raise InputError(f"{run.checkpoint_dir} holds checkpoints of {other}: choose another --checkpoint-dir")
-    if not resume or (resume == "auto" and not existing):
-        if existing:
-            check_overwrite(run)
-        check_best_of_start(run)
+    if not wanted or (wanted == "auto" and not existing):
+        check_start(run, existing)
         checkpoints.prune(run.checkpoint_dir, 0)
         return None
-    path = existing[-1] if resume == "auto" else Path(resume)
+    path = existing[-1] if wanted == "auto" else Path(wanted)
     try:
         content = content if path == newest else checkpoints.load(path)
     except InputError as error:
-        hint = ": delete it to go on from the one before" if resume == "auto" else ""
+        hint = ": delete it to go on from the one before" if wanted == "auto" else ""
         raise InputError(f"{error}{hint}") from None
-    check_going_back(run, path, newest)
+    if newest and path.resolve() != newest.resolve() and not run.config.overwrite:
+        if path.resolve().parent != run.checkpoint_dir.resolve():
+            raise earlier_run(run)
+        raise InputError(
+            f"{path} is not the last checkpoint, and going on from it deletes those up to {newest.name}: go on with "
+            "--resume-from auto, choose another --model-dir, or go back with --overwrite"
+        )
     return str(path), content
 
 
@@ -83,56 +65,27 @@ def newest_readable(existing: list[Path]) -> tuple[Path | None, dict]:
     return None, {}
 
 
-def check_best_of_start(run: Run) -> None:
-    """Raises InputError where a run that starts would replace the best model of another.
-
-    One that was stopped before its first checkpoint may have left a best model of its first epoch.
-    """
-    if run.config.overwrite or not run.best_path.is_file():
-        return
-    if run.config.resume_from == "auto":
-        content = checkpoints.load(run.best_path)
-        if content.get("epoch") == 1 and content.get("run") == identity(run):
-            return
-    raise InputError(f"{run.best_path} is an earlier run's: choose another --model-dir, or replace it with --overwrite")
-
-
-def check_overwrite(run: Run) -> None:
-    """Raises InputError unless --overwrite allows to delete the checkpoints of an earlier run."""
-    if not run.config.overwrite:
-        raise InputError(
-            f"{run.checkpoint_dir} holds an earlier run: go on with --resume-from auto, start over with --overwrite, "
-            "or choose another --model-dir"
-        )
-
-
-def check_going_back(run: Run, path: Path, newest: Path | None) -> None:
-    """Raises InputError where going on from `path` would delete later checkpoints, or those of another run, unless
-    --overwrite says so."""
-    if run.config.overwrite or not newest or path.resolve() == newest.resolve():
-        return
-    if path.resolve().parent != run.checkpoint_dir.resolve():
-        check_overwrite(run)
-    raise InputError(
-        f"{path} is not the last checkpoint, and going on from it deletes those up to {newest.name}: go on with "
-        "--resume-from auto, choose another --model-dir, or go back with --overwrite"
+def earlier_run(run: Run) -> InputError:
+    return InputError(
+        f"{run.checkpoint_dir} holds an earlier run: go on with --resume-from auto, start over with --overwrite, "
+        "or choose another --model-dir"
     )
 
 
-def check_best(run: Run, path: Path, content: dict) -> None:
-    """Raises InputError where the run that goes on from this checkpoint would replace another run's best model, or a
-    later one of its own; with --overwrite that model is deleted."""
-    if not run.best_path.is_file():
+def check_start(run: Run, existing: list[Path]) -> None:
+    """Raises InputError where a run that starts would replace an earlier one's checkpoints or best model.
+
+    A run that was stopped before its first checkpoint may have left a best model of its first epoch.
+    """
+    if existing and not run.config.overwrite:
+        raise earlier_run(run)
+    if run.config.overwrite or not run.best_path.is_file():
         return
-    best, problem = checkpoints.load(run.best_path), ""
-    if not is_of_run(run, best, content):
-        problem = f"is not of the run that {path} belongs to"
-    elif best["best"] > content["best"] and best["epoch"] > content["epoch"] + 1:
-        problem = f"is of epoch {best['epoch']}, later than {path}"
-    if problem and not run.config.overwrite:
-        raise InputError(f"{run.best_path} {problem}: choose another --model-dir, or replace it with --overwrite")
-    if problem:
-        run.best_path.unlink()
+    best = checkpoints.load(run.best_path)
+    if run.config.resume_from != "auto" or best.get("epoch") != 1 or best.get("run") != identity(run):
+        raise InputError(
+            f"{run.best_path} is an earlier run's: choose another --model-dir, or replace it with --overwrite"
+        )
 
 
 def check_same_run(run: Run, path: Path, content: dict) -> None:
@@ -153,7 +106,11 @@ def check_same_run(run: Run, path: Path, content: dict) -> None:
     if changed := [name for name in data if content.get(name) not in {None, data[name]}]:
         both = ", ".join(f"{content[name]} (now {data[name]})" for name in changed)
         raise InputError(f"{path} was trained on other data: {both}; start from its weights with --init-from")
-    before, now = kept_settings(config, content["config"])
+    fields = [f for f in dataclasses.fields(config) if not f.metadata["changeable"]]
+    before = {f.name: content["config"].get(f.name, f.default) for f in fields}  # older files lack newer settings
+    now = {f.name: getattr(config, f.name) for f in fields}
+    for settings in (before, now):
+        settings |= {name: str(Path(settings[name]).resolve()) for name in PATHS if settings.get(name)}
     if changed := [name for name in now if before[name] != now[name]]:
         both = ", ".join(f"--{name.replace('_', '-')} {before[name]} (now {now[name]})" for name in changed)
         raise InputError(f"{path} was trained with other settings: {both}")
@@ -166,14 +123,11 @@ def changed_settings(run: Run, content: dict) -> str:
     saved, config = content["config"], run.config
     names = [f.name for f in dataclasses.fields(config) if f.metadata["changeable"] and f.name not in NOT_SAID]
     changed = [n for n in names if n in saved and saved[n] != getattr(config, n)]
-    text = ", ".join(f"--{n.replace('_', '-')} {getattr(config, n)} (was {saved[n]})" for n in changed)
-    before, now = (
-        content["optimizers"][0]["param_groups"][0].get("lr"),
-        run.schedulers[0].optimizer.param_groups[0]["lr"],
-    )
+    parts = [f"--{n.replace('_', '-')} {getattr(config, n)} (was {saved[n]})" for n in changed]
+    before, now = (o["param_groups"][0].get("lr") for o in (content["optimizers"][0], run.optimizers[0].state_dict()))
     if before is not None and not math.isclose(before, now, rel_tol=1e-6):
-        text += f"{', ' if text else ''}learning rate now {now:.3g} (was {before:.3g})"
-    return text
+        parts.append(f"learning rate now {now:.3g} (was {before:.3g})")
+    return ", ".join(parts)
 
 
 def take_over(run: Run, path: Path, content: dict) -> tuple[str, float]:
@@ -181,9 +135,19 @@ def take_over(run: Run, path: Path, content: dict) -> tuple[str, float]:
     and the score that a later epoch must reach to be the best.
 
     Where the best model has not come along with its checkpoints, it is written from the checkpoint that has it; if none
-    has, the best of the epochs that follow will be the best. Raises InputError as `check_best`.
+    has, the best of the epochs that follow will be the best. Raises InputError where that would replace another run's
+    best model, or a later one of its own; with --overwrite it is deleted.
     """
-    check_best(run, path, content)
+    if run.best_path.is_file():
+        best, problem = checkpoints.load(run.best_path), ""
+        if (best.get("run") or "") != run.identity:
+            problem = f"is not of the run that {path} belongs to"
+        elif best["best"] > content["best"] and best["epoch"] > content["epoch"] + 1:
+            problem = f"is of epoch {best['epoch']}, later than {path}"
+        if problem and not run.config.overwrite:
+            raise InputError(f"{run.best_path} {problem}: choose another --model-dir, or replace it with --overwrite")
+        if problem:
+            run.best_path.unlink()
     if path.resolve().parent != run.checkpoint_dir.resolve():
         checkpoints.prune(run.checkpoint_dir, 0)  # of an earlier run, which --overwrite allows
     if run.best < 0 or run.best_path.is_file():
@@ -192,8 +156,8 @@ def take_over(run: Run, path: Path, content: dict) -> tuple[str, float]:
         with contextlib.suppress(InputError):
             content = checkpoints.load(candidate)
             score = content["metrics"].get("validation_top1", float(content["epoch"]))
-            at_its_end = content.get("step") == 0 and content["epoch"] == content["metrics"].get("epoch")
-            if at_its_end and score == run.best and (content.get("run") or "") == run.identity:
+            own, at_its_end = (content.get("run") or "") == run.identity, content["step"] == 0
+            if own and at_its_end and score == run.best:
                 best = {name: content[name] for name in facts(run) if name in content}
                 checkpoints.save(run.best_path, best | {"model": content["ema"] or content["model"]})
                 return f"{run.best_path} was missing: written from {candidate}", run.best

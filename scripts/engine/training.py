@@ -64,8 +64,7 @@ def begin(run: Run) -> None:
         if run.started:
             processes.say(run.started)
     if processes.is_main():
-        if resumed:
-            checkpoints.clean(run.checkpoint_dir)
+        checkpoints.clean(run.checkpoint_dir)
         check_outputs(run)
     parameters = sum(p.numel() for p in run.model.parameters())
     shared = f", {processes.count()} processes" if processes.count() > 1 else ""
