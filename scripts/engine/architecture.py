@@ -24,6 +24,7 @@ class Architecture:
     (N, classes). on_epoch(model, epoch, config) runs before each epoch. held_out(config, classes) names the classes of
     which no image is shown; in training mode the logits may leave these out. `loose` names settings of its
     own that a resumed run may change.
+    A module of it may say how it is quantised: quantized(weight), which quantization.network.replace_layers calls.
     """
 
     name: str

@@ -37,8 +37,8 @@ def default_output(model_path: Path, opset: int) -> Path:
 
 
 def size_limit(model: nn.Module, classes: str) -> int:
-    """Bytes that the INT8 file of this float model may have: one for each weight, and what its rows, its classes and the
-    graph need; vectors and tables of integers stay as large as they are."""
+    """Bytes that the INT8 file of this float model may have: one for each weight, and what its rows, its classes and
+    the graph need; vectors and tables of integers stay as large as they are."""
     size = GRAPH_BYTES + CLASS_BYTES * len(classes)
     for value in model.state_dict().values():
         is_weight = value.ndim > 1 and value.is_floating_point()

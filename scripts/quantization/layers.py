@@ -41,20 +41,15 @@ class Integers(nn.Module):
 
 
 class Rows(nn.Module):
-    """Rounds a matrix that is itself computed as int8 will round it."""
+    """Rounds a matrix that is itself computed to int8, by the scale (rows,) of a file once there is one."""
 
-    def forward(self, matrix: torch.Tensor) -> torch.Tensor:
-        return fake_quantize_rows(matrix)
-
-
-class Int8Rows(nn.Module):
-    """Rounds a matrix that is itself computed to int8, by the scale (rows,) of each row."""
-
-    def __init__(self, scale: torch.Tensor):
+    def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("scale", scale)
+        self.register_buffer("scale", None)
 
     def forward(self, matrix: torch.Tensor) -> torch.Tensor:
+        if self.scale is None:
+            return fake_quantize_rows(matrix)
         return from_integers(to_integers(matrix, self.scale), self.scale)
 
 

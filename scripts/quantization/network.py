@@ -20,7 +20,7 @@ from torch.nn.utils import fuse_conv_bn_weights, fuse_linear_bn_weights
 from engine.layers import StochasticDepth
 from images.normalization import CANVAS
 from quantization.integers import row_scales, to_integers
-from quantization.layers import LSTM, Comparison, Convolution, Int8Rows, Integers, Layer, Matrix, Weight, convert_layer
+from quantization.layers import LSTM, Comparison, Convolution, Integers, Layer, Matrix, Weight, convert_layer
 from quantization.ranges import Activation, Observer, Uint8Activation
 
 SAME_VALUES_MODULES = (nn.Flatten, nn.Dropout, nn.Identity, StochasticDepth)  # in evaluation mode
@@ -61,14 +61,12 @@ def fold_batch_norms(network: fx.GraphModule) -> None:
             continue
         before = source(network, node.args[0])
         layer = module_of(network, before)
-        if not isinstance(layer, nn.Conv2d | nn.Linear) or len(before.users) != 1:
-            continue
-        if norm.num_features != layer.weight.shape[0]:
+        foldable = isinstance(layer, nn.Conv2d | nn.Linear) and len(before.users) == 1
+        if not foldable or norm.num_features != len(layer.weight):
             continue
         fold = fuse_conv_bn_weights if isinstance(layer, nn.Conv2d) else fuse_linear_bn_weights
-        layer.weight, layer.bias = fold(
-            layer.weight, layer.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
-        )
+        statistics = (norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias)
+        layer.weight, layer.bias = fold(layer.weight, layer.bias, *statistics)
         node.replace_all_uses_with(node.args[0])
         network.graph.erase_node(node)
 
@@ -76,8 +74,8 @@ def fold_batch_norms(network: fx.GraphModule) -> None:
 def replace_layers(network: fx.GraphModule) -> None:
     """Puts layers that round in place of PyTorch's, and a `Comparison` in place of a product of two tensors.
 
-    Any other module without parts that has parameters of its own may say how it is quantised: `quantized(weight)`
-    returns the module that takes its place, in which each table (rows, …) is the module that `weight` makes of it.
+    A module of a model's own, if it has no parts, may say how it is quantised: its `quantized(weight)` returns the
+    module that takes its place, in which `weight(table)` is the module that rounds a table (rows, …).
     """
     for node in list(network.graph.nodes):
         layer = module_of(network, node)
@@ -97,16 +95,14 @@ def insert_activations(network: fx.GraphModule) -> None:
     """Rounds what convolutions give, and what convolutions, matrices and comparisons take, each tensor once."""
     for node in list(network.graph.nodes):
         if isinstance(module_of(network, node), Convolution):
-            users = list(node.users)
-            followed = len(users) == 1 and isinstance(module_of(network, users[0]), nn.ReLU)
-            end = users[0] if followed else node
+            first, *others = node.users
+            end = first if not others and isinstance(module_of(network, first), nn.ReLU) else node
             new = rounded_node(network, end)
             end.replace_all_uses_with(new, delete_user_cb=lambda user, new=new: user is not new)
     for node in list(network.graph.nodes):
-        if isinstance(module_of(network, node), Layer | Comparison):
-            taken = node.args[0]
-            if not isinstance(module_of(network, taken), Activation):
-                node.replace_input_with(taken, rounded_node(network, taken))
+        takes_integers = isinstance(module_of(network, node), Layer | Comparison)
+        if takes_integers and not isinstance(module_of(network, node.args[0]), Activation):
+            node.replace_input_with(node.args[0], rounded_node(network, node.args[0]))
 
 
 def rounded_node(network: fx.GraphModule, node: fx.Node) -> fx.Node:
@@ -115,15 +111,10 @@ def rounded_node(network: fx.GraphModule, node: fx.Node) -> fx.Node:
         if isinstance(module_of(network, user), Activation):
             return user
     made_by = source(network, node)
-    if isinstance(module_of(network, made_by), Activation):
-        name = made_by.target
-    else:
-        name = f"{made_by.name}_range"
-        if not hasattr(network, name):
-            network.add_submodule(name, Activation())
-        if made_by.op == "placeholder":  # an image: ink 1, paper 0, and no need to look
-            network.get_submodule(name).set_range(0.0, 1.0)
-            network.get_submodule(name).observed = False
+    rounded = isinstance(module_of(network, made_by), Activation)
+    name = made_by.target if rounded else f"{made_by.name}_range"
+    if not rounded and not hasattr(network, name):
+        network.add_submodule(name, Activation(of_images=made_by.op == "placeholder"))
     with network.graph.inserting_after(node):
         return network.graph.call_module(name, (node,))
 
@@ -144,7 +135,7 @@ def prepare(model: nn.Module) -> fx.GraphModule:
 @torch.no_grad()
 def calibrate(network: fx.GraphModule, batches: list[torch.Tensor]) -> None:
     """Finds the range of every activation on these batches of images float32 (n, 1, 64, 64); then ranges stay."""
-    activations = [m for m in network.modules() if isinstance(m, Activation) and m.observed]
+    activations = [m for m in network.modules() if isinstance(m, Activation) and not m.of_images]
     for activation in activations:
         activation.observer = Observer()
     for batch in batches:
@@ -172,21 +163,17 @@ def convert(network: fx.GraphModule) -> fx.GraphModule:
             network.set_submodule(name, Integers(to_integers(module.value, scale), scale))
         elif isinstance(module, Activation):
             network.set_submodule(name, Uint8Activation(module.scale, module.zero_point))
-    convert_comparisons(network)
+    comparisons = [module for module in network.modules() if isinstance(module, Comparison)]
+    hooks = [comparison.register_forward_pre_hook(keep_scales) for comparison in comparisons]
+    network(torch.zeros(1, 1, CANVAS, CANVAS))  # whatever the images, a comparison's matrix is the same
+    for hook in hooks:
+        hook.remove()
     return network.requires_grad_(False)
 
 
-def convert_comparisons(network: fx.GraphModule) -> None:
-    """Gives each comparison the scale of each row of its matrix, which the network computes whatever the images."""
-
-    def keep(comparison: Comparison, inputs: tuple[torch.Tensor, torch.Tensor]) -> None:
-        comparison.rows = Int8Rows(row_scales(inputs[1]))
-
-    comparisons = [module for module in network.modules() if isinstance(module, Comparison)]
-    hooks = [comparison.register_forward_pre_hook(keep) for comparison in comparisons]
-    network(torch.zeros(1, 1, CANVAS, CANVAS))
-    for hook in hooks:
-        hook.remove()
+def keep_scales(comparison: Comparison, inputs: tuple[torch.Tensor, torch.Tensor]) -> None:
+    """Gives a comparison the scale of each row of the matrix that it takes."""
+    comparison.rows.scale = row_scales(inputs[1])
 
 
 def integer_model(model: nn.Module) -> fx.GraphModule:

@@ -45,15 +45,15 @@ class Observer:
 
 
 class Activation(nn.Module):
-    """Rounds a tensor to the 256 steps of its range; -8 … 8 until `calibrate` finds a better one."""
+    """Rounds a tensor to the 256 steps of its range: 0 … 1 of images, else -8 … 8 until `calibrate` sets another."""
 
-    def __init__(self) -> None:
+    def __init__(self, of_images: bool = False) -> None:
         super().__init__()
         self.register_buffer("scale", torch.tensor(1.0))
         self.register_buffer("zero_point", torch.tensor(0, dtype=torch.int32))
         self.observer: Observer | None = None
-        self.observed = True
-        self.set_range(-8.0, 8.0)
+        self.of_images = of_images
+        self.set_range(*((0.0, 1.0) if of_images else (-8.0, 8.0)))
 
     def set_range(self, low: float, high: float) -> None:
         """Makes this the range, moved a little so that 0 is exactly one of the steps."""
