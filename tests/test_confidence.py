@@ -12,7 +12,6 @@ import calibrate_confidence
 from characters import kinds
 from characters.jis import etl9g_classes
 from data.samples import dataset_samples
-from engine.model_files import load_safetensors
 from evaluation import measurement
 from evaluation.calibration import area_under_curve, fitted_temperature, store
 from evaluation.model import load_model
@@ -169,7 +168,7 @@ FACTS = {"temperature": 0.5, "score": "logit", "threshold": 1.25, "kept": 0.97}
 
 
 @pytest.mark.parametrize("suffix", ["pth", "safetensors"])
-def test_exports_carry_it(tmp_path, suffix):
+def test_exports_carry_it_and_an_int8_file_has_its_own(tmp_path, suffix):
     path = save_float("train_hiercode", tmp_path / "hiercode_model_best.pth")
     if suffix == "safetensors":
         safetensors_file.convert(path, path.with_suffix(".safetensors"))
@@ -179,19 +178,13 @@ def test_exports_carry_it(tmp_path, suffix):
     network, facts = load_trained(path)
     assert facts["confidence"] == FACTS
     assert all(value.equal(weights[name]) for name, value in network.state_dict().items())
-    assert load_model(path).confidence == Confidence(0.5, "logit", 1.25)
     onnx_file.convert(path, tmp_path / "out.onnx", None)
-    assert Recognizer(tmp_path / "out.onnx").confidence == Confidence(0.5, "logit", 1.25)
-    assert load_model(tmp_path / "out.onnx").confidence == Confidence(0.5, "logit", 1.25)
     safetensors_file.convert(path, tmp_path / "out.safetensors")
-    assert load_safetensors(tmp_path / "out.safetensors")["confidence"] == FACTS
-
-
-def test_an_int8_file_has_a_confidence_of_its_own(tmp_path):
-    path = save_int8("train_hiercode", tmp_path / "quantized_hiercode_int8.pth")
-    assert load_model(path).confidence == Confidence()
-    store(path, FACTS)
-    assert load_model(path).confidence == Confidence(0.5, "logit", 1.25)
+    int8 = save_int8("train_hiercode", tmp_path / "quantized_hiercode_int8.pth")
+    assert load_model(int8).confidence == Confidence()
+    store(int8, FACTS)
+    for file in (path, tmp_path / "out.onnx", tmp_path / "out.safetensors", int8):
+        assert load_model(file).confidence == Confidence(0.5, "logit", 1.25), file
 
 
 def test_a_file_for_any_image_divides_by_the_temperature(tmp_path, monkeypatch):
@@ -216,13 +209,6 @@ def test_a_file_for_any_image_divides_by_the_temperature(tmp_path, monkeypatch):
         any_image_proof.prove(output, tmp_path / "plain.onnx", 60)
 
 
-def test_a_damaged_confidence_ends_with_one_line(tmp_path):
-    model = linear_model(tmp_path / "a.onnx", np.zeros((5, 64, 64)), CLASSES, confidence="{")
-    done = run_script(SCRIPT, "--model", model, "--data-dir", tmp_path)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == f"error: {model}: its confidence is damaged: run scripts/calibrate_confidence.py on it\n"
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -230,11 +216,13 @@ def test_a_damaged_confidence_ends_with_one_line(tmp_path):
         (["--limit", "0"], "--limit"),
         (["--score", "luck"], "--score"),
         (["--data-dir", "nowhere"], "prepare_dataset.py"),
+        (["--model", "damaged.onnx"], "its confidence is damaged: run scripts/calibrate_confidence.py on it"),
     ],
 )
 def test_wrong_calls_end_with_one_line(tmp_path, arguments, message):
     model = linear_model(tmp_path / "a.onnx", np.zeros((5, 64, 64)), CLASSES)
-    done = run_script(SCRIPT, "--model", model, *arguments)
-    assert done.returncode == 2
+    linear_model(tmp_path / "damaged.onnx", np.zeros((5, 64, 64)), CLASSES, confidence="{")
+    done = run_script(SCRIPT, "--model", model, *arguments, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
     assert message in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr

@@ -28,7 +28,6 @@ from files.command_line import InputError
 from images.distortions import DISTORTIONS, rotate
 from inference.confidence import Confidence
 from quantization.files import load_trained
-from script_runs import run_script
 
 CLASSES = "あいう亜腕"
 
@@ -191,12 +190,8 @@ def test_the_confidence_that_the_file_names_is_used(spots, tmp_path):
     confidence = confidence.replace("0.94", "0.93")
     sure = measurement.evaluate_file(spot_model(tmp_path / "kept.onnx", confidence=confidence), spots)["calibration"]
     assert (sure["rejected"], sure["rejected_of_right"]) == (0, 0)
-
-
-def test_what_is_rejected_is_counted_of_all_and_of_the_correct_answers():
-    model = Model(None, "あい", {}, Confidence(threshold=1.0))
     right, accepted = np.array([True, True, True, True, False]), np.array([True, True, True, False, False])
-    shares = np.full(5, 0.9)
+    shares, model = np.full(5, 0.9), Model(None, "あい", {}, Confidence(threshold=1.0))
     figures = measurement.calibration(model, shares, shares, right, accepted)
     assert (figures["rejected"], figures["rejected_of_right"]) == (40, 25)
     assert measurement.calibration(model, shares, shares, ~(shares > 0), accepted)["rejected_of_right"] is None
@@ -250,18 +245,12 @@ def test_images_in_folders_named_by_character_or_code_point(tmp_path):
     assert "漢" in report(result)
 
 
-@pytest.mark.parametrize(
-    ("name", "character"),
-    [("漢", "漢"), ("U+6F22", "漢"), ("U+6f22", "漢"), ("U+20B9F", "𠮟"), ("か\u3099", "が"), ("7", "7")],
-)
-def test_folder_names_that_are_characters(name, character):
-    assert character_of(Path(name)) == character
-
-
-@pytest.mark.parametrize("name", ["漢字", "kanji", "U+", "U+6F2", "U+D800", "U+FFFFFF", "u6F22", "\u0085"])
-def test_folder_names_that_are_none(name):
-    with pytest.raises(InputError, match="named neither"):
-        character_of(Path("drawn") / name)
+def test_folders_are_named_by_a_character_or_its_code_point():
+    names = {"漢": "漢", "U+6F22": "漢", "U+6f22": "漢", "U+20B9F": "𠮟", "か\u3099": "が", "7": "7"}
+    assert {name: character_of(Path(name)) for name in names} == names
+    for name in ("漢字", "kanji", "U+", "U+6F2", "U+D800", "U+FFFFFF", "u6F22", "\u0085"):
+        with pytest.raises(InputError, match="named neither"):
+            character_of(Path("drawn") / name)
 
 
 def test_checkpoint_and_safetensors_score_as_the_training_engine_does(tiny_dataset, tmp_path):
@@ -401,11 +390,3 @@ def test_the_script_prints_its_figures_and_where_they_are(call):
     assert "あ → い 3/4" in printed
     assert printed.endswith("x/evaluation.json\nx/evaluation.png\n")
     assert Path("x/evaluation.json").is_file()
-
-
-def test_the_script_itself_answers_a_wrong_call_with_one_line(tmp_path):
-    model = tmp_path / "text.pth"
-    model.write_text("not a model")
-    done = run_script("evaluate", "--model", model, "--images", tmp_path)
-    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
-    assert "text.pth is not a checkpoint" in done.stderr
