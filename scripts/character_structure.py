@@ -14,17 +14,18 @@ import argparse
 from collections import Counter
 from collections.abc import Iterator
 
-from files.command_line import run
+from files.command_line import parser, run
 from structure.kanjivg import kanjivg_version
 from structure.table import StructureTable, structure_table
 from structure.trees import ARRANGEMENTS, Node
 
+NAMES = dict(zip(ARRANGEMENTS, ("left-right", "top-bottom", "enclosure", "overlay"), strict=True))
+
 
 def drawing(node: Node, table: StructureTable, indent: str = "") -> Iterator[str]:
     """A tree as lines, a level deeper an indent further; components with the number of characters they serve."""
-    names = dict(zip(ARRANGEMENTS, ("left-right", "top-bottom", "enclosure", "overlay"), strict=True))
-    served = table.components().get(node.name, 0)
-    yield f"{indent}{node.name} {names[node.name] if node.parts else f'in {served:,} characters'}"
+    served = f"in {table.components().get(node.name, 0):,} characters"
+    yield f"{indent}{node.name} {NAMES[node.name] if node.parts else served}"
     for part in node.parts:
         yield from drawing(part, table, indent + "   ")
 
@@ -37,30 +38,29 @@ def counts(table: StructureTable) -> Iterator[str]:
     yield "characters by depth of the tree: " + ", ".join(f"{d}: {n:,}" for d, n in sorted(depths.items()))
     for low, high in ((1, 1), (2, 3), (4, 7), (8, 15), (16, 63), (64, len(table.trees))):
         serving = [name for name, n in components.items() if low <= n <= high]
-        yield f"components that serve {low if low == high else f'{low} to {high:,}':<9} {len(serving):4}: " + " ".join(
-            serving[:18]
-        )
+        span = str(low) if low == high else f"{low} to {high:,}"
+        yield f"components that serve {span:<9} {len(serving):4}: {' '.join(serving[:18])}"
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("characters", nargs="*", metavar="CHARACTER", help="characters to show")
-    parser.add_argument("--count", action="store_true", help="count components and depths")
-    arguments = parser.parse_args()
-    if not arguments.characters and not arguments.count:
-        parser.error("name some characters, or ask for --count")
-    return arguments
+    options = parser(__doc__)
+    options.add_argument("characters", nargs="*", metavar="CHARACTER", help="characters to show")
+    options.add_argument("--count", action="store_true", help="count components and depths")
+    given = options.parse_args()
+    if not given.characters and not given.count:
+        options.error("name some characters, or ask for --count")
+    return given
 
 
 def main() -> None:
-    arguments = parse_arguments()
+    given = parse_arguments()
     table = structure_table()
-    for char in "".join(arguments.characters):
+    for char in "".join(given.characters):
         node = table.tree(char)
         print(f"{char}  {node}")
         if node.parts:
             print("\n".join(drawing(node, table, "   ")))
-    if arguments.count:
+    if given.count:
         print("\n".join(counts(table)))
 
 

@@ -14,36 +14,32 @@ import time
 from pathlib import Path
 
 from data.preparing import prepare
-from files.command_line import run
+from files.command_line import parser, run
 from files.folders import OutputFolders
 from files.workers import MOST_PROCESSES, PROCESSES
 from records.etl9g import find_raw
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--etl9g-dir", type=Path, default=Path("ETL9G"), help="folder of the raw files (default ETL9G)")
-    parser.add_argument(
-        "--output-dir", type=Path, default=Path("dataset"), help="where the dataset goes (default dataset)"
-    )
-    parser.add_argument("--skip-damaged", action="store_true", help="leave damaged records out, and count them")
-    parser.add_argument("--processes", type=int, default=PROCESSES, help="default: one a core")
-    arguments = parser.parse_args()
-    if not 1 <= arguments.processes <= MOST_PROCESSES:
-        parser.error(f"--processes must lie between 1 and {MOST_PROCESSES}")
-    return arguments
+    options = parser(__doc__)
+    options.add_argument("--etl9g-dir", type=Path, default=Path("ETL9G"), help="of the raw files (default ETL9G)")
+    options.add_argument("--output-dir", type=Path, default=Path("dataset"), help="of the dataset (default dataset)")
+    options.add_argument("--skip-damaged", action="store_true", help="leave damaged records out, and count them")
+    options.add_argument("--processes", type=int, default=PROCESSES, help="default: one a core")
+    given = options.parse_args()
+    if not 1 <= given.processes <= MOST_PROCESSES:
+        options.error(f"--processes must lie between 1 and {MOST_PROCESSES}")
+    return given
 
 
 def main() -> None:
-    arguments = parse_arguments()
-    paths, folder = find_raw(arguments.etl9g_dir), arguments.output_dir
+    given = parse_arguments()
+    paths, folder = find_raw(given.etl9g_dir), given.output_dir
     begin = time.monotonic()
     with OutputFolders(folder):
-        made = prepare(paths, folder, arguments.skip_damaged, arguments.processes)
-    print(
-        f"{made['samples']:,} images of {made['classes']:,} classes from {len(paths)} files ({made['source']}) "
-        f"in {folder}: {time.monotonic() - begin:.1f} s"
-    )
+        made = prepare(paths, folder, given.skip_damaged, given.processes)
+    seconds, images = time.monotonic() - begin, f"{made['samples']:,} images of {made['classes']:,} classes"
+    print(f"{images} from {len(paths)} files ({made['source']}) in {folder}: {seconds:.1f} s")
     if made["damaged_records"]:
         print(f"{made['damaged_records']:,} damaged records left out")
     if stray := sum(facts["out_of_order"] for facts in made["files"]):

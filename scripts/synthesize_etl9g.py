@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from files.atomic import atomic_write
-from files.command_line import run
+from files.command_line import parser, run
 from files.folders import OutputFolders
 from files.workers import MOST_PROCESSES, PROCESSES
 from handwriting.standin import check_fonts, synthesize
@@ -21,52 +21,45 @@ from records.etl9g import FILES, SETS_PER_FILE, records_per_file
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--sets", type=int, default=20, help="how many sets of one sample a class; a multiple of 4 (default 20)"
+    options = parser(__doc__)
+    options.add_argument(
+        "--sets", type=int, default=20, help="sets of one sample a class, a multiple of 4 (default 20)"
     )
-    parser.add_argument(
-        "--out", type=Path, default=Path("ETL9G/standin"), help="folder of the files (default ETL9G/standin)"
-    )
-    parser.add_argument("--seed", type=int, default=0, help="another seed is other people (default 0)")
-    parser.add_argument(
-        "--font", type=Path, action="append", default=[], help="a font file as a further writer; repeatable"
-    )
-    parser.add_argument("--preview", type=Path, help="also write a contact sheet to this PNG")
-    parser.add_argument("--processes", type=int, default=PROCESSES, help="default: one a core")
-    arguments = parser.parse_args()
-    if arguments.sets % SETS_PER_FILE or not 0 < arguments.sets <= FILES * SETS_PER_FILE:
-        parser.error(
-            f"--sets must be a multiple of {SETS_PER_FILE} up to {FILES * SETS_PER_FILE}: "
-            f"a file holds {SETS_PER_FILE} sets"
+    options.add_argument("--out", type=Path, default=Path("ETL9G/standin"), help="their folder (default ETL9G/standin)")
+    options.add_argument("--seed", type=int, default=0, help="another seed is other people (default 0)")
+    options.add_argument("--font", type=Path, action="append", default=[], help="font of a further writer; repeatable")
+    options.add_argument("--preview", type=Path, help="also write a contact sheet to this PNG")
+    options.add_argument("--processes", type=int, default=PROCESSES, help="default: one a core")
+    given = options.parse_args()
+    if given.sets % SETS_PER_FILE or not 0 < given.sets <= FILES * SETS_PER_FILE:
+        options.error(
+            f"--sets must be a multiple of {SETS_PER_FILE}, the sets of a file, up to {FILES * SETS_PER_FILE}"
         )
-    if not 0 <= arguments.seed < 10**8:  # it has to fit into a record's undefined bytes
-        parser.error("--seed must lie between 0 and 99,999,999")
-    if not 1 <= arguments.processes <= MOST_PROCESSES:
-        parser.error(f"--processes must lie between 1 and {MOST_PROCESSES}")
-    return arguments
+    if not 0 <= given.seed < 10**8:  # it has to fit into a record's undefined bytes
+        options.error("--seed must lie between 0 and 99,999,999")
+    if not 1 <= given.processes <= MOST_PROCESSES:
+        options.error(f"--processes must lie between 1 and {MOST_PROCESSES}")
+    return given
 
 
 def main() -> None:
-    arguments = parse_arguments()
-    check_fonts(arguments.font)  # before anything is drawn
+    given = parse_arguments()
+    check_fonts(given.font)  # before anything is drawn
     begin = time.monotonic()
-    with OutputFolders(arguments.out):
-        paths, mark, drawn = synthesize(
-            arguments.out, arguments.sets, arguments.seed, arguments.font, arguments.processes
-        )
+    with OutputFolders(given.out):
+        paths, mark, drawn = synthesize(given.out, given.sets, given.seed, given.font, given.processes)
     seconds = time.monotonic() - begin
     records = len(paths) * records_per_file()
-    print(f"{len(paths)} files, {arguments.sets} sets, {records:,} records in {arguments.out} ({mark})")
+    print(f"{len(paths)} files, {given.sets} sets, {records:,} records in {given.out} ({mark})")
     if drawn:
         print(f"{drawn:,} drawn in {seconds:.1f} s, {drawn / seconds:,.0f} a second")
     print(f"{'one set in three characters':<30} {'made':>16} {'real (ETL8G)':>16}")
     for name, value in measure_file(paths[0]).items():
         print(f"{name:<30} {value:>16} {REAL_STATISTICS[name]:>16}")
-    if arguments.preview:
-        with atomic_write(arguments.preview) as temporary:
+    if given.preview:
+        with atomic_write(given.preview) as temporary:
             preview(paths).save(temporary, format="PNG")
-        print(f"contact sheet: {arguments.preview}")
+        print(f"contact sheet: {given.preview}")
 
 
 if __name__ == "__main__":

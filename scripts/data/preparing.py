@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from characters.jis import etl9g_classes, jis_code, jis_codes
+from characters.jis import etl9g_classes, jis_codes
 from data.npz import map_member
-from data.prepared import CHUNK_NAME, MAPPING_FILE, METADATA_FILE, split_sets
+from data.prepared import CHUNK_NAME, MAPPING_FILE, METADATA_FILE, mapping_row, split_sets
 from files.atomic import atomic_write, write_text
 from files.command_line import InputError
 from files.plain_json import parse_json
@@ -134,10 +134,7 @@ def check_copies(files: list[dict], folder: Path) -> None:
 
 
 def write_mapping(folder: Path) -> None:
-    table = [
-        {"label": i, "character": c, "jis": f"0x{jis_code(c):04X}", "code_point": f"U+{ord(c):04X}"}
-        for i, c in enumerate(etl9g_classes())
-    ]
+    table = [mapping_row(label, char) for label, char in enumerate(etl9g_classes())]
     write_text(folder / MAPPING_FILE, json.dumps({"classes": table}, ensure_ascii=False, indent=0) + "\n")
 
 

@@ -1,4 +1,4 @@
-"""The glyphs of a font file as a further model of its characters, put on the page as a made-up person would."""
+"""The glyphs of a font file, put on the page as a made-up person would write them."""
 
 from pathlib import Path
 
@@ -49,11 +49,10 @@ def write_glyph(char: str, glyphs: Glyphs, writer: Writer, rng: np.random.Genera
         kernel = np.ones((abs(thickness) + 1,) * 2, np.uint8)
         changed = cv2.dilate(glyph, kernel) if thickness > 0 else cv2.erode(glyph, kernel)
         glyph = changed if changed.max() > 127 else glyph
-    kana = kind_of(char) != "kanji"
     height, width = glyph.shape
     grid = np.linspace(-0.5, 0.5, 9)
-    mesh = np.stack(np.meshgrid(grid * width, grid * height), axis=-1) / max(height, width)
-    target = place_on_page(mesh, writer, kana, rng)  # where the points of a 9 x 9 mesh over the glyph land in the frame
+    mesh = np.stack(np.meshgrid(grid * width, grid * height), axis=-1) / max(height, width)  # (9, 9, 2)
+    target = place_on_page(mesh, writer, kind_of(char) != "kanji", rng)  # where its points land in the frame
     # The page's warp is smooth, so its inverse is fitted as a cubic polynomial over the frame.
     powers = [(i, j) for i in range(4) for j in range(4 - i)]
 
@@ -63,8 +62,7 @@ def write_glyph(char: str, glyphs: Glyphs, writer: Writer, rng: np.random.Genera
     inverse = np.linalg.lstsq(terms(target).reshape(81, -1), mesh.reshape(81, 2), rcond=None)[0]
     pixels = np.stack(np.meshgrid(np.arange(IMAGE_WIDTH), np.arange(IMAGE_HEIGHT)), axis=-1).astype(np.float32)
     source = terms(pixels) @ inverse * max(height, width) + [width / 2, height / 2]
-    x0, y0 = target.reshape(-1, 2).min(axis=0) - 3
-    x1, y1 = target.reshape(-1, 2).max(axis=0) + 3
-    inside = (pixels[..., 0] > x0) & (pixels[..., 0] < x1) & (pixels[..., 1] > y0) & (pixels[..., 1] < y1)
+    low, high = target.min(axis=(0, 1)) - 3, target.max(axis=(0, 1)) + 3
+    inside = ((pixels > low) & (pixels < high)).all(axis=-1)
     ink = cv2.remap(cv2.GaussianBlur(glyph, (3, 3), 0.8), source.astype(np.float32), None, cv2.INTER_LINEAR) * inside
     return to_frame(ink.astype(np.uint8), writer, rng)

@@ -1,12 +1,12 @@
-"""TODO doc: from handwriting"""
+"""A made-up person: habits, drawn at random."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
 GENERATOR_VERSION = 10
-# So many writers hold no pencil but something between these widths; scanned, an edge is so soft (px).
-OTHER_PENS, FINEST, BROADEST, SOFTNESS = 0.4, 0.9, 5.5, 0.85
+OTHER_PENS, FINEST, BROADEST = 0.4, 0.9, 5.5  # the share of writers who hold no pencil, and how wide their pens are, px
+SOFTNESS = 0.85  # of the edge of a scanned stroke, px
 
 
 @dataclass(frozen=True)
