@@ -24,6 +24,7 @@ from handwriting.font_glyphs import Glyphs
 from handwriting.page import write_character
 from handwriting.strokes import stroke_models
 from handwriting.writer import GENERATOR_VERSION
+from records import etl9g
 from records.etl9g import STANDIN_MARK, read_records, set_layout, unpack_images
 from script_runs import run_script
 
@@ -114,7 +115,7 @@ def test_random_streams_do_not_meet():
 def test_a_font_draws_what_it_has_and_strokes_the_rest(standin, box_font, monkeypatch):
     """The start of a set, every sheet by the font: only the font's two characters differ from what the file has."""
     start = [column[:40] for column in set_layout()]
-    monkeypatch.setattr(drawing, "set_layout", lambda: start)
+    monkeypatch.setattr(etl9g, "set_layout", lambda: start)
     monkeypatch.setattr(drawing, "FONT_SHARE", 1.0)
     monkeypatch.setattr(drawing, "_glyphs", [Glyphs(box_font)])
     monkeypatch.setattr(drawing, "_models", {char: stroke_models(char) for char in start[0]})

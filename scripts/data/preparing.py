@@ -16,18 +16,7 @@ from files.command_line import InputError
 from files.plain_json import parse_json
 from files.workers import begin_worker
 from images.normalization import CANVAS, CONTENT, CONTRACT, normalize_frames
-from records.etl9g import (
-    SETS_PER_FILE,
-    file_number,
-    find_damage,
-    looks_shifted,
-    read_records,
-    records_per_file,
-    records_per_set,
-    set_layout,
-    standin_mark,
-    unpack_images,
-)
+from records import etl9g
 
 BLOCK = 1012  # records normalised at once
 CONTRACT_VERSION = 1
@@ -39,14 +28,14 @@ def make_chunk(path: Path, chunk: Path, skip_damaged: bool) -> dict:
     records, problem = whole_records(path, skip_damaged)
     with path.open("rb") as file:
         raw_hash = hashlib.file_digest(file, "sha256").hexdigest()
-    facts = {"file": path.name, "sha256": raw_hash, "mark": standin_mark(records)}
+    facts = {"file": path.name, "sha256": raw_hash, "mark": etl9g.standin_mark(records)}
     finished = None if problem else finished_chunk(chunk, path.name, raw_hash)
     if finished and (skip_damaged or not finished["damaged"]):
         return facts | finished
     images, damaged = normalised(path, records, skip_damaged)
     good = np.setdiff1d(np.arange(len(records)), damaged)
-    missing = max(0, records_per_file() - len(records)) if problem else 0
-    expected = jis_codes(set_layout()[0])[good % records_per_set()]
+    missing = max(0, etl9g.records_per_file() - len(records)) if problem else 0
+    expected = jis_codes(etl9g.set_layout()[0])[good % etl9g.records_per_set()]
     facts |= {
         "records": len(good),
         "damaged": missing + len(damaged),
@@ -58,7 +47,7 @@ def make_chunk(path: Path, chunk: Path, skip_damaged: bool) -> dict:
 
 def whole_records(path: Path, skip_damaged: bool) -> tuple[np.ndarray, str | None]:
     """The records of a file, and what is wrong with it as a whole. Raises InputError unless that may be passed over."""
-    records, problem = read_records(path)
+    records, problem = etl9g.read_records(path)
     if problem and not (skip_damaged and len(records)):
         raise InputError(problem)
     return records, problem
@@ -73,8 +62,8 @@ def normalised(path: Path, records: np.ndarray, skip_damaged: bool) -> tuple[np.
     damaged: list[int] = []
     for begin in range(0, len(records), BLOCK):
         block = records[begin : begin + BLOCK]
-        frames = unpack_images(block)
-        damage = find_damage(block, frames)
+        frames = etl9g.unpack_images(block)
+        damage = etl9g.find_damage(block, frames)
         if damage and not skip_damaged:
             first = min(damage)
             raise InputError(
@@ -82,7 +71,7 @@ def normalised(path: Path, records: np.ndarray, skip_damaged: bool) -> tuple[np.
                 f"{damage[first]}; get the file again, or leave such records out with --skip-damaged"
             )
         damaged += [begin + i for i in damage]
-        if begin == 0 and looks_shifted(frames):
+        if begin == 0 and etl9g.looks_shifted(frames):
             raise InputError(f"{path}: the images sit 8 pixels too far left, as in ETL8G files; this reads ETL9G")
         images[begin : begin + BLOCK] = normalize_frames(frames)
     return images, damaged
@@ -92,14 +81,13 @@ def write_chunk(chunk: Path, images: np.ndarray, jis: np.ndarray, places: np.nda
     """Images (n, 64, 64) with the labels of their JIS codes (n,) and the sets of their places in the raw file (n,)."""
     label_of = np.full(65536, -1, np.int16)
     label_of[jis_codes(etl9g_classes())] = np.arange(len(etl9g_classes()))
-    first_set = (int(facts["file"][-2:]) - 1) * SETS_PER_FILE
     chunk.with_name(METADATA_FILE).unlink(missing_ok=True)  # comes back last: a dataset with it is whole
     with atomic_write(chunk) as temporary, temporary.open("wb") as file:
         np.savez(
             file,
             images=images,
             labels=label_of[jis],
-            sets=(first_set + places // records_per_set()).astype(np.int16),
+            sets=(etl9g.sets_of(facts["file"])[0] + places // etl9g.records_per_set()).astype(np.int16),
             source=np.array(json.dumps(facts | {"contract": CONTRACT_VERSION})),
         )
 
@@ -119,7 +107,7 @@ def finished_chunk(chunk: Path, raw_name: str, raw_hash: str) -> dict | None:
 
 def check_files(paths: list[Path], skip_damaged: bool) -> None:
     """Raises InputError for what shows before any record is looked at: files too short, or of several sources."""
-    marks = {standin_mark(whole_records(path, skip_damaged)[0]) for path in paths}
+    marks = {etl9g.standin_mark(whole_records(path, skip_damaged)[0]) for path in paths}
     if len(marks) > 1:
         sources = ", ".join(sorted(str(mark or "real ETL9G") for mark in marks))
         raise InputError(f"{paths[0].parent} mixes files of several sources: {sources}")
@@ -156,7 +144,7 @@ def prepare(paths: list[Path], folder: Path, skip_damaged: bool, processes: int)
     together.
     """
     check_files(paths, skip_damaged)
-    chunks = [folder / CHUNK_NAME.format(file_number(path)) for path in paths]
+    chunks = [folder / CHUNK_NAME.format(etl9g.file_number(path)) for path in paths]
     files = make_chunks(paths, chunks, skip_damaged, processes)
     check_copies(files, paths[0].parent)
     every = CHUNK_NAME.replace("{:02d}", "*")
@@ -171,7 +159,7 @@ def prepare(paths: list[Path], folder: Path, skip_damaged: bool, processes: int)
         "classes": len(etl9g_classes()),
         "damaged_records": sum(facts["damaged"] for facts in files),
         "normalisation": {"contract": CONTRACT, "version": CONTRACT_VERSION, "canvas": CANVAS, "content": CONTENT},
-        "splits": split_sets([(file_number(p) - 1) * SETS_PER_FILE + s for p in paths for s in range(SETS_PER_FILE)]),
+        "splits": split_sets([number for path in paths for number in etl9g.sets_of(path.name)]),
         "files": files,
     }
     write_text(folder / METADATA_FILE, json.dumps(metadata, ensure_ascii=False, indent=1) + "\n")

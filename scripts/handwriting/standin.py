@@ -17,18 +17,7 @@ from handwriting.font_glyphs import Glyphs, write_glyph
 from handwriting.page import write_character
 from handwriting.strokes import StrokeModel, stroke_models
 from handwriting.writer import GENERATOR_VERSION, Writer, new_writer
-from records.etl9g import (
-    IMAGE_HEIGHT,
-    IMAGE_WIDTH,
-    SETS_PER_FILE,
-    STANDIN_MARK,
-    new_records,
-    raw_files,
-    read_records,
-    records_per_file,
-    set_layout,
-    standin_mark,
-)
+from records import etl9g
 
 FONT_SHARE = 0.05  # of the sheets, for each font given
 _models: dict[str, list[StrokeModel]] = {}  # what a worker process draws from
@@ -57,8 +46,8 @@ def sheet_writer(seed: int, set_number: int, sheet: int) -> tuple[Writer, Glyphs
 
 def draw_set(seed: int, set_number: int, mark: bytes) -> np.ndarray:
     """The records of one whole set, in its order."""
-    characters, sheets, _ = set_layout()
-    frames = np.empty((len(characters), IMAGE_HEIGHT, IMAGE_WIDTH), np.uint8)
+    characters, sheets, _ = etl9g.set_layout()
+    frames = np.empty((len(characters), etl9g.IMAGE_HEIGHT, etl9g.IMAGE_WIDTH), np.uint8)
     writers = {sheet: sheet_writer(seed, set_number, sheet) for sheet in set(sheets.tolist())}
     for i, (char, sheet) in enumerate(zip(characters, sheets.tolist(), strict=True)):
         rng = random_of(seed, 0, set_number * len(characters) + i)
@@ -67,14 +56,14 @@ def draw_set(seed: int, set_number: int, mark: bytes) -> np.ndarray:
             frames[i] = write_glyph(char, glyphs, writer, rng)
         else:
             frames[i] = write_character(char, _models[char], writer, rng)
-    return new_records(frames, set_number, np.arange(len(characters)), mark)
+    return etl9g.new_records(frames, set_number, np.arange(len(characters)), mark)
 
 
 def _write_set(path: Path, seed: int, set_number: int, mark: str) -> int:
     """Draws a set into its place in an unfinished file; a long answer, cut off by Ctrl-C, would be waited for."""
     records = draw_set(seed, set_number, mark.encode())
     with path.open("rb+") as file:
-        file.seek(set_number % SETS_PER_FILE * records.nbytes)
+        file.seek(set_number % etl9g.SETS_PER_FILE * records.nbytes)
         file.write(records.tobytes())
     return len(records)
 
@@ -91,15 +80,15 @@ def check_fonts(fonts: list[Path]) -> None:
 def mark_of(seed: int, fonts: list[Path]) -> str:
     """What every record of a stand-in says of its origin."""
     digest = hashlib.sha256(b"".join(font.read_bytes() for font in fonts)).hexdigest()[:5]
-    return f"{STANDIN_MARK.decode()} {GENERATOR_VERSION}/{seed}{'/' + digest if fonts else ''}"
+    return f"{etl9g.STANDIN_MARK.decode()} {GENERATOR_VERSION}/{seed}{'/' + digest if fonts else ''}"
 
 
 def missing_files(folder: Path, files: int, mark: str) -> list[int]:
     """The numbers of the files still to draw. Raises InputError for a folder that holds anything else."""
     missing = set(range(1, files + 1))
-    for path in raw_files(folder):
-        records, problem = read_records(path)
-        number, own_mark = int(path.name[-2:]), standin_mark(records)
+    for path in etl9g.raw_files(folder):
+        records, problem = etl9g.read_records(path)
+        number, own_mark = etl9g.file_number(path), etl9g.standin_mark(records)
         if own_mark is None:
             raise InputError(f"{path} was not made by this script and stays as it is: choose another --out")
         if own_mark == mark and number > files and not problem:
@@ -116,7 +105,7 @@ def synthesize(folder: Path, sets: int, seed: int, fonts: list[Path], processes:
     Raises InputError for a folder that holds anything else.
     """
     mark = mark_of(seed, fonts)
-    paths = [folder / f"ETL9G_{number + 1:02d}" for number in range(sets // SETS_PER_FILE)]
+    paths = [folder / f"ETL9G_{number + 1:02d}" for number in range(sets // etl9g.SETS_PER_FILE)]
     missing = missing_files(folder, len(paths), mark)
     for stale in folder.glob(".ETL9G_*.part"):
         stale.unlink()
@@ -124,15 +113,16 @@ def synthesize(folder: Path, sets: int, seed: int, fonts: list[Path], processes:
         return paths, mark, 0
     with ProcessPoolExecutor(processes, initializer=begin_worker) as pool:
         models = dict(zip(etl9g_classes(), pool.map(stroke_models, etl9g_classes(), chunksize=64), strict=True))
-    count = len(missing) * records_per_file()
+    count = len(missing) * etl9g.records_per_file()
     with (
         ProcessPoolExecutor(processes, initializer=_start_worker, initargs=(models, fonts)) as pool,
         tqdm(total=count, unit=" records", unit_scale=True, disable=None) as bar,
     ):
         for number in missing:
-            numbers = range((number - 1) * SETS_PER_FILE, number * SETS_PER_FILE)
-            with atomic_write(paths[number - 1]) as temporary:
+            path = paths[number - 1]
+            with atomic_write(path) as temporary:
                 temporary.write_bytes(b"")
-                for written in pool.map(_write_set, repeat(temporary), repeat(seed), numbers, repeat(mark)):
+                of_file = etl9g.sets_of(path.name)
+                for written in pool.map(_write_set, repeat(temporary), repeat(seed), of_file, repeat(mark)):
                     bar.update(written)
     return paths, mark, count

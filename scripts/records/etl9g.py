@@ -113,6 +113,12 @@ def file_number(path: Path) -> int:
     return int(path.name.removeprefix("ETL9G_"))
 
 
+def sets_of(file_name: str) -> range:
+    """The numbers, from 0, of the sets that a file holds."""
+    last = int(file_name.removeprefix("ETL9G_")) * SETS_PER_FILE
+    return range(last - SETS_PER_FILE, last)
+
+
 def standin_mark(records: np.ndarray) -> str | None:
     """What wrote the records, if they are a stand-in (generator, version, seed), else None."""
     if not len(records):
