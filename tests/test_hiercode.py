@@ -163,15 +163,23 @@ def test_zero_shot_measures(saved, tiny_dataset, monkeypatch, tmp_path):
     content = checkpoints.load(saved)
     content["config"]["hold_out_classes"] = 500
     checkpoints.save(saved, content)
-    monkeypatch.setattr(sys, "argv", ["", "--model", str(saved), "--data-dir", str(tiny_dataset(CLASSES))])
+    data = tiny_dataset(CLASSES)
+    monkeypatch.setattr(sys, "argv", ["", "--model", str(saved), "--data-dir", str(data)])
     sys.argv += ["--json", str(tmp_path / "z.json")]
     importlib.import_module("zero_shot").main()
     figures = json.loads((tmp_path / "z.json").read_text())
     assert figures["held_out_classes"] == 3
     assert figures["measured_on"] == figures["test_images_of_them"] == 3 * 4
     assert figures["chance"] == pytest.approx(100 / 3)
-    assert figures["top1_among_held_out"] <= 100
     assert np.isfinite(list(figures.values())).all()
+    test, (network, _) = PreparedDataset(data).splits["test"], load_trained(saved)
+    with torch.inference_mode():
+        logits = network(PreparedDataset(data).images(test.positions).float() / 255)
+    unseen = torch.tensor([CLASSES.index(char) for char in "晴清品"])
+    right, is_unseen = (logits.argmax(dim=1) == test.labels).float(), torch.isin(test.labels, unseen)
+    assert figures["top1_of_shown_among_all"] == pytest.approx(100 * float(right[~is_unseen].mean()))
+    assert figures["top1_among_all"] == pytest.approx(100 * float(right[is_unseen].mean()))
+    assert figures["top1_of_shown_among_all"] != figures["top1_among_all"]
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
