@@ -28,11 +28,8 @@ def available_memory() -> float | None:
     try:
         facts = dict(line.split(":") for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines())
         limits.append(1024.0 * int(facts["MemAvailable"].split()[0]))
-        limit = (group / "memory.max").read_text(encoding="ascii").strip()
-        if limit != "max":
-            limits.append(int(limit) - int((group / "memory.current").read_text(encoding="ascii")))
+        most, used = ((group / name).read_text(encoding="ascii") for name in ("memory.max", "memory.current"))
+        limits.append(float(most) - float(used) if most.strip() != "max" else limits[0])
     except OSError:
         pass  # not Linux, or no limit on this group: what was read until here counts
-    if not limits and "SC_PHYS_PAGES" in getattr(os, "sysconf_names", ()):
-        limits.append(float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")))
     return min(limits, default=None)

@@ -1,4 +1,4 @@
-"""TODO doc: from recognize"""
+"""Image files as grey values: PNG, JPEG and the other formats that Pillow decodes by itself."""
 
 import struct
 import warnings
@@ -13,9 +13,9 @@ IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".ti
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")  # of Pillow's others, some start programs
 MOST_PIXELS = 50_000_000
 LONGEST_SIDE = 1024  # larger pictures are reduced while they are decoded
-# What Pillow raises for damaged images, and onnxruntime for models that are none.
-_UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, TypeError, LookupError, AttributeError, ArithmeticError)
-_UNREADABLE += (RuntimeError, AssertionError, struct.error)
+# What Pillow raises for damaged images.
+_DAMAGED = (OSError, SyntaxError, ValueError, EOFError, TypeError, LookupError, AttributeError, ArithmeticError)
+_DAMAGED += (RuntimeError, AssertionError, struct.error)
 
 
 def read_grey(path: Path) -> np.ndarray:
@@ -29,29 +29,29 @@ def read_grey(path: Path) -> np.ndarray:
         with warnings.catch_warnings(action="ignore"), Image.open(path, formats=FORMATS) as picture:
             if picture.width * picture.height > MOST_PIXELS:
                 raise InputError(f"{path} has {picture.width} x {picture.height} pixels: make it smaller")
-            picture.draft("L", (LONGEST_SIDE, LONGEST_SIDE))
-            deep, clear = picture.mode.startswith(("I", "F")), picture.has_transparency_data
-            picture = picture.convert("F" if deep else "RGBA" if clear else "L")
-            if max(picture.size) > LONGEST_SIDE:
-                picture.thumbnail((LONGEST_SIDE, LONGEST_SIDE), Image.Resampling.BOX)
-            ImageOps.exif_transpose(picture, in_place=True)
-            if clear and not deep:
-                picture = over_paper(picture).convert("L")
-            values = np.asarray(picture, np.float32)
-            if deep:
-                if not np.isfinite(values).all():
-                    raise InputError(f"{path} is a damaged image (some of its values are no numbers)")
-                low, high = float(values.min()), float(values.max())
-                # In float64, as the difference of two float32 need not be one.
-                values = np.floor((values.astype(np.float64) - low) * (255 / max(high - low, 1e-6)))
-            return values.astype(np.float32, copy=False)
+            return _grey(picture)
+    except InputError:
+        raise
     except (Image.DecompressionBombError, UnidentifiedImageError):
         raise InputError(f"{path} is not an image that can be read") from None
-    except _UNREADABLE as error:
-        if isinstance(error, InputError):
-            raise
-        reason = first_line(error)
-        raise InputError(f"{path} is a damaged image ({reason})") from None
+    except _DAMAGED as error:
+        raise InputError(f"{path} is a damaged image ({first_line(error)})") from None
+
+
+def _grey(picture: Image.Image) -> np.ndarray:
+    """Grey values float32 (H, W) of a picture as its file has it, upright. Values deeper than 8 bits are stretched."""
+    picture.draft("L", (LONGEST_SIDE, LONGEST_SIDE))
+    deep, clear = picture.mode.startswith(("I", "F")), picture.has_transparency_data
+    picture = picture.convert("F" if deep else "RGBA" if clear else "L")
+    if max(picture.size) > LONGEST_SIDE:
+        picture.thumbnail((LONGEST_SIDE, LONGEST_SIDE), Image.Resampling.BOX)
+    ImageOps.exif_transpose(picture, in_place=True)
+    if not deep:
+        return np.asarray(over_paper(picture).convert("L") if clear else picture, np.float32)
+    values = np.asarray(picture, np.float64)  # the difference of two float32 need not be one
+    if not np.isfinite(values).all():
+        raise ValueError("some of its values are no numbers")
+    return np.floor((values - values.min()) * (255 / max(np.ptp(values), 1e-6))).astype(np.float32)
 
 
 def over_paper(picture: Image.Image) -> Image.Image:
@@ -65,13 +65,12 @@ def over_paper(picture: Image.Image) -> Image.Image:
 
 def find_images(paths: list[Path]) -> list[Path]:
     """The images named, and those in the folders named. Raises InputError for a folder without any."""
-    found = []
+    images = []
     for path in paths:
+        inside = [path]
         if path.is_dir():
             inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
-            if not inside:
-                raise InputError(f"{path} holds no images")
-            found += inside
-        else:
-            found.append(path)
-    return found
+        if not inside:
+            raise InputError(f"{path} holds no images")
+        images += inside
+    return images

@@ -1,6 +1,6 @@
 """How sure a model is, and whether what it sees is one of its characters at all.
 
-The softmax of a model is not the share of its answers that are right; that of its logits divided by one temperature,
+A model's softmax is not the share of its answers that are right. The softmax of its logits divided by one temperature,
 fitted on validation data, nearly is (Guo et al. 2017, arXiv:1706.04599). A picture whose score lies below a threshold
 is taken for none of the classes. calibrate_confidence.py finds both and writes them into the model's file.
 """
@@ -30,7 +30,7 @@ def energy(logits: np.ndarray, temperature: float) -> np.ndarray:
     return highest + temperature * np.log(np.exp((logits - highest[..., None]) / temperature).sum(axis=-1))
 
 
-# What can tell the classes from anything else, of logits (..., classes) and a temperature; more is surer.
+# Scores of logits (..., classes) at a temperature, higher for what is one of the classes than for anything else.
 SCORES: dict[str, Callable[[np.ndarray, float], np.ndarray]] = {
     "probability": lambda logits, temperature: probabilities(logits, temperature).max(axis=-1),
     "logit": lambda logits, temperature: logits.max(axis=-1),
@@ -41,13 +41,14 @@ SCORES: dict[str, Callable[[np.ndarray, float], np.ndarray]] = {
 
 @dataclass(frozen=True)
 class Confidence:
-    """What a file says of its logits; by itself: nothing."""
+    """What a file says of its logits; the defaults are those of a file that says nothing."""
 
     temperature: float = 1.0
     score: str = "lead"
     threshold: float | None = None
 
     def probabilities(self, logits: np.ndarray) -> np.ndarray:
+        """Of each class, of logits (..., classes)."""
         return probabilities(logits, self.temperature)
 
     def known(self, logits: np.ndarray) -> np.ndarray:
@@ -57,31 +58,27 @@ class Confidence:
         return SCORES[self.score](logits, self.temperature) >= self.threshold
 
 
-def confidence_of(told: dict | str | None, path: object) -> Confidence:
+def confidence_of(content: dict | str | None, path: object) -> Confidence:
     """What a file holds under `confidence`, as it is or as JSON. Raises InputError where that makes no sense."""
     try:
-        values = json.loads(told) if isinstance(told, str) and told else told or {}
+        values = json.loads(content) if isinstance(content, str) and content else content or {}
         if not isinstance(values, dict):
             raise ValueError
-        found = Confidence(**{name: values[name] for name in ("temperature", "score", "threshold") if name in values})
-        sound = found.threshold is None or math.isfinite(found.threshold)
-        if not sound or not 1 / EXTREME <= found.temperature <= EXTREME or found.score not in SCORES:
+        confidence = Confidence(**{name: values[name] for name in vars(Confidence()) if name in values})
+        finite = confidence.threshold is None or math.isfinite(confidence.threshold)
+        if not finite or not 1 / EXTREME <= confidence.temperature <= EXTREME or confidence.score not in SCORES:
             raise ValueError
     except (ValueError, TypeError, OverflowError, RecursionError):
         raise InputError(f"{path}: its confidence is damaged: run scripts/calibrate_confidence.py on it") from None
-    return found
+    return confidence
 
 
 def reliability(shares: np.ndarray, right: np.ndarray) -> list[dict]:
-    """The bins of a reliability diagram that are not empty: of the answers' probabilities (n,) and whether each was
-    right (n,), the mean probability, the share that was right, and how many there are."""
+    """The bins of a reliability diagram that are not empty, of the answers' probabilities (n,) and whether each was
+    right (n,): mean probability, share that was right, number of samples."""
     place = np.minimum((shares * BINS).astype(int), BINS - 1)
-    bins = [(shares[place == i], right[place == i]) for i in range(BINS)]
-    return [
-        {"probability": float(told.mean()), "right": float(hits.mean()), "samples": len(told)}
-        for told, hits in bins
-        if len(told)
-    ]
+    bins = [(shares[place == i], right[place == i]) for i in np.unique(place)]
+    return [{"probability": float(s.mean()), "right": float(r.mean()), "samples": len(s)} for s, r in bins]
 
 
 def calibration_error(bins: list[dict]) -> float:

@@ -1,4 +1,4 @@
-"""TODO doc: from recognize"""
+"""What a picture shows according to a recognizer, as text and as JSON."""
 
 import json
 from dataclasses import dataclass, field
@@ -26,27 +26,28 @@ class Reading:
     def __str__(self) -> str:
         if not self.top:
             return "nothing is drawn here"
-        told = "  ".join(f"{c} {100 * p:.1f} %" for c, p in self.top)
+        likeliest = "  ".join(f"{c} {100 * p:.1f} %" for c, p in self.top)
         if not self.known:
-            return f"not one of these characters (nearest: {told})"
+            return f"not one of these characters (nearest: {likeliest})"
         alike = ", ".join(f"katakana {c}" if name(c, "").startswith("KATAKANA") else c for c in self.looks_like)
-        return told + (f"  (looks like: {alike})" if alike else "")
+        return likeliest + (f"  (looks like: {alike})" if alike else "")
 
     def as_json(self, path: Path) -> str:
+        """One line; `path` is the image's."""
         top = [{"character": c, "probability": round(p, 6)} for c, p in self.top]
-        told = {"image": str(path), "top": top, "known": self.known, "looks_like": self.looks_like}
-        return json.dumps(told, ensure_ascii=False)
+        content = {"image": str(path), "top": top, "known": self.known, "looks_like": self.looks_like}
+        return json.dumps(content, ensure_ascii=False)
 
 
 def _best(shares: np.ndarray, count: int) -> np.ndarray:
     """Where the `count` highest of shares (classes,) are, highest first, of equal ones the first."""
     count = min(count, len(shares))
-    some = np.flatnonzero(shares >= np.partition(shares, -count)[-count])
-    return some[np.argsort(-shares[some], kind="stable")[:count]]
+    candidates = np.flatnonzero(shares >= np.partition(shares, -count)[-count])
+    return candidates[np.argsort(-shares[candidates], kind="stable")[:count]]
 
 
 def read(recognizer: Recognizer, grey: list[np.ndarray], top: int, confusable: Confusable) -> list[Reading]:
-    """What each picture (H, W) shows, the `top` likeliest characters of it."""
+    """What each picture shows, grey values 0 to 255 (H, W), with its `top` likeliest characters."""
     readings: list[Reading] = []
     for begin in range(0, len(grey), BATCH):
         logits = recognizer.picture_logits(grey[begin : begin + BATCH])
@@ -63,8 +64,5 @@ def read(recognizer: Recognizer, grey: list[np.ndarray], top: int, confusable: C
 
 
 def recognize(recognizer: Recognizer, grey: list[np.ndarray], top: int) -> list[list[tuple[str, float]]]:
-    """The `top` likeliest characters of each picture (H, W) with their probabilities, likeliest first.
-
-    A picture without ink gives an empty list.
-    """
+    """The `top` likeliest characters of each picture (H, W) with their probabilities; none of one without ink."""
     return [reading.top for reading in read(recognizer, grey, top, Confusable())]
