@@ -166,14 +166,14 @@ def file_events(folder: Path, at: int, action: Callable[[], None]) -> Iterator[N
 
 
 @contextlib.contextmanager
-def sixty_characters() -> Iterator[None]:
-    """Sets are of 60 characters, made and read by forked workers."""
+def few_characters(count: int) -> Iterator[None]:
+    """Sets are of the first so many characters, made and read by forked workers."""
     order, sheets, places = etl9g.set_layout()
-    few = "".join(sorted(order[:60], key=jis.jis_code))
+    classes = "".join(sorted(order[:count], key=jis.jis_code))
     smaller = {
-        "etl9g_classes": lambda: few,
-        "set_layout": lambda: (order[:60], sheets[:60], places[:60]),
-        "records_per_set": lambda: 60,
+        "etl9g_classes": lambda: classes,
+        "set_layout": lambda: (order[:count], sheets[:count], places[:count]),
+        "records_per_set": lambda: count,
     }
     for module in list(sys.modules.values()):
         for name in smaller.keys() & vars(module).keys():  # of each that has imported the function by its name
@@ -218,7 +218,9 @@ class Case:
     events: int = 0
 
     def start(self, folder: Path, *inner: Callable[[], AbstractContextManager], fresh: bool = False) -> ScriptRun:
-        first = [sixty_characters] if self.script in ("synthesize_etl9g", "prepare_dataset") else []
+        first = (
+            [functools.partial(few_characters, 20)] if self.script in ("synthesize_etl9g", "prepare_dataset") else []
+        )
         return ScriptRun(self.script, self.flags, folder, functools.partial(all_of, *first, *inner), fresh)
 
     def start_until(self, folder: Path, number: int, action: Callable[[], None]) -> ScriptRun:

@@ -13,7 +13,7 @@ from PIL import Image
 
 import quickstart
 from characters.names import true_character
-from script_runs import ScriptRun, forked_stages, sixty_characters
+from script_runs import ScriptRun, few_characters, forked_stages
 
 SCRIPT = Path(quickstart.__file__)
 
@@ -36,7 +36,7 @@ def test_the_truth_of_an_image_is_in_its_name(path, character):
 @contextlib.contextmanager
 def small(failing: str) -> Iterator[None]:
     """Sixty characters, in all stages, of which one may be made to fail."""
-    with sixty_characters(), forked_stages(failing):
+    with few_characters(60), forked_stages(failing):
         yield
 
 
