@@ -20,18 +20,16 @@ from script_runs import run_script
 from tiny_models import CLASSES, TINY, save_float, save_int8
 from train_etl9g_model import ARCHITECTURE, CNNConfig
 
-SCRIPT = Path(quantize_model.__file__)
-
 
 class Fixed(torch.nn.Module):
-    """Says the same of each image, whose number is in its first pixel."""
+    """Answers by the number of the image, which is in its first pixel."""
 
-    def __init__(self, said: list[int]):
+    def __init__(self, answers: list[int]):
         super().__init__()
-        self.said = said
+        self.answers = answers
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return torch.eye(len(CLASSES))[[self.said[int(number)] for number in images[:, 0, 0, 0]]]
+        return torch.eye(len(CLASSES))[[self.answers[int(number)] for number in images[:, 0, 0, 0]]]
 
 
 def numbered(characters: str) -> Samples:
@@ -50,14 +48,9 @@ def test_lookalikes_and_losses_by_hand(monkeypatch):
     assert lookalikes(network, CLASSES, samples) == "あい亜腕"
     better = Fixed([0, 0, 1, 1, 2, 0, 3, 3, 4, 4])
     figures = measure({"float": network, "int8": better}, CLASSES, samples, "あい", None)
-    assert figures == {
-        "samples": 10,
-        "lookalike_samples": 4,
-        "float_top1": 70.0,
-        "float_lookalike_top1": 50.0,
-        "int8_top1": 90.0,
-        "int8_lookalike_top1": 100.0,
-    }
+    counts = {"samples": 10, "lookalike_samples": 4}
+    float_top1 = {"float_top1": 70.0, "float_lookalike_top1": 50.0}
+    assert figures == counts | float_top1 | {"int8_top1": 90.0, "int8_lookalike_top1": 100.0}
     assert metrics_of({"test": figures}) == {
         "test_samples": 10,
         "test_lookalike_samples": 4,
@@ -70,7 +63,7 @@ def test_lookalikes_and_losses_by_hand(monkeypatch):
     assert len({len(line) for line in lines}) == 1
 
 
-def test_a_trained_model_becomes_int8(tiny_dataset, tmp_path, capsys):
+def test_a_trained_model_becomes_int8(tiny_dataset, tmp_path):
     data = tiny_dataset(samples_per_set=8)
     settings = {"data_dir": str(data), "model_dir": str(tmp_path), "batch_size": 8, "device": "cpu"}
     training.fit(ARCHITECTURE, CNNConfig(**TINY["train_etl9g_model"], **settings, epochs=10, ema_decay=0.9))
@@ -100,46 +93,35 @@ def models(tmp_path_factory) -> Path:
 
 
 def test_wrong_calls_end_with_one_line(models, tiny_dataset, tmp_path, monkeypatch, capsys):
-    data = str(tiny_dataset())
-    other = str(tiny_dataset(classes="あいえ亜腕"))
-    strange = str(tmp_path)
+    data, other = str(tiny_dataset()), str(tiny_dataset(classes="あいえ亜腕"))
     (tmp_path / "龍").mkdir()
     Image.fromarray(np.full((64, 64), 255, np.uint8)).save(tmp_path / "龍/a.png")
     monkeypatch.chdir(models)
     calls = [
-        (["--model-path", "missing.pth", "--data-dir", data], "missing.pth is missing"),
-        (["--model-path", "int8.pth", "--data-dir", data], "quantised already"),
-        (["--model-path", "float.pth", "--data-dir", "nothing"], "prepare_dataset.py"),
-        (["--model-path", "float.pth", "--data-dir", other], "has no う"),
-        (["--model-path", "float.pth", "--data-dir", data, "--images", "nothing"], "--images"),
-        (["--model-path", "float.pth", "--data-dir", data, "--images", strange], "none is of the model's 5 classes"),
-        (["--model-path", "float.pth", "--calibration-images", "0"], "--calibration-images"),
-        (["--model-path", "float.pth", "--limit", "0"], "--limit"),
-        (["--model-path", "float.pth", "--output", "float.pth"], "is the model itself"),
-        (["--model-path", "float.pth", "--output", "x.safetensors"], "is named *.pth"),
+        ("missing.pth", ["--data-dir", data], "missing.pth is missing"),
+        ("int8.pth", ["--data-dir", data], "quantised already"),
+        ("float.pth", ["--data-dir", "nothing"], "prepare_dataset.py"),
+        ("float.pth", ["--data-dir", other], "has no う"),
+        ("float.pth", ["--data-dir", data, "--images", "nothing"], "--images"),
+        ("float.pth", ["--data-dir", data, "--images", str(tmp_path)], "none is of the model's 5 classes"),
+        ("float.pth", ["--calibration-images", "0"], "--calibration-images"),
+        ("float.pth", ["--limit", "0"], "--limit"),
+        ("float.pth", ["--output", "float.pth"], "is the model itself"),
+        ("float.pth", ["--output", "x.safetensors"], "is named *.pth"),
     ]
-    for call, words in calls:
-        monkeypatch.setattr(sys, "argv", ["quantize_model.py", *call])
+    for model, flags, words in calls:
+        monkeypatch.setattr(sys, "argv", ["quantize_model.py", "--model-path", model, *flags])
         with pytest.raises(SystemExit) as ended:
             run(quantize_model.main)
-        error = capsys.readouterr().err
-        assert ended.value.code == 2, call
-        assert words in error.splitlines()[-1]
+        assert ended.value.code == 2, flags
+        assert words in capsys.readouterr().err.splitlines()[-1]
     assert sorted(path.name for path in models.iterdir()) == ["float.pth", "int8.pth"]
 
 
 def test_the_script_runs_from_anywhere(models, tiny_dataset, tmp_path):
-    flags = [
-        "--model-path",
-        models / "float.pth",
-        "--data-dir",
-        tiny_dataset(),
-        "--output",
-        "small.pth",
-        "--limit",
-        "9",
-    ]
-    done = run_script(SCRIPT, *flags, cwd=tmp_path)
+    flags = ["--model-path", models / "float.pth", "--data-dir", tiny_dataset(), "--output", "small.pth"]
+    done = run_script(Path(quantize_model.__file__), *flags, "--limit", 9, "--calibration-images", 8, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["small.pth"]
-    assert "float" in done.stdout
+    assert done.stdout.splitlines()[1].split()[:2] == ["test", "9"]
+    assert "calibrated on 8 images" in done.stdout
