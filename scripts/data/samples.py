@@ -58,9 +58,9 @@ def labelled_images(folder: Path) -> tuple[list[Path], list[str]]:
     for entry in sorted(p for p in folder.iterdir() if not is_hidden(p)):
         if entry.is_dir():
             character = character_of(entry)
-            found = sorted(p for p in entry.rglob("*") if p.is_file() and not is_hidden(p))
-            paths += found
-            characters += [character] * len(found)
+            files = sorted(p for p in entry.rglob("*") if p.is_file() and not is_hidden(p))
+            paths += files
+            characters += [character] * len(files)
         elif entry.suffix.lower() in IMAGE_SUFFIXES:
             raise InputError(f"{entry} lies in no folder that names its character: put it into one such as U+6F22")
     if not paths:
