@@ -9,15 +9,16 @@ import typing
 from dataclasses import dataclass
 
 
-def option(default, help, choices=None, changeable=False):
-    """A config field: default, help text, the values it may take if only some are allowed, and whether a resumed run
-    may change it."""
-    return dataclasses.field(default=default, metadata={"help": help, "choices": choices, "changeable": changeable})
+def option(default, help, choices=None, within=None, changeable=False):
+    """A config field: default, help text, the values it may take if only some are allowed, the interval that it must
+    lie in, such as "[0, 1)", and whether a resumed run may change it."""
+    metadata = {"help": help, "choices": choices, "within": within, "changeable": changeable}
+    return dataclasses.field(default=default, metadata=metadata)
 
 
 def internal(default):
     """A config field without a flag, for what a script finds out and its files record."""
-    return dataclasses.field(default=default, metadata={"help": None, "choices": None, "changeable": False})
+    return option(default, None)
 
 
 def default(name: str, value):
@@ -36,29 +37,29 @@ class OptimizationConfig:
     split: str = option("writer", "no writer on two sides, or at random", ["writer", "random"])
     model_dir: str = option("models", "for the best model, metrics and plots", changeable=True)
     checkpoint_dir: str | None = option(None, "for checkpoints (MODEL_DIR/checkpoints/NAME)", changeable=True)
-    keep_last_n: int = option(5, "checkpoints to keep", changeable=True)
-    checkpoint_minutes: float = option(15.0, "save this often inside an epoch too", changeable=True)
+    keep_last_n: int = option(5, "checkpoints to keep", within="[1, inf)", changeable=True)
+    checkpoint_minutes: float = option(15.0, "save this often inside an epoch too", within="(0, inf)", changeable=True)
     resume_from: str | None = option(None, "go on from this checkpoint; auto: the last, if any", changeable=True)
     overwrite: bool = option(False, "replace an earlier run, or go back in it", changeable=True)
     init_from: str | None = option(None, "start from the weights of this trained model", changeable=True)
 
-    epochs: int = option(30, "passes over the training split", changeable=True)
-    epoch_samples: int = option(0, "samples an epoch, others each time; 0: all")
-    hiragana_repeats: int = option(3, "times a hiragana is shown for each kanji")
-    batch_size: int = option(128, "samples a step")
+    epochs: int = option(30, "passes over the training split", within="[1, inf)", changeable=True)
+    epoch_samples: int = option(0, "samples an epoch, others each time; 0: all", within="[0, inf)")
+    hiragana_repeats: int = option(3, "times a hiragana is shown for each kanji", within="[1, inf)")
+    batch_size: int = option(128, "samples a step", within="[2, inf)")
     optimizer: str = option("adamw", "muon: for weight matrices", ["adamw", "muon"])
-    learning_rate: float = option(3e-3, "the highest, after warm-up", changeable=True)
-    weight_decay: float = option(0.02, "on weights of two or more dimensions")
-    warmup: float = option(0.05, "share of the steps in which the rate rises", changeable=True)
-    final_learning_rate: float = option(0.001, "share of it at the cosine's end", changeable=True)
-    label_smoothing: float = option(0.05, "of the cross entropy")
+    learning_rate: float = option(3e-3, "the highest, after warm-up", within="(0, inf)", changeable=True)
+    weight_decay: float = option(0.02, "on weights of two or more dimensions", within="[0, inf)")
+    warmup: float = option(0.05, "share of the steps in which the rate rises", within="[0, 1)", changeable=True)
+    final_learning_rate: float = option(0.001, "share of it at the cosine's end", within="[0, 1)", changeable=True)
+    label_smoothing: float = option(0.05, "of the cross entropy", within="[0, 1)")
     teacher: str | None = option(None, "a trained model whose answers are learned too")
-    distillation: float = option(0.5, "the teacher's share of the loss")
-    clip_norm: float = option(2.0, "largest gradient norm")
-    ema_decay: float = option(0.999, "of the averaged weights; 0: no average")
+    distillation: float = option(0.5, "the teacher's share of the loss", within="[0, 1]")
+    clip_norm: float = option(2.0, "largest gradient norm", within="(0, inf]")
+    ema_decay: float = option(0.999, "of the averaged weights; 0: no average", within="[0, 1)")
 
-    augmentation: float = option(1.0, "strength of all augmentation; 0: none")
-    seed: int = option(0, "of weights, order and augmentation")
+    augmentation: float = option(1.0, "strength of all augmentation; 0: none", within="[0, inf)")
+    seed: int = option(0, "of weights, order and augmentation", within="[0, 4294967296)")
     device: str = option("auto", "cuda, cpu, …; auto: a GPU if there is one", changeable=True)
     on_nonfinite: str = option("stop", "or repeat the epoch at half the rate", ["stop", "step-back"], changeable=True)
     precision: str = option("auto", "auto: bf16 where it is fast", ["auto", "fp32", "bf16"], changeable=True)
@@ -69,30 +70,24 @@ class OptimizationConfig:
 
     def check(self) -> None:
         """Raises ValueError with one line for values that make no sense."""
-        positive = ("epochs", "batch_size", "hiragana_repeats", "keep_last_n")
-        for name in (*positive, "learning_rate", "clip_norm", "checkpoint_minutes"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"--{name.replace('_', '-')} must be greater than 0")
-        for name in ("warmup", "label_smoothing", "ema_decay", "final_learning_rate"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"--{name.replace('_', '-')} must lie in [0, 1)")
-        if not 0 <= self.distillation <= 1:
-            raise ValueError("--distillation must lie in [0, 1]")
-        for name in ("augmentation", "weight_decay", "seed", "epoch_samples"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"--{name.replace('_', '-')} must not be negative")
-        if self.batch_size < 2:
-            raise ValueError("--batch-size must be at least 2: batch norm has no spread over one sample")
-        if self.seed >= 2**32:
-            raise ValueError("--seed must be below 2³²")
+        for field in dataclasses.fields(self):
+            if (within := field.metadata["within"]) and not lies_in(getattr(self, field.name), within):
+                raise ValueError(f"--{field.name.replace('_', '-')} must lie in {within}")
         if self.init_from and self.resume_from not in {None, "auto"}:
             raise ValueError("--resume-from goes on with a run, --init-from starts one: give only one")
         if self.on_nonfinite == "step-back" and self.keep_last_n < 2:
             raise ValueError("--on-nonfinite step-back needs the epoch's start: --keep-last-n must be at least 2")
 
 
+def lies_in(value: float, interval: str) -> bool:
+    """Whether a number lies in an interval such as "[0, 1)"; not a number lies in none."""
+    low, high = map(float, interval[1:-1].split(","))
+    above = value >= low if interval[0] == "[" else value > low
+    return above and (value <= high if interval[-1] == "]" else value < high)
+
+
 def recorded(config: OptimizationConfig) -> dict:
-    """The settings as files tell them: without how the run was called, which a resumed run must not be told by."""
+    """The settings as files record them: without how the run was called, which a resumed run may be in another way."""
     return dataclasses.asdict(config) | {"resume_from": None, "overwrite": False}
 
 
@@ -107,10 +102,8 @@ def restored(config_class: type[OptimizationConfig], saved: dict) -> Optimizatio
     at their defaults. Raises ValueError for values of another type, or that `check` refuses."""
     hints, config = typing.get_type_hints(config_class), config_class()
     for name in own_options(config):
-        value, choices = (
-            saved.get(name, getattr(config, name)),
-            config_class.__dataclass_fields__[name].metadata["choices"],
-        )
+        choices = config_class.__dataclass_fields__[name].metadata["choices"]
+        value = saved.get(name, getattr(config, name))
         fits = isinstance(value, int | float if hints[name] is float else hints[name])
         if not fits or isinstance(value, bool) != (hints[name] is bool) or (choices and value not in choices):
             raise ValueError(f"{name} cannot be {value!r:.40}")

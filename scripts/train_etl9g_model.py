@@ -20,18 +20,9 @@ from optimization_config import OptimizationConfig, option
 
 @dataclass
 class CNNConfig(OptimizationConfig):
-    width: float = option(1.0, "factor on the number of channels")
-    embedding: int = option(128, "rank of the head")
-    dropout: float = option(0.0, "before the classes")
-
-    def check(self) -> None:
-        super().check()
-        if not 0.125 < self.width < float("inf"):
-            raise ValueError("--width must be greater than 0.125")
-        if self.embedding < 1:
-            raise ValueError("--embedding must be at least 1")
-        if not 0 <= self.dropout < 1:
-            raise ValueError("--dropout must lie in [0, 1)")
+    width: float = option(1.0, "factor on the number of channels", within="(0.125, inf)")
+    embedding: int = option(128, "rank of the head", within="[1, inf)")
+    dropout: float = option(0.0, "before the classes", within="[0, 1)")
 
 
 class CNN(nn.Module):

@@ -3,10 +3,10 @@
     python scripts/train_hiercode.py --data-dir dataset
     python scripts/train_hiercode.py --data-dir dataset --hold-out-classes 500
 
-Every character has a code: the nodes of its tree laid on a binary tree (structure/codes.py). Components and places have
-learned vectors; a character's prototype is the sum over its nodes of component times place, and the picture's feature
-is compared with all prototypes. No matrix has a row for every class, and a code, without a picture, is enough to be
-recognised: --hold-out-classes leaves out 500 or 1,000 kanji, scripts/add_classes.py adds others.
+Every character has a code: the nodes of its tree (structure/codes.py). Components and places have learned vectors; a
+character's prototype is the sum over its nodes of component times place, and the picture's feature is compared with
+all prototypes. A code, without a picture, is enough to be recognised: --hold-out-classes leaves out 500 or 1,000 kanji,
+add_classes.py adds others.
 
 From the paper: trees on a binary tree as multi-hot codes, prototypes instead of a classifier, classes never seen.
 This project's reading: trees from KanjiVG instead of ideographic description sequences, prototypes as sums of products
@@ -35,20 +35,14 @@ TABLES = ("components", "places", "sides", "first_sides")  # of learned vectors
 
 @dataclass
 class HierCodeConfig(OptimizationConfig):
-    width: float = option(1.0, "factor on the number of channels")
-    dimensions: int = option(256, "of the feature and the prototypes")
-    code_dropout: float = option(0.1, "share of a code's nodes left out in a step")
+    width: float = option(1.0, "factor on the number of channels", within="(0, inf)")
+    dimensions: int = option(256, "of the feature and the prototypes", within="[1, inf)")
+    code_dropout: float = option(0.1, "share of a code's nodes left out in a step", within="[0, 1)")
     hold_out_classes: int = option(0, "never shown", [0, *HELD_OUT])
     codes: str = option("structure", "own: free vectors", ["structure", "own"])
 
     def check(self) -> None:
         super().check()
-        if not 0 < self.width < float("inf"):
-            raise ValueError("--width must be greater than 0")
-        if self.dimensions < 1:
-            raise ValueError("--dimensions must be at least 1")
-        if not 0 <= self.code_dropout < 1:
-            raise ValueError("--code-dropout must lie in [0, 1)")
         if self.hold_out_classes and self.codes == "own":
             raise ValueError("--codes own knows nothing of classes that are held out")
 

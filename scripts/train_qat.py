@@ -27,21 +27,15 @@ from quantization.network import prepare
 @dataclass
 class QATConfig(OptimizationConfig):
     model_path: str | None = option(None, "the float model, else the CNN's best")
-    cnn_epochs: int = option(30, "for a CNN that has to be trained first", changeable=True)
-    calibration_images: int = option(1024, "from which ranges are found")
-    test_samples: int = option(30000, "to measure the result on", changeable=True)
+    cnn_epochs: int = option(30, "for a CNN that has to be trained first", within="[1, inf)", changeable=True)
+    calibration_images: int = option(1024, "from which ranges are found", within="[1, inf)")
+    test_samples: int = option(30000, "to measure the result on", within="[1, inf)", changeable=True)
     float_script: str = internal(CNN)  # of MODEL_PATH, as its settings, in JSON
     float_settings: str = internal("{}")
     epochs: int = default("epochs", 2)
     learning_rate: float = default("learning_rate", 1e-4)
     distillation: float = default("distillation", 1.0)  # the teacher is the float model, if no other is named
     precision: str = default("precision", "fp32")  # bf16 has too few bits to distinguish the steps of uint8
-
-    def check(self) -> None:
-        super().check()
-        for name in ("cnn_epochs", "calibration_images", "test_samples"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"--{name.replace('_', '-')} must be at least 1")
 
 
 class FakeQuantized(nn.Module):

@@ -25,20 +25,11 @@ from structure.table import structure_table
 
 @dataclass
 class RadicalRNNConfig(OptimizationConfig):
-    width: float = option(1.0, "factor on the number of channels")
-    hidden: int = option(128, "of the LSTM, each way")
-    embedding: int = option(160, "rank of the head")
-    radical_weight: float = option(0.05, "of the components' loss; 0 leaves it out")
+    width: float = option(1.0, "factor on the number of channels", within="(0, inf)")
+    hidden: int = option(128, "of the LSTM, each way", within="[1, inf)")
+    embedding: int = option(160, "rank of the head", within="[1, inf)")
+    radical_weight: float = option(0.05, "of the components' loss; 0 leaves it out", within="[0, inf)")
     radical_target: str = option("set", "or in order, by CTC", ["set", "sequence"])
-
-    def check(self) -> None:
-        super().check()
-        if not 0 < self.width < float("inf"):
-            raise ValueError("--width must be greater than 0")
-        if min(self.hidden, self.embedding) < 1:
-            raise ValueError("--hidden and --embedding must be at least 1")
-        if not self.radical_weight >= 0:
-            raise ValueError("--radical-weight must not be negative")
 
 
 class RadicalRNN(nn.Module):

@@ -19,32 +19,24 @@ from engine.training import train
 from images.normalization import CANVAS
 from optimization_config import OptimizationConfig, default, option
 
-DEEPEST = 100  # blocks: a file that names more is refused before they are made
-
 
 @dataclass
 class ViTConfig(OptimizationConfig):
-    width: int = option(96, "of a token")
-    depth: int = option(4, "blocks")
-    heads: int = option(2, "of the attention; must divide the width")
-    patch_size: int = option(8, "side of a token's patch: 4, 8 or 16")
-    embedding: int = option(128, "rank of the head")
+    width: int = option(96, "of a token", within="[1, inf)")
+    depth: int = option(4, "blocks", within="[1, 100]")
+    heads: int = option(2, "of the attention; must divide the width", within="[1, inf)")
+    patch_size: int = option(8, "side of a token's patch", [4, 8, 16])
+    embedding: int = option(128, "rank of the head", within="[1, inf)")
     stem: str = option("convolutions", "patches: a linear map of each", ["convolutions", "patches"])
-    drop_path: float = option(0.05, "how often the last block is skipped")
+    drop_path: float = option(0.05, "how often the last block is skipped", within="[0, 1)")
     optimizer: str = default("optimizer", "muon")
     weight_decay: float = default("weight_decay", 0.05)
     warmup: float = default("warmup", 0.1)
 
     def check(self) -> None:
         super().check()
-        if min(self.width, self.depth, self.heads, self.embedding) < 1 or self.width % self.heads:
-            raise ValueError("--width, --depth, --heads and --embedding must be at least 1, and --heads divide --width")
-        if self.depth > DEEPEST:
-            raise ValueError(f"--depth must be at most {DEEPEST}")
-        if self.patch_size not in (4, 8, 16):
-            raise ValueError("--patch-size must be 4, 8 or 16")
-        if not 0 <= self.drop_path < 1:
-            raise ValueError("--drop-path must lie in [0, 1)")
+        if self.width % self.heads:
+            raise ValueError("--width must be a multiple of --heads")
 
 
 def stem(config: ViTConfig) -> nn.Module:

@@ -105,16 +105,16 @@ def test_it_learns_exports_and_comes_back(module, tiny_dataset, tmp_path):
 @pytest.mark.parametrize(
     ("module", "flag", "says"),
     [
-        ("train_radical_rnn", ("--radical-weight", "-1"), "--radical-weight must not be negative"),
-        ("train_radical_rnn", ("--hidden", "0"), "--hidden and --embedding must be at least 1"),
-        ("train_radical_rnn", ("--width", "0"), "--width must be greater than 0"),
-        ("train_hiercode", ("--width", "inf"), "--width must be greater than 0"),
-        ("train_hiercode", ("--dimensions", "0"), "--dimensions must be at least 1"),
+        ("train_radical_rnn", ("--radical-weight", "-1"), "--radical-weight must lie in [0, inf)"),
+        ("train_radical_rnn", ("--hidden", "0"), "--hidden must lie in [1, inf)"),
+        ("train_radical_rnn", ("--width", "0"), "--width must lie in (0, inf)"),
+        ("train_hiercode", ("--width", "inf"), "--width must lie in (0, inf)"),
+        ("train_hiercode", ("--dimensions", "0"), "--dimensions must lie in [1, inf)"),
         ("train_hiercode", ("--code-dropout", "1"), "--code-dropout must lie in [0, 1)"),
         ("train_hiercode", ("--hold-out-classes", "7"), "invalid choice"),
         ("train_hiercode", ("--hold-out-classes", "500", "--codes", "own"), "knows nothing of classes"),
-        ("train_vit", ("--heads", "7"), "--heads divide --width"),
-        ("train_vit", ("--patch-size", "5"), "--patch-size must be 4, 8 or 16"),
+        ("train_vit", ("--heads", "7"), "--width must be a multiple of --heads"),
+        ("train_vit", ("--patch-size", "5"), "invalid choice: 5"),
         ("train_vit", ("--drop-path", "1"), "--drop-path must lie in [0, 1)"),
     ],
 )

@@ -153,7 +153,7 @@ def test_wrong_calls(tiny_dataset, tmp_path, monkeypatch):
     ):
         with pytest.raises(InputError, match=words):
             fine_tune(ARCHITECTURE, config(data, tmp_path, **({"model_path": str(plain)} | changes)))
-    with pytest.raises(ValueError, match="--cnn-epochs must be at least 1"):
+    with pytest.raises(ValueError, match="--cnn-epochs must lie in"):
         config(data, tmp_path, cnn_epochs=0).check()
     done = run_script(Path(train_qat.__file__), "--model-path", "none.pth", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
