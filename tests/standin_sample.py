@@ -1,7 +1,7 @@
 """A few characters of the stand-in's unseen writers, kept in the repository so that the released models can be tried
 where there is no dataset. Drawn from KanjiVG's strokes: CC BY-SA 3.0.
 
-    python tests/standin_sample.py DATASET        # makes standin_sample.npz beside this file anew
+    python tests/standin_sample.py DATASET        # makes standin_sample.npz, beside this file, again
 """
 
 import sys
@@ -16,7 +16,7 @@ SAMPLES = 400
 
 def make(data_dir: Path) -> None:
     """Takes samples of the test split at random."""
-    from etl9g_dataset import PreparedDataset
+    from data.prepared import PreparedDataset
 
     dataset = PreparedDataset(data_dir)
     split = dataset.splits["test"]
