@@ -1,4 +1,4 @@
-"""The web page: its normalisation beside Python's, then the built page in a real Chromium, drawn on with a pointer."""
+"""The web page: built, served and drawn on with a pointer in a real Chromium; its answers beside Python's."""
 
 import base64
 import io
@@ -6,7 +6,6 @@ import json
 import os
 import queue
 import shutil
-import struct
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
@@ -23,11 +22,13 @@ from PIL import Image
 
 from characters import confusable
 from characters.confusable import Confusable
+from export.any_image import any_image_model
+from export.varied_pictures import grey_of
 from handwriting.strokes import read_model
 from images.normalization import CANVAS, CONTRACT, normalize
 from images.reading import read_grey
-from inference.confidence import SCORES, confidence_of, probabilities
-from inference.recognizer import DEFAULT_MODELS, RELEASED, Recognizer
+from inference.confidence import SCORES, confidence_of
+from inference.recognizer import RELEASED, Recognizer
 from structure.kanjivg import model_files
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -48,15 +49,14 @@ NEXT_ANSWER = ARM.replace("EVENTS", "['recognized']")
 ANSWER_TO_STROKE = ARM.replace("EVENTS", "['pointerup', 'recognized']")  # an earlier stroke's may still be on its way
 READ_ANSWER = """
 return page.evaluate(async () => {
-  const text = (values) => {
-    const bytes = new Uint8Array(new Float32Array(values).buffer);
+  const text = (bytes) => {
     let letters = "";
     for (const byte of bytes) letters += String.fromCharCode(byte);
     return btoa(letters);
   };
   const { picture, logits, top, known, looksLike } = await window.answer;
-  const shape = [picture.height, picture.width];
-  return { values: text(picture.values), shape, logits: text(logits), top, known, looksLike };
+  const shape = [picture.height, picture.width, 4];
+  return { pixels: text(picture.pixels), shape, logits: text(new Uint8Array(logits.buffer)), top, known, looksLike };
 });
 """
 DRAW = """
@@ -72,9 +72,9 @@ for (const [index, stroke] of data.entries()) {
 """.replace("ARM", ANSWER_TO_STROKE)
 
 
-def require(found: object, what: str) -> None:
+def require(there: object, what: str) -> None:
     """Skips where a tool is missing; in CI, where it has to be there, fails."""
-    if not found:
+    if not there:
         (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(f"{what} is missing: see web/README.md")
 
 
@@ -92,7 +92,7 @@ def strokes_of(char: str) -> list[list[list[float]]]:
 
 
 def write_model(path: Path, classes: str = CLASSES, sharpness: float = 40, **more: str) -> Path:
-    """An ONNX model worked by hand: a blur, then the likeness to a blurred drawing of each class."""
+    """A file for any image, worked by hand: a blur, then the likeness to a blurred drawing of each class."""
     blur = np.full((1, 1, 5, 5), 1 / 25, np.float32)
     templates = np.stack([cv2.blur(normalize(np.float32(drawing(c, 300, 12)))[0], (5, 5)).ravel() for c in classes])
     templates -= templates.mean(axis=1, keepdims=True)
@@ -111,7 +111,7 @@ def write_model(path: Path, classes: str = CLASSES, sharpness: float = 40, **mor
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
     facts = {"classes": classes, "contract": CONTRACT, "source": "KanjiVG stand-in", "script": "made_by_hand"}
     helper.set_model_props(model, facts | {"metrics": json.dumps({"validation_top1": 87.65})} | more)
-    onnx.save(model, path)
+    onnx.save(any_image_model(model, 10), path)
     return path
 
 
@@ -243,24 +243,24 @@ def page(browser, serve, site) -> Iterator[Browser]:
     """The page with the model worked by hand; it must complain of nothing and ask no other host."""
     browser.open(serve(site))
     yield browser
-    assert browser.run("return context.strangers") == []
+    assert browser.run("return context.foreign") == []
     assert browser.run("return context.errors") == []
 
 
-def decoded(text: str) -> np.ndarray:
-    return np.frombuffer(base64.b64decode(text), np.float32)
+def grey_in(answer: dict) -> np.ndarray:
+    """The picture that was asked about, grey values (H, W)."""
+    return grey_of(np.frombuffer(base64.b64decode(answer["pixels"]), np.uint8).reshape(answer["shape"]))
 
 
 def pythons_logits(model: Path, grey: np.ndarray) -> np.ndarray:
-    return Recognizer(model).logits(normalize(grey)[None])[0]
+    return Recognizer(model).picture_logits([grey])[0]
 
 
 def check_against_python(answer: dict, model: Path, grey: np.ndarray | None = None) -> None:
     """The page's logits and its list are what Python makes of the same picture."""
-    if grey is None:
-        grey = decoded(answer["values"]).reshape(answer["shape"])
-    expected, got = pythons_logits(model, grey), decoded(answer["logits"])
-    if model.suffix == ".onnx" and "int8" in model.name:  # processors round integers at a half in their own ways,
+    expected = pythons_logits(model, grey_in(answer) if grey is None else grey)
+    got = np.frombuffer(base64.b64decode(answer["logits"]), np.float32)
+    if "int8" in model.name:  # processors round integers at a half in their own ways,
         assert np.abs(got - expected).mean() < 0.03 * expected.std()  # and one step is felt in every logit: 0.01
     else:
         np.testing.assert_allclose(got, expected, atol=1e-3)
@@ -271,74 +271,19 @@ def check_against_python(answer: dict, model: Path, grey: np.ndarray | None = No
     assert [entry["probability"] for entry in answer["top"]] == pytest.approx(shares[best].tolist(), abs=1e-4)
 
 
-def varied_pictures() -> Iterator[np.ndarray]:
-    """Grey pictures float32 (H, W): many sizes and shapes, either polarity, bad light, noise, dirt, none or odd ink."""
-    random = np.random.default_rng(7)
-    for number in range(240):
-        height, width = (int(side) for side in random.integers(1, (500, 40)[number % 4 == 3], 2))
-        if number % 8 == 1:
-            height = int(random.integers(1, 12))  # so thin that the paper is reflected more than once
-        if number % 8 == 5:
-            width = int(random.integers(1, 12))
-        picture = np.full((height, width), 255, np.uint8)
-        for _ in range(random.integers(1, 8)):
-            points = (random.uniform(-0.1, 1.1, (4, 2)) * [width, height]).astype(np.int32)
-            cv2.polylines(picture, [points], False, 0, int(random.integers(1, 3 + max(height, width) // 15)))
-        yield changed(picture, number, random)
-    for number, char in enumerate(CLASSES[:-1] * 4):
-        picture = drawing(char, int(random.integers(60, 1200)), int(random.integers(1, 20)))
-        if number % 3 == 0:
-            side = len(picture)
-            picture[: side // 50 + 1, side // 8 : side // 2] = 0  # a piece of a frame
-            picture[side // 3 : side // 2, -side // 40 :] = 0  # a sliver of a neighbour
-            picture[side // 20 : side // 20 + 2, side // 4 : side // 4 + 2] = 0  # a speck
-        yield changed(picture, number, random)
-    for _ in range(20):
-        yield random.uniform(0, 255, random.integers(1, 250, 2)).astype(np.float32)
-    yield from (np.full((50, 70), level, np.float32) for level in (0, 128, 255))
-    yield np.zeros((1, 1), np.float32)
-
-
-def changed(picture: np.ndarray, number: int, random: np.random.Generator) -> np.ndarray:
-    y, x = np.mgrid[: picture.shape[0], : picture.shape[1]] / max(picture.shape)
-    plain = picture.astype(np.float32)
-    kinds = (
-        plain,
-        255 - plain,
-        plain * (0.45 + 0.5 * x) * (1 - 0.25 * y),
-        60 + plain / 2 + random.normal(0, random.uniform(0, 20), plain.shape),
-        120 + plain / 6 + random.normal(0, 3, plain.shape),
-    )
-    return kinds[number % len(kinds)].clip(0, 255).astype(np.float32)
-
-
-def test_the_normalisation_is_pythons():
-    require(shutil.which("node"), "node")
-    pictures = list(varied_pictures())
-    sent = b"".join(struct.pack("<2I", *picture.shape) + picture.tobytes() for picture in pictures)
-    done = subprocess.run(["node", ROOT / "web" / "tests" / "normalize_pictures.js"], input=sent, capture_output=True)
-    assert done.returncode == 0, done.stderr.decode()
-    found = np.frombuffer(done.stdout, np.float32).reshape(-1, CANVAS, CANVAS)
-    expected = np.concatenate([normalize(picture) for picture in pictures])
-    assert (expected.max(axis=(1, 2)) > 0.5).sum() > 300  # enough of them are not blank
-    worst = np.abs(found - expected).max(axis=(1, 2))
-    assert worst.max() <= 1e-3, [(i, pictures[i].shape, worst[i]) for i in np.argsort(-worst)[:5]]
-
-
 JUDGE = """
-import { confidenceOf, isKnown, looksLike, probabilities } from "CONFIDENCE";
-const { rows, told, confusable, tops } = JSON.parse(process.argv[1]);
+import { confidenceOf, isKnown, looksLike } from "CONFIDENCE";
+const { rows, settings, confusable, tops } = JSON.parse(process.argv[1]);
 const logits = rows.map((row) => Float32Array.from(row));
-const known = told.map((confidence) => logits.map((row) => isKnown(row, confidenceOf({ confidence }))));
-const shares = logits.map((row) => [...probabilities(row, 0.7)]);
-console.log(JSON.stringify({ known, shares, alike: tops.map((top) => looksLike(top, confusable)) }));
+const known = settings.map((confidence) => logits.map((row) => isKnown(row, confidenceOf({ confidence }))));
+console.log(JSON.stringify({ known, alike: tops.map((top) => looksLike(top, confusable)) }));
 """
 
 
 def test_confidence_is_pythons():
     require(shutil.which("node"), "node")
     rows = np.random.default_rng(0).normal(0, 3, (40, 30)).astype(np.float32)
-    told = [{}] + [
+    settings = [{}] + [
         {"temperature": 0.7, "score": name, "threshold": float(np.median(score(rows, 0.7))) + 1e-4}
         for name, score in SCORES.items()
     ]
@@ -352,7 +297,7 @@ def test_confidence_is_pythons():
     ]
     sent = {
         "rows": rows.tolist(),
-        "told": [json.dumps(one) for one in told],
+        "settings": [json.dumps(one) for one in settings],
         "confusable": {"mixed_up": table.mixed_up, "same_shape": table.same_shape},
         "tops": [[{"character": c, "probability": p} for c, p in top] for top in tops],
     }
@@ -360,11 +305,10 @@ def test_confidence_is_pythons():
     command = ["node", "--input-type=module", "-e", code, json.dumps(sent)]
     done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8")
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
-    assert found["known"] == [confidence_of(one, "web").known(rows).tolist() for one in told]
-    assert [sum(row) for row in found["known"]] == [40, 20, 20, 20, 20]
-    np.testing.assert_allclose(found["shares"], probabilities(rows.astype(np.float64), 0.7), atol=1e-9)
-    assert found["alike"] == [table.looks_like(top) for top in tops] == [["で"], ["大"], [], ["ロ"], []]
+    judged = json.loads(done.stdout)
+    assert judged["known"] == [confidence_of(one, "web").known(rows).tolist() for one in settings]
+    assert [sum(row) for row in judged["known"]] == [40, 20, 20, 20, 20]
+    assert judged["alike"] == [table.looks_like(top) for top in tops] == [["で"], ["大"], [], ["ロ"], []]
 
 
 def test_strokes_give_pythons_logits_and_the_right_character(page, model):
@@ -382,7 +326,7 @@ def test_strokes_give_pythons_logits_and_the_right_character(page, model):
 
 def test_the_picture_is_what_was_drawn(page):
     answer = page.draw([[[0.2, 0.25], [0.5, 0.25], [0.8, 0.25]], [[0.5, 0.75]]])
-    dark = decoded(answer["values"]).reshape(answer["shape"]) < 128
+    dark = grey_in(answer) < 128
     assert dark.shape == (256, 256)
     rows, columns = np.nonzero(dark[:128])
     assert (rows.min(), rows.max()) == pytest.approx((59, 68), abs=2)  # a quarter down, as thick as the pen
@@ -598,7 +542,7 @@ def test_a_build_without_a_model_ends_with_one_line(web, tmp_path, model):
     del bare.metadata_props[:]
     onnx.save(bare, other)
     for environment, told in (
-        ({}, "../models/kanji_model.onnx is missing"),
+        ({}, "../models/kanji_model_any_image.onnx is missing"),
         ({"MODEL": str(tmp_path / "none.onnx")}, "none.onnx is missing"),
         ({"MODEL": str(other)}, "it does not name its characters"),
     ):
@@ -610,17 +554,17 @@ def test_a_build_without_a_model_ends_with_one_line(web, tmp_path, model):
 
 
 def test_start_serves_the_models_of_the_repository_in_order(web, model):
-    released = web.parent / "models/released" / RELEASED.name
+    released = web.parent / "models/released" / f"{RELEASED.stem}_any_image.onnx"
     released.parent.mkdir(parents=True)
     shutil.copy(model, released)
     assert f"models/released/{released.name}: 21 characters" in run_npm(web, "run", "build").stdout
-    write_model(web.parent / "models/kanji_model.onnx", "一二十")
+    write_model(web.parent / "models/kanji_model_any_image.onnx", "一二十")
     settings = {name: value for name, value in os.environ.items() if name != "MODEL"} | {"PORT": "0"}
     process = subprocess.Popen(
         ["node", "build.js", "--serve"], cwd=web, env=settings, stdout=subprocess.PIPE, text=True
     )
     try:
-        assert "models/kanji_model.onnx: 3 characters" in process.stdout.readline()
+        assert "models/kanji_model_any_image.onnx: 3 characters" in process.stdout.readline()
         assert process.stdout.readline().startswith("http://127.0.0.1:")
     finally:
         process.terminate()
@@ -642,9 +586,9 @@ def test_the_lock_file_names_no_registry():
 
 
 def test_a_trained_model_reads_what_is_drawn(build, serve, browser):
-    """With a model at hand (KANJI_MODEL names one, else models/): KanjiVG's strokes of twelve characters."""
-    candidates = [Path(os.environ.get("KANJI_MODEL", "none")), *(ROOT / path for path in DEFAULT_MODELS)]
-    trained = next(path for path in candidates if path.is_file())
+    """With a model at hand (KANJI_MODEL names one, else the released one): KanjiVG's strokes of twelve characters."""
+    own = Path(os.environ.get("KANJI_MODEL", "none"))
+    trained = own if own.is_file() else RELEASED.with_name(f"{RELEASED.stem}_any_image.onnx")
     browser.open(serve(build(trained)))
     assert browser.text("#model-accuracy").endswith(" %")
     wrong = {}

@@ -1,7 +1,8 @@
 // node build.js          writes the page into dist/, static files for any host
-// node build.js --serve  serves it on this machine and builds anew at every load; HOST and PORT choose where
+// node build.js --serve  serves it on this machine and builds again at every load; HOST and PORT choose where
 //
-// MODEL names the model; without it ../models/kanji_model.onnx, one's own, or else the released one.
+// MODEL names the model, a file that takes pictures as they are; without it ../models/kanji_model_any_image.onnx, one's
+// own, or else the released one.
 
 import { copyFileSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join, relative, resolve } from "node:path";
@@ -13,7 +14,10 @@ import { describeModel } from "./model_file.js";
 
 const HERE = dirname(fileURLToPath(import.meta.url));
 const OUTPUT = join(HERE, "dist");
-const MODELS = ["../models/kanji_model.onnx", "../models/released/cnn_int8_quantized_quantized_int8_onnx_opset14.onnx"];
+const MODELS = [
+  "../models/kanji_model_any_image.onnx",
+  "../models/released/cnn_int8_quantized_quantized_int8_onnx_opset14_any_image.onnx",
+];
 const WASM = "onnxruntime-web/ort-wasm-simd-threaded.wasm";
 
 function stop(message) {
@@ -22,17 +26,17 @@ function stop(message) {
 }
 
 function findModel() {
-  const { MODEL, INIT_CWD } = process.env; // npm tells where it was called
+  const { MODEL, INIT_CWD } = process.env; // npm says where it was called
   if (MODEL) return resolve(INIT_CWD ?? ".", MODEL);
-  const found = MODELS.map((path) => join(HERE, path)).find(existsSync);
-  if (!found) stop(`${MODELS[0]} is missing: export one with scripts/convert_to_onnx.py, or name one by MODEL=path`);
-  return found;
+  const path = MODELS.map((one) => join(HERE, one)).find(existsSync);
+  if (!path) stop(`${MODELS[0]} is missing: export one with convert_to_onnx.py --any-image, or name one by MODEL=path`);
+  return path;
 }
 
 /** Copies the model once it is known to be one, and says which; with it what it mixes up, if that lies beside it. */
 function copyModel() {
   const path = findModel();
-  if (!existsSync(path)) stop(`${path} is missing: MODEL names a file that scripts/convert_to_onnx.py wrote`);
+  if (!existsSync(path)) stop(`${path} is missing: MODEL names a file that scripts/convert_to_onnx.py --any-image wrote`);
   try {
     const { classes, source, bytes } = describeModel(readFileSync(path));
     console.log(`${relative(process.cwd(), path)}: ${classes.length} characters, ${bytes} bytes, trained on ${source}`);

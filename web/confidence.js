@@ -1,4 +1,5 @@
-// How sure the model is, and what else a character may be: scripts/confidence.py and scripts/confusable.py in short.
+// How sure the model is, and what else a character may be: scripts/inference/confidence.py and
+// scripts/characters/confusable.py in short.
 
 const LEAST_PROBABILITY = 0.01; // a candidate below that is worth no note
 const CONSIDERED = 5; // of the likeliest characters
@@ -7,7 +8,7 @@ const highest = (logits) => logits.reduce((a, b) => Math.max(a, b));
 const sum = (values) => values.reduce((a, b) => a + b, 0);
 
 /** The softmax (Float64Array) of logits divided by the temperature. */
-export function probabilities(logits, temperature) {
+function probabilities(logits, temperature) {
   const most = highest(logits);
   const exponents = Float64Array.from(logits, (logit) => Math.exp((logit - most) / temperature));
   const all = sum(exponents);

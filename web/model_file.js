@@ -43,12 +43,12 @@ export function readMetadata(bytes) {
   return metadata;
 }
 
-/** What the page tells of a model and needs of it; throws RangeError for a file that is not a model of the toolkit. */
+/** What the page says of a model and needs of it; throws RangeError for a file that is not a model of the toolkit. */
 export function describeModel(bytes) {
   const metadata = readMetadata(bytes);
   if (!metadata.classes) throw new RangeError("it does not name its characters");
-  if (!metadata.contract?.startsWith("64x64 float32, ink 1 on paper 0")) {
-    throw new RangeError(`its input contract is not this page's: ${metadata.contract ?? "none named"}`);
+  if (!metadata.input?.startsWith("image uint8 (N, H, W, C)")) {
+    throw new RangeError("it takes no pictures as they are: scripts/convert_to_onnx.py --any-image makes one that does");
   }
   const metrics = JSON.parse(metadata.metrics || "{}");
   return {

@@ -2,7 +2,7 @@
 
 import { EMPTY, isEmpty, ofImage, pictureOf, show, withStroke } from "./drawing.js";
 import { followPen } from "./pen.js";
-import { greyOf, readPicture } from "./picture.js";
+import { pixelsOf, readPicture } from "./picture.js";
 import { buttonOfKey, copy, noteOf, showResults, spoken } from "./results.js";
 
 const element = (id) => document.getElementById(id);
@@ -35,13 +35,13 @@ function changed() {
   paint();
   asked++;
   if (document.body.dataset.state !== "broken") complain("");
-  if (empty) tell([], "", "");
-  else ask(greyOf(pictureOf(drawing())));
+  if (empty) showAnswer([], "", "");
+  else ask(pixelsOf(pictureOf(drawing())));
 }
 
-function ask(grey) {
-  picture = grey;
-  recognizer.postMessage({ id: asked, ...grey });
+function ask(pixels) {
+  picture = pixels;
+  recognizer.postMessage({ id: asked, ...pixels });
 }
 
 function undo() {
@@ -54,9 +54,9 @@ function clear() {
   if (!isEmpty(drawing())) change(EMPTY);
 }
 
-function tell(top, note, status) {
+function showAnswer(top, note, status) {
   showResults(list, top);
-  element("seen").hidden = !top.length;
+  element("hint").hidden = !top.length;
   element("note").textContent = note;
   element("note").hidden = !note;
   element("status").textContent = status;
@@ -65,15 +65,6 @@ function tell(top, note, status) {
 function complain(message) {
   element("problem").textContent = message;
   element("problem").hidden = !message;
-}
-
-/** The 64 x 64 picture that the model was given, in the colour of the page's ink. */
-function showNormalized(normalized) {
-  const context = element("normalized").getContext("2d");
-  const image = context.createImageData(64, 64);
-  const [red, green, blue] = getComputedStyle(canvas).color.match(/\d+/g).map(Number);
-  normalized.forEach((ink, i) => image.data.set([red, green, blue, 255 * ink], 4 * i));
-  context.putImageData(image, 0, 0);
 }
 
 function showModel({ classes, source, script, accuracy, newWriters, bytes }) {
@@ -92,7 +83,7 @@ function showModel({ classes, source, script, accuracy, newWriters, bytes }) {
 }
 
 recognizer.onmessage = ({ data }) => {
-  const { id, model, error, normalized, logits, top, known, looksLike } = data;
+  const { id, model, error, logits, top, known, looksLike } = data;
   if (model) return showModel(model);
   if (error && id === undefined) {
     document.body.dataset.state = "broken";
@@ -101,9 +92,8 @@ recognizer.onmessage = ({ data }) => {
   if (id !== asked || document.body.dataset.state === "broken") return;
   if (error) return complain(`This could not be recognised: ${error}.`);
   const note = top.length ? noteOf(known, looksLike) : "";
-  if (top.length) tell(top, note, [`Likeliest: ${spoken(top)}.`, note].join(" ").trim());
-  else tell([], "", "There is nothing to recognise here.");
-  showNormalized(normalized);
+  if (top.length) showAnswer(top, note, [`Likeliest: ${spoken(top)}.`, note].join(" ").trim());
+  else showAnswer([], "", "There is nothing to recognise here.");
   document.dispatchEvent(new CustomEvent("recognized", { detail: { picture, logits, top, known, looksLike } }));
 };
 recognizer.onerror = () => {

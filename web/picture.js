@@ -1,4 +1,4 @@
-// From an image file to what scripts/recognize.py reads of it: grey values, transparent parts as paper.
+// From an image file to the pixels that scripts/recognize.py reads of it, transparent parts as paper.
 
 const LONGEST_SIDE = 1024;
 
@@ -38,14 +38,10 @@ export async function readPicture(file) {
   return canvas;
 }
 
-/** What a canvas shows as {values, height, width}, grey as Pillow's mode L has it. */
-export function greyOf(canvas) {
+/** What a canvas shows as {pixels, height, width}, RGBA. */
+export function pixelsOf(canvas) {
   const { data, height, width } = canvas
     .getContext("2d", { willReadFrequently: true })
     .getImageData(0, 0, canvas.width, canvas.height);
-  const values = new Float32Array(height * width);
-  for (let i = 0; i < values.length; i++) {
-    values[i] = (data[4 * i] * 19595 + data[4 * i + 1] * 38470 + data[4 * i + 2] * 7471 + 0x8000) >> 16;
-  }
-  return { values, height, width };
+  return { pixels: new Uint8Array(data.buffer), height, width };
 }

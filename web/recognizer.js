@@ -1,13 +1,12 @@
-// A worker that holds the model. It says {model} or {error} once; a message {id, values, height, width}, grey values
-// 0 to 255, is answered with {id, normalized, logits, top, known, looksLike}; `top` is empty for a picture without ink.
+// A worker that holds the model. It says {model} or {error} once; a message {id, pixels, height, width}, RGBA, is
+// answered with {id, logits, top, known, looksLike}; `top` is empty for a picture without ink.
 
 import * as ort from "onnxruntime-web/wasm";
 
-import { isKnown, looksLike, probabilities } from "./confidence.js";
+import { isKnown, looksLike } from "./confidence.js";
 import { describeModel } from "./model_file.js";
-import { CANVAS, normalize } from "./normalization.js";
 
-const TOP = 10;
+const FIRST = { pixels: new Uint8Array(4 * 256 * 256), height: 256, width: 256 }; // as large as a drawing
 
 ort.env.wasm.numThreads = 1; // more would need a host that sends COOP and COEP headers
 ort.env.wasm.wasmPaths = { wasm: new URL("ort-wasm-simd-threaded.wasm", import.meta.url).href };
@@ -20,7 +19,7 @@ async function fetchModel(url) {
   return new Uint8Array(await response.arrayBuffer());
 }
 
-/** What the model mixes up; a host that lacks the file has nothing to tell. */
+/** What the model mixes up; nothing where a host lacks the file. */
 async function fetchConfusable(url) {
   const response = await fetch(url);
   return response.ok ? response.json().catch(() => ({})) : {};
@@ -30,29 +29,26 @@ async function load() {
   const bytes = await fetchModel(new URL("model.onnx", import.meta.url));
   const model = describeModel(bytes);
   const session = await ort.InferenceSession.create(bytes, { executionProviders: ["wasm"] });
-  await run(session, new Float32Array(CANVAS * CANVAS)); // the first run is slow: not the reader's
+  await run(session, FIRST); // the first run is slow: not the reader's
   return { model, session, confusable: await fetchConfusable(new URL("confusable.json", import.meta.url)) };
 }
 
-async function run(session, image) {
-  const { logits } = await session.run({ input_image: new ort.Tensor("float32", image, [1, 1, CANVAS, CANVAS]) });
-  return logits.data;
+/** What the model makes of a picture: logits, and the likeliest classes with their probabilities, likeliest first. */
+async function run(session, { pixels, height, width }) {
+  const { logits, classes, probabilities } = await session.run({
+    image: new ort.Tensor("uint8", pixels, [1, height, width, 4]),
+  });
+  const top = [...classes.data].map((label, i) => ({ label: Number(label), probability: probabilities.data[i] }));
+  return { logits: logits.data, top };
 }
 
-/** The likeliest classes with their probabilities, likeliest first. */
-function likeliest(logits, { classes, confidence }) {
-  const shares = probabilities(logits, confidence.temperature);
-  const order = [...classes.keys()].sort((a, b) => logits[b] - logits[a]).slice(0, TOP);
-  return order.map((label) => ({ character: classes[label], probability: shares[label] }));
-}
-
-async function recognize({ id, values, height, width }) {
+async function recognize({ id, ...picture }) {
   const { model, session, confusable } = await loaded;
-  const normalized = normalize(values, height, width);
-  const logits = await run(session, normalized);
-  const top = normalized.some(Boolean) ? likeliest(logits, model) : [];
+  const { logits, top } = await run(session, picture);
+  const named = top.map(({ label, probability }) => ({ character: model.classes[label], probability }));
+  const listed = logits.some(Boolean) ? named : []; // they are all 0 for a picture without ink
   const known = isKnown(logits, model.confidence);
-  self.postMessage({ id, normalized, logits, top, known, looksLike: looksLike(top, confusable) });
+  self.postMessage({ id, logits, top: listed, known, looksLike: looksLike(listed, confusable) });
 }
 
 const loaded = load();

@@ -1,7 +1,7 @@
 // A Chromium that a test in another language can drive: node tests/browser.js. Each line on stdin is {settings}, which
 // opens an empty page with these settings of Playwright's newContext, or {code, data}: the body of an async function of
 // (page, context, data). Each line on stdout is {value} or {error}. Requests to other hosts than the page's are counted
-// in context.strangers.
+// in context.foreign.
 
 import { createInterface } from "node:readline";
 
@@ -32,12 +32,12 @@ async function begin(settings) {
   page = await context.newPage();
   page.setDefaultTimeout(60_000);
   context.errors = [];
-  context.strangers = [];
+  context.foreign = [];
   page.on("pageerror", (error) => context.errors.push(String(error)));
   page.on("console", (message) => message.type() === "error" && context.errors.push(message.text()));
   context.on("request", (request) => {
     const { protocol, hostname } = new URL(request.url());
-    if (protocol.startsWith("http") && hostname !== "127.0.0.1") context.strangers.push(request.url());
+    if (protocol.startsWith("http") && hostname !== "127.0.0.1") context.foreign.push(request.url());
   });
 }
 
