@@ -11,7 +11,7 @@ import numpy as np
 from structure.kanjivg import BOX, flatten_paths, model_files
 
 LEFT_RIGHT, TOP_BOTTOM, ENCLOSURE, OVERLAY = ARRANGEMENTS = "⿰⿱⿴⿻"
-WORTH_KNOWING = 8  # a component that so many characters share is not taken apart
+WORTH_KNOWING = 8  # a component that at least this many characters share is not taken apart
 DEEPEST = 4  # levels below the root
 OVERLAP = 0.3  # parts side by side may overlap by this share of the smaller one's extent
 INSIDE = 0.85  # share of a part's box that must lie in another's for an enclosure
@@ -170,7 +170,7 @@ def _tree(groups: list[_Group], boxes: np.ndarray, shared_by: dict[str, int], le
 
 
 def tree_of(char: str, shared_by: dict[str, int]) -> Node:
-    """A character's tree; `shared_by` tells how many characters have a component.
+    """A character's tree; `shared_by` says how many characters have a component.
 
     Raises KeyError for a character that KanjiVG lacks.
     """
