@@ -15,6 +15,7 @@ from files.plain_json import parse_json
 from optimization_config import restored
 
 SCRIPTS = Path(__file__).resolve().parents[1]
+LARGEST_MODEL = 8  # times its file: INT8 weights stand for float ones of four times their size
 LARGEST_HEADER = 4_000_000  # bytes of a SafeTensors file; those of a model here have 50,000
 
 
@@ -39,6 +40,10 @@ def build(content: dict, path: Path, quantized: Callable[[nn.Module], nn.Module]
         raise InputError(f"{path} is quantised already: give a float model")
     try:
         config = restored(architecture.config, content["config"])
+        with torch.device("meta"):  # however large the file says that the model is, this takes no memory
+            shapes = architecture.model(config, content["classes"]).state_dict().values()
+        if sum(t.numel() * t.itemsize for t in shapes) > LARGEST_MODEL * (path.stat().st_size + 100_000):
+            raise ValueError("the file is too small for it")
         model = architecture.model(config, content["classes"])
         if "quantization" in content:
             model = quantized(model)
