@@ -3,8 +3,8 @@
     python scripts/train_qat.py --data-dir dataset
 
 MODEL_PATH is of any architecture; the CNN is trained first where there is none. Weights and activations are rounded in
-the forward pass, and the gradient passes as if they were not. Batch norm and the ranges, found on training images,
-stay. It learns the float model's answers to the same augmented images (distillation, arXiv:1503.02531).
+the forward pass, and the gradient passes as if they were not. Batch norm and the ranges, measured on training
+images, stay. It learns the float model's answers to the same augmented images (distillation, arXiv:1503.02531).
 
 It ends with quantized_NAME_int8.pth in --model-dir, measured against the float model on the test split;
 convert_int8_pytorch_to_quantized_onnx.py makes an ONNX file of it.
@@ -28,7 +28,7 @@ from quantization.network import prepare
 class QATConfig(OptimizationConfig):
     model_path: str | None = option(None, "the float model, else the CNN's best")
     cnn_epochs: int = option(30, "for a CNN that has to be trained first", within="[1, inf)", changeable=True)
-    calibration_images: int = option(1024, "from which ranges are found", within="[1, inf)")
+    calibration_images: int = option(1024, "to measure ranges on", within="[1, inf)")
     test_samples: int = option(30000, "to measure the result on", within="[1, inf)", changeable=True)
     float_script: str = internal(CNN)  # of MODEL_PATH, as its settings, in JSON
     float_settings: str = internal("{}")

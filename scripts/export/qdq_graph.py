@@ -26,24 +26,17 @@ def node(kind: str, *inputs: torch.Tensor, shape, dtype: torch.dtype = torch.flo
     return torch.onnx.ops.symbolic(kind, inputs, attributes, dtype=dtype, shape=shape)
 
 
-class Activation(nn.Module):
-    def __init__(self, range_: Uint8Activation):
-        super().__init__()
-        self.register_buffer("scale", range_.scale)
-        self.register_buffer("zero_point", range_.zero_point)
-
+class Activation(Uint8Activation):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         integers = node("QuantizeLinear", x, self.scale, self.zero_point, shape=x.shape, dtype=torch.uint8)
         return node("DequantizeLinear", integers, self.scale, self.zero_point, shape=x.shape)
 
 
-class Constant(nn.Module):
+class Constant(Integers):
     """An int8 weight or an int32 bias before its DequantizeLinear."""
 
     def __init__(self, constant: Integers):
-        super().__init__()
-        self.register_buffer("integers", constant.integers)
-        self.register_buffer("scale", constant.scale)
+        super().__init__(constant.integers, constant.scale)
         # All zero and, by the standard, needless; but onnxruntime leaves a Gemm in float without them.
         self.register_buffer("zero_point", torch.zeros_like(constant.scale, dtype=constant.integers.dtype))
 
@@ -101,14 +94,14 @@ class LSTM(nn.Module):
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, None]:
         (n, steps, _), ways = x.shape, len(self.inputs)
         weights = (self.inputs.float() * self.inputs_scale, self.states.float() * self.states_scale)
-        told = {"hidden_size": self.hidden_size, "direction": "bidirectional" if ways == 2 else "forward"}
+        gates = {"hidden_size": self.hidden_size, "direction": "bidirectional" if ways == 2 else "forward"}
         shape = (steps, ways, n, self.hidden_size)
-        states = node("LSTM", x.transpose(0, 1), *weights, self.biases, shape=shape, **told)
+        states = node("LSTM", x.transpose(0, 1), *weights, self.biases, shape=shape, **gates)
         return states.permute(2, 0, 1, 3).reshape(n, steps, ways * self.hidden_size), None
 
 
 LAYERS = {
-    Uint8Activation: Activation,
+    Uint8Activation: lambda layer: Activation(layer.scale, layer.zero_point),
     layers.Matrix: Matrix,
     layers.Comparison: Comparison,
     layers.LSTM: LSTM,
