@@ -25,7 +25,7 @@ const browser = await chromium.launch({
 });
 let context, page;
 
-/** Leaves the page, with all that it kept, for an empty one that knows nothing of it. */
+/** Leaves the page, with all that it kept, for an empty one that has nothing of it. */
 async function begin(settings) {
   await context?.close();
   context = await browser.newContext(settings);
@@ -45,7 +45,8 @@ const AsyncFunction = (async () => {}).constructor;
 for await (const line of createInterface({ input: process.stdin })) {
   const { code, data, settings } = JSON.parse(line);
   const work = settings ? begin(settings) : new AsyncFunction("page", "context", "data", code)(page, context, data);
-  const answer = await work.then(
+  const late = new Promise((_, reject) => setTimeout(reject, 100_000, new Error("no answer in 100 seconds")).unref());
+  const answer = await Promise.race([work, late]).then(
     (value) => ({ value }),
     (error) => ({ error: String(error.stack ?? error) }),
   );
