@@ -135,18 +135,25 @@ def test_disk_for_the_stand_in_and_for_all(tmp_path, monkeypatch, free, status):
 
 def test_disk_counts_what_is_there(tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: DiskUsage(10e9, 0, 1.2e9))
-    folders = tmp_path / "ETL9G", tmp_path / "dataset", tmp_path / "models"
-    assert next(preflight_check.disk(*folders)).status == "MISSING"
-    for number in range(1, 6):
-        (folders[0] / "standin").mkdir(parents=True, exist_ok=True)
-        (folders[0] / "standin" / f"ETL9G_{number:02d}").touch()
-    assert next(preflight_check.disk(*folders)).status == "MISSING"  # 0.25 GB and the models' 1 are still to come
-    folders[1].mkdir()
-    for number in range(1, 6):
-        (folders[1] / f"etl9g_dataset_chunk_{number:02d}.npz").touch()
-    assert next(preflight_check.disk(*folders)).status == "note"
-    shutil.rmtree(folders[0])  # who has the dataset needs the raw files no more
-    assert next(preflight_check.disk(*folders)).status == "note"
+    folders = raw, data, _ = tmp_path / "ETL9G", tmp_path / "dataset", tmp_path / "models"
+
+    def touch(folder: Path, name: str, count: int) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        for number in range(1, count + 1):
+            (folder / name.format(number)).touch()
+
+    def status() -> str:
+        return next(preflight_check.disk(*folders)).status
+
+    assert status() == "MISSING"
+    touch(raw / "standin", "ETL9G_{:02d}", 5)
+    assert status() == "MISSING"  # 0.25 GB and the models' 1 are still to come
+    touch(data, "etl9g_dataset_chunk_{:02d}.npz", 5)
+    assert status() == "note"
+    shutil.rmtree(raw)  # who has the dataset needs the raw files no more
+    assert status() == "note"
+    touch(raw, "ETL9G_{:02d}", 50)
+    assert status() == "MISSING"  # 2.25 GB of the dataset
 
 
 def test_raw_files_real_and_stand_in(tmp_path):

@@ -30,12 +30,12 @@ def model(tmp_path_factory) -> Path:
     graph = helper.make_graph(
         [
             helper.make_node("Flatten", ["input_image"], ["flat"]),
-            helper.make_node("MatMul", ["flat", "weights"], ["logits"]),
+            helper.make_node("Gemm", ["flat", "weights", "bias"], ["logits"]),
         ],
         "by hand",
         [helper.make_tensor_value_info("input_image", TensorProto.FLOAT, ["n", 1, 64, 64])],
         [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", 2])],
-        [numpy_helper.from_array(weights, "weights")],
+        [numpy_helper.from_array(weights, "weights"), numpy_helper.from_array(np.ones(2, np.float32), "bias")],
     )
     made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
     helper.set_model_props(made, {"classes": "一丨"})
