@@ -46,8 +46,7 @@ def compiles_well(device: torch.device) -> bool:
 
 
 def derive_seed(*numbers: int) -> int:
-    """A seed that depends on all of these, in 32 bits: of a larger number PyTorch's generator on a CPU takes the last
-    32."""
+    """A seed that depends on all of these, in 32 bits: PyTorch's generator on a CPU takes no more."""
     return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
 

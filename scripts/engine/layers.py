@@ -27,13 +27,10 @@ class StochasticDepth(nn.Module):
         super().__init__()
         self.p = p
 
-    def mask(self, x: torch.Tensor, rows: int) -> torch.Tensor:
-        """(rows, 1, …) with as many dimensions as x: 0 for a row that is left out, else 1 / (1 - p)."""
-        stay = 1 - self.p
-        return x.new_empty(rows, *[1] * (x.ndim - 1)).bernoulli_(stay).div_(stay)
-
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x * self.mask(x, len(x)) if self.training and self.p else x
+        if not self.training or not self.p:
+            return x
+        return x * x.new_empty(len(x), *[1] * (x.ndim - 1)).bernoulli_(1 - self.p).div_(1 - self.p)
 
 
 def convolutional_features(widths: tuple[int, ...] = WIDTHS) -> nn.Sequential:

@@ -7,7 +7,7 @@ from torch import nn
 
 from data.prepared import PreparedDataset
 from engine.model_files import architecture_of, load_content, load_float
-from files.command_line import InputError, first_line
+from files.command_line import InputError
 from optimization_config import OptimizationConfig, restored
 
 
@@ -25,10 +25,7 @@ def check_held_out(path: Path, facts: dict, held_out: str) -> None:
     if not held_out:
         return
     architecture = architecture_of(facts["script"], path)
-    try:
-        theirs = architecture.held_out(restored(architecture.config, facts["config"]), facts["classes"])
-    except ValueError as error:
-        raise InputError(f"{path} is damaged: {first_line(error)}") from None
+    theirs = architecture.held_out(restored(architecture.config, facts["config"]), facts["classes"])
     if seen := set(held_out) & set(facts["classes"]) - set(theirs):
         raise InputError(f"{path} has seen {len(seen):,} of the characters that are to be held out")
 
@@ -45,10 +42,7 @@ def copy_weights(model: nn.Module, classes: str, content: dict, path: Path) -> l
     fitting = {k: v for k, v in weights.items() if k in own and own[k].shape == v.shape and k not in per_class}
     if not fitting:
         raise InputError(f"{path} ({content['script']}) shares no weights with this model: is it another architecture?")
-    try:
-        model.load_state_dict(fitting, strict=False)
-    except RuntimeError as error:
-        raise InputError(f"{path} does not fit this model: {str(error).splitlines()[-1].strip()}") from None
+    model.load_state_dict(fitting, strict=False)
     return sorted(own.keys() - fitting.keys())
 
 

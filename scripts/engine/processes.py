@@ -4,11 +4,11 @@
     torchrun --nproc-per-node 4 --nnodes 2 --rdzv-endpoint FIRST_HOST:29500 --rdzv-backend c10d scripts/train_vit.py …
 
 torchrun starts the processes, on one host or on several (the second command, on each of them; GLOO_SOCKET_IFNAME names
-the network to use, where there are more), and PyTorch's own engine joins them: gloo, and NCCL between GPUs.
---batch-size is that of all processes together; each takes its share of every batch, with its own random augmentation.
-Batch norm takes its statistics over all processes on GPUs (SyncBatchNorm), over each process's own part on CPUs. The
-main process (rank 0) writes all files and speaks. A run may be resumed by another number of processes: it then follows
-the same curve within its noise, not bit for bit. A training that torchrun did not start is a group of one.
+the network to use, where there are more). --batch-size is that of all processes together; each takes its share of every
+batch, with its own random augmentation. Batch norm takes its statistics over all processes on GPUs (SyncBatchNorm),
+over each process's own part on CPUs. The main process (rank 0) writes all files and speaks. A run that is resumed by
+another number of processes follows the same curve within its noise. A training that torchrun did not start is a group
+of one.
 """
 
 import hashlib
@@ -34,10 +34,10 @@ def group() -> Iterator[None]:
         return
     try:
         store, rank, count = next(dist.rendezvous("env://"))
-        backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
         # torchrun keeps its store when it starts processes again, and they would look for their predecessors there
         # (pytorch/pytorch issue 135712).
         store = dist.PrefixStore(os.environ["TORCHELASTIC_RESTART_COUNT"], store)
+        backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
         dist.init_process_group(backend, store=store, rank=rank, world_size=count)
         try:
             yield
@@ -46,9 +46,8 @@ def group() -> Iterator[None]:
     except RuntimeError as error:
         if not isinstance(error, dist.DistError) and "gloo" not in str(error):
             raise
-        raise ConnectionError(
-            "another process of this training ended or cannot be reached; go on with --resume-from auto"
-        ) from None
+        line = "another process of this training ended or cannot be reached; go on with --resume-from auto"
+        raise ConnectionError(line) from None
 
 
 def count() -> int:
@@ -83,16 +82,14 @@ def all_sum(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def all_max(*numbers: int) -> list[int]:
-    """The greatest of the processes' numbers, each; in the memory of the host, so that no GPU is waited for."""
+    """The greatest of the processes' numbers, each; in the memory of the host, so that no GPU is waited for.
+
+    Returns when all processes have come here.
+    """
     if count() == 1:
         return list(numbers)
     dist.all_reduce(tensor := torch.tensor(numbers), dist.ReduceOp.MAX)
     return tensor.tolist()
-
-
-def wait() -> None:
-    """Returns when all processes have come here."""
-    all_max(0)
 
 
 @contextmanager
@@ -124,9 +121,7 @@ def from_main(make: Callable[[], object]):
             result = [make(), True]
     finally:
         dist.broadcast_object_list(result, 0, device=torch.device("cpu"))
-    if not result[1]:
-        sys.exit(1)
-    return result[0]
+    return result[0] if result[1] else sys.exit(1)
 
 
 def must_match(content: bytes, what: str) -> None:
@@ -142,8 +137,7 @@ def parallel(model: nn.Module) -> nn.Module:
     if count() == 1:
         return model
     must_match(b"".join(value.cpu().numpy().tobytes() for value in model.state_dict().values()), "weights")
-    device = next(model.parameters()).device
-    if device.type == "cuda":
+    if next(model.parameters()).is_cuda:
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
     # Gradients of quantised weights lie in another order than their weights; to copy them costs nothing here.
     warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")

@@ -93,8 +93,9 @@ def check_outputs(run: Run) -> None:
     run.model_dir.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=run.model_dir):  # raises OSError where nothing can be written
         pass
-    if run.config.plot and not importlib.util.find_spec("matplotlib"):
-        raise InputError("--plot needs the package matplotlib: pip install matplotlib")
+    for flag, package in (("plot", "matplotlib"), ("tensorboard", "tensorboard")):
+        if getattr(run.config, flag) and not importlib.util.find_spec(package):
+            raise InputError(f"--{flag} needs the package {package}: pip install {package}")
 
 
 def train_epochs(run: Run, stop: Stop) -> None:
@@ -102,25 +103,28 @@ def train_epochs(run: Run, stop: Stop) -> None:
     config = run.config
     if config.on_nonfinite == "step-back" and not run.epoch and not run.step:
         position.save(run)  # to step back to
-    wanted = config.tensorboard and processes.is_main()
-    with training_log.events(run.log_dir) if wanted else contextlib.nullcontext() as events:
-        while run.epoch < config.epochs:
-            try:
-                signal = train_epoch(run, stop)
-                if run.step < run.sampling.steps_per_epoch:
-                    path = position.save(run)
-                    end_early(f"stopped inside epoch {run.epoch + 1}; go on with --resume-from {path}", signal)
-                metrics = end_epoch(run)
-            except FloatingPointError as error:
-                with processes.fail_together():
-                    step_back(run, error)
-                continue
-            processes.say(training_log.epoch_line(metrics, config.epochs, run.best))
-            if events:
-                training_log.add_event(events, metrics)
-            (signal,) = processes.all_max(stop.signal)
-            if signal and run.epoch < config.epochs:
-                end_early(f"stopped after epoch {run.epoch}; go on with --resume-from auto", signal)
+    events = None
+    if config.tensorboard and processes.is_main():
+        from torch.utils.tensorboard import SummaryWriter  # optional
+
+        events = SummaryWriter(str(run.log_dir))
+    while run.epoch < config.epochs:
+        try:
+            signal = train_epoch(run, stop)
+            if run.step < run.sampling.steps_per_epoch:
+                path = position.save(run)
+                end_early(f"stopped inside epoch {run.epoch + 1}; go on with --resume-from {path}", signal)
+            metrics = end_epoch(run)
+        except FloatingPointError as error:
+            with processes.fail_together():
+                step_back(run, error)
+            continue
+        processes.say(training_log.epoch_line(metrics, config.epochs, run.best))
+        if events:
+            training_log.write_event(events, metrics)
+        (signal,) = processes.all_max(stop.signal)
+        if signal and run.epoch < config.epochs:
+            end_early(f"stopped after epoch {run.epoch}; go on with --resume-from auto", signal)
     if config.plot and processes.is_main():
         training_log.plot(run.log_dir / "metrics.jsonl", run.log_dir / "curves.png")
     validated = len(run.sampling.validation_rows)
@@ -190,7 +194,7 @@ def end_epoch(run: Run) -> dict:
 def end_early(text: str, signal: int) -> None:
     """Ends as a signal asked."""
     processes.say(text)
-    processes.wait()  # for the main one, which wrote the checkpoint: the end of one is the end of all
+    processes.all_max(0)  # waits for the main one, which wrote the checkpoint: the end of one is the end of all
     sys.exit(128 + signal)
 
 

@@ -5,7 +5,6 @@ import math
 from pathlib import Path
 
 from files.atomic import atomic_write, write_text
-from files.command_line import InputError
 
 
 def epoch_of(line: str) -> float:
@@ -17,10 +16,7 @@ def epoch_of(line: str) -> float:
 
 
 def add(path: Path, metrics: dict) -> None:
-    """A line for an epoch that is done; lines of that epoch and of later ones, now done again, go.
-
-    Another run's file is the first epoch's to replace.
-    """
+    """A line for an epoch that is done; lines of that epoch and of later ones, now done again, go."""
     text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() and metrics["epoch"] > 1 else ""
     lines = [line for line in text.splitlines() if epoch_of(line) < metrics["epoch"]]
     write_text(path, "\n".join([*lines, json.dumps(metrics)]) + "\n")
@@ -28,16 +24,13 @@ def add(path: Path, metrics: dict) -> None:
 
 def epoch_line(metrics: dict, epochs: int, best: float) -> str:
     """The epoch's one line."""
-    validation = (
-        f"validation loss {metrics['validation_loss']:6.3f}  top-1 {metrics['validation_top1']:6.2f} %  "
-        f"top-5 {metrics['validation_top5']:6.2f} %{' *' if metrics['validation_top1'] >= best else '  '}  "
-        if "validation_loss" in metrics
-        else ""
-    )
-    return (
-        f"epoch {metrics['epoch']:3d}/{epochs}  loss {metrics['train_loss']:6.3f}  {validation}"
-        f"{metrics['images_per_second']:6,.0f} images/s  {metrics['seconds']:5.0f} s"
-    )
+    line = f"epoch {metrics['epoch']:3d}/{epochs}  loss {metrics['train_loss']:6.3f}  "
+    if "validation_loss" in metrics:
+        loss, top1, top5 = (metrics[f"validation_{name}"] for name in ("loss", "top1", "top5"))
+        line += (
+            f"validation loss {loss:6.3f}  top-1 {top1:6.2f} %  top-5 {top5:6.2f} %{' *' if top1 >= best else '  '}  "
+        )
+    return line + f"{metrics['images_per_second']:6,.0f} images/s  {metrics['seconds']:5.0f} s"
 
 
 def plot(log: Path, picture: Path) -> None:
@@ -61,16 +54,8 @@ def plot(log: Path, picture: Path) -> None:
         figure.savefig(temporary, dpi=120, format="png")
 
 
-def events(folder: Path):
-    """A writer of TensorBoard events. Raises InputError where TensorBoard is not installed."""
-    try:
-        from torch.utils.tensorboard import SummaryWriter  # optional
-    except ImportError:
-        raise InputError("--tensorboard needs the package tensorboard: pip install tensorboard") from None
-    return SummaryWriter(str(folder))
-
-
-def add_event(events, metrics: dict) -> None:
-    """The metrics of an epoch as TensorBoard scalars."""
+def write_event(events, metrics: dict) -> None:
+    """The metrics of an epoch as scalars of a TensorBoard writer."""
     for name, value in metrics.items():
         events.add_scalar(name, value, metrics["epoch"])
+    events.flush()

@@ -80,7 +80,7 @@ def float_checkpoint(config: OptimizationConfig) -> Path:
         shared = {name: getattr(config, name) for name in SHARED_WITH_CNN}
         own = {"epochs": config.cnn_epochs, "checkpoint_dir": str(folder), "resume_from": "auto"}
         fit(cnn, cnn.config(**shared, **own))
-        processes.wait()  # for the main one, which writes it
+        processes.all_max(0)  # waits for the main one, which writes it
     return best
 
 
