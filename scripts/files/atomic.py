@@ -24,7 +24,8 @@ def atomic_write(path: Path) -> Iterator[Path]:
     except BaseException as error:
         with contextlib.suppress(OSError):  # the first error is the one to report
             temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.errno and error.filename in (None, str(temporary)):
+        gone = not path.parent.is_dir()
+        if isinstance(error, OSError) and error.errno and (gone or error.filename in (None, str(temporary))):
             if isinstance(error, FileNotFoundError):  # also where the folder is the place of a disk that is gone
                 raise OSError(f"{path} cannot be written: what was begun, or its folder, has vanished") from None
             error.filename = str(path)
