@@ -36,39 +36,6 @@ CLASSES = "漢字永愛龍鬱語一二十大川口日あきすのおん𠮟"  # 
 SIZE = 0.85  # of a KanjiVG drawing on the page's paper
 DESKTOP = {"viewport": {"width": 1280, "height": 800}}
 PHONE = {"viewport": {"width": 360, "height": 640}, "isMobile": True, "hasTouch": True, "deviceScaleFactor": 3}
-ARM = """
-await page.evaluate((names) => {
-  const options = { capture: true, once: true };
-  const next = (name) => new Promise((resolve) => document.addEventListener(name, resolve, options));
-  const last = names.reduce((before, name) => before.then(() => next(name)), Promise.resolve());
-  window.answer = last.then((event) => event.detail);
-}, EVENTS);
-"""
-NEXT_ANSWER = ARM.replace("EVENTS", "['recognized']")
-ANSWER_TO_STROKE = ARM.replace("EVENTS", "['pointerup', 'recognized']")  # an earlier stroke's may still be on its way
-READ_ANSWER = """
-return page.evaluate(async () => {
-  const text = (bytes) => {
-    let letters = "";
-    for (const byte of bytes) letters += String.fromCharCode(byte);
-    return btoa(letters);
-  };
-  const { picture, logits, top, known, looksLike } = await window.answer;
-  const shape = [picture.height, picture.width, 4];
-  return { pixels: text(picture.pixels), shape, logits: text(new Uint8Array(logits.buffer)), top, known, looksLike };
-});
-"""
-DRAW = """
-const box = await page.locator("#drawing").boundingBox();
-const at = ([x, y]) => [box.x + x * box.width, box.y + y * box.height];
-for (const [index, stroke] of data.entries()) {
-  if (index === data.length - 1) { ARM }
-  await page.mouse.move(...at(stroke[0]));
-  await page.mouse.down();
-  for (const point of stroke.slice(1)) await page.mouse.move(...at(point));
-  await page.mouse.up();
-}
-""".replace("ARM", ANSWER_TO_STROKE)
 
 
 def require(there: object, what: str) -> None:
@@ -173,7 +140,7 @@ def serve() -> Iterator[Callable[[Path], str]]:
 
 
 class Browser:
-    """A Chromium on one page; run(code, data) is an async JavaScript function of (page, context, data)."""
+    """A Chromium on one page; run(code, data) is the body of an async function of web/tests/browser.js."""
 
     def __init__(self, web: Path, home: Path):
         command, pipe = ["node", web / "tests" / "browser.js"], subprocess.PIPE
@@ -195,13 +162,16 @@ class Browser:
         self.ask({"settings": settings})
         self.run("await page.goto(data); await page.waitForSelector('body:not([data-state=loading])')", address)
 
-    def draw(self, strokes: list, then: str = READ_ANSWER) -> dict:
+    def draw(self, strokes: list) -> dict:
         """Draws strokes with the pointer; what the page answers to the last."""
-        return self.run(DRAW + then, strokes)
+        return self.run("return draw(data)", strokes)
 
     def after(self, action: str, data: object = None) -> dict:
         """Does something that changes the drawing; what the page answers."""
-        return self.run(NEXT_ANSWER + action + READ_ANSWER, data)
+        return self.run(f"return answerAfter(() => {action})", data)
+
+    def press(self, key: str) -> None:
+        self.run("await page.keyboard.press(data)", key)
 
     def results(self) -> list[str]:
         return self.run("return page.locator('#results .character').allTextContents()")
@@ -295,7 +265,7 @@ def test_strokes_give_pythons_logits_and_the_right_character(page, model):
         check_against_python(answer, model)
         assert page.results() == [entry["character"] for entry in answer["top"]]
         assert page.results()[0] == char
-        page.run("await page.keyboard.press('Escape')")
+        page.press("Escape")
         assert page.results() == []
 
 
@@ -311,12 +281,10 @@ def test_the_picture_is_what_was_drawn(page):
 
 
 def test_it_describes_its_model(page, model):
-    assert page.text("#model-script") == "made_by_hand"
-    assert page.text("#model-source") == "KanjiVG stand-in"
-    assert page.text("#model-classes") == f"{len(CLASSES)} characters"
+    facts = {"script": "made_by_hand", "source": "KanjiVG stand-in", "classes": f"{len(CLASSES)} characters"}
+    facts |= {"accuracy": "87.7 %", "size": f"{model.stat().st_size / 1e6:.1f} MB"}
+    assert {name: page.text(f"#model-{name}") for name in facts} == facts
     assert page.text("#accuracy-of") == "Of writers it has not seen, it reads"
-    assert page.text("#model-accuracy") == "87.7 %"
-    assert page.text("#model-size") == f"{model.stat().st_size / 1e6:.1f} MB"
     assert "CC BY-SA 3.0" in page.text("#licence")
 
 
@@ -333,7 +301,7 @@ def test_it_says_what_is_not_one_of_its_characters_and_what_one_looks_like(brows
     check_against_python(answer, model)
     assert (answer["known"], answer["looksLike"]) == (True, ["ロ", second])
     assert browser.text("#note") == f"Looks like: katakana ロ, {second}"
-    browser.run("await page.keyboard.press('Escape')")
+    browser.press("Escape")
     assert browser.run("return page.locator('#note').isHidden()")
     wave = [[[0.1 + 0.02 * i, 0.5 + 0.4 * (-1) ** i] for i in range(40)]]
     answer = browser.draw(wave)
@@ -351,67 +319,52 @@ def test_undo_and_clear_by_button_and_key(page):
     once = page.results()
     page.draw(ten[1:])
     assert page.results()[0] == "十"
-    assert page.after("await page.keyboard.press('Control+z');")["top"][0]["character"] == once[0]
+    assert page.after("page.keyboard.press('Control+z')")["top"][0]["character"] == once[0]
     page.run("await page.click('#undo')")
     assert page.results() == []
     assert page.run("return page.locator('#undo').isDisabled()")
     for key in ("Escape", "Delete"):
         page.draw(two)
         assert page.results()[0] == "二"
-        page.run("await page.keyboard.press(data)", key)
+        page.press(key)
         assert page.results() == []
     page.draw(two)
     page.run("await page.click('#clear')")
     assert page.results() == []
-    assert page.after("await page.click('#undo');")["top"][0]["character"] == "二"  # clearing too can be undone
+    assert page.after("page.click('#undo')")["top"][0]["character"] == "二"  # clearing too can be undone
 
 
-def png(picture: np.ndarray | Image.Image) -> str:
+def file_of(picture: np.ndarray, event: str) -> dict:
+    """A picture as a PNG file that is pasted, dropped or chosen."""
     file = io.BytesIO()
-    (picture if isinstance(picture, Image.Image) else Image.fromarray(picture)).save(file, "PNG")
-    return base64.b64encode(file.getvalue()).decode()
+    Image.fromarray(picture).save(file, "PNG")
+    return {"event": event, "name": "a.png", "base64": base64.b64encode(file.getvalue()).decode()}
 
 
-TRANSFER = """
-await page.evaluate(({ event, base64, name, type }) => {
-  const bytes = Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));
-  const transfer = new DataTransfer();
-  transfer.items.add(new File([bytes], name, { type }));
-  const details = { bubbles: true, cancelable: true };
-  const made = event === "paste" ? new ClipboardEvent("paste", { ...details, clipboardData: transfer })
-                                 : new DragEvent("drop", { ...details, dataTransfer: transfer });
-  document.getElementById("drawing").dispatchEvent(made);
-}, data);
-"""
-
-
-@pytest.mark.parametrize("event", ["paste", "drop"])
+@pytest.mark.parametrize("event", ["paste", "drop", "choose"])
 def test_an_image_is_read_as_python_reads_it(page, model, tmp_path, event):
     dark = 255 - drawing("愛", 400, 14)[:, :320]
     ink = np.zeros((300, 300, 4), np.uint8)
     ink[..., :3], ink[..., 3] = 250, 255 - drawing("永", 300, 10)  # light ink on nothing
     colours = np.stack([drawing("語", 200, 7) // share for share in (1, 2, 3)], axis=2)
-    for number, picture in enumerate((dark, ink, colours)):
-        path = tmp_path / f"{number}.png"
-        path.write_bytes(base64.b64decode(png(picture)))
-        data = {"event": event, "base64": png(picture), "name": path.name, "type": "image/png"}
-        answer = page.after(TRANSFER, data)
-        check_against_python(answer, model, read_grey(path))
-        assert page.results()[0] == "愛永語"[number]
-    blank = {"event": event, "base64": png(np.full((90, 90), 255, np.uint8)), "name": "a.png", "type": "image/png"}
-    assert page.after(TRANSFER, blank)["top"] == page.results() == []
+    for char, picture in zip("愛永語", (dark, ink, colours), strict=True):
+        file = file_of(picture, event)
+        (tmp_path / "a.png").write_bytes(base64.b64decode(file["base64"]))
+        check_against_python(page.after("give(data)", file), model, read_grey(tmp_path / "a.png"))
+        assert page.results()[0] == char
+    blank = file_of(np.full((90, 90), 255, np.uint8), event)
+    assert page.after("give(data)", blank)["top"] == page.results() == []
     assert "nothing to recognise" in page.text("#status")
-    assert page.after("await page.keyboard.press('Control+z');")["top"][0]["character"] == "語"
+    assert page.after("page.keyboard.press('Control+z')")["top"][0]["character"] == "語"
     page.draw(strokes_of("川"))  # drawing puts an image aside
     assert page.results()[0] == "川"
 
 
-def test_an_image_is_chosen_and_what_is_none_is_refused(page):
-    chosen = """await page.setInputFiles("#file", {
-      name: data.name, mimeType: "image/png", buffer: Buffer.from(data.base64, "base64") });"""
-    big = Image.fromarray(drawing("龍", 1000, 30)).resize((3000, 3000))
-    assert page.after(chosen, {"name": "a.png", "base64": png(big)})["top"][0]["character"] == "龍"
-    page.run(chosen + "await page.waitForSelector('#problem:not([hidden])')", {"name": "b.png", "base64": "AAAA"})
+def test_a_large_image_is_read_and_what_is_no_image_is_refused(page):
+    big = cv2.resize(drawing("龍", 1000, 30), (3000, 3000))
+    assert page.after("give(data)", file_of(big, "choose"))["top"][0]["character"] == "龍"
+    text = {"event": "choose", "name": "b.png", "base64": "AAAA"}
+    page.run("await give(data); await page.waitForSelector('#problem:not([hidden])')", text)
     assert "b.png is not an image that can be read" in page.text("#problem")
     assert page.results()[0] == "龍"
     page.draw(strokes_of("口"))
@@ -433,16 +386,14 @@ def test_click_and_digit_copy(page):
 
 def test_labels_for_those_who_do_not_see(page):
     page.draw(strokes_of("字"))
-    page.run(
-        "await page.waitForFunction(() => document.getElementById('status').textContent.startsWith('Likeliest: 字'))"
-    )
+    status = "document.getElementById('status').textContent"
+    page.run(f"await page.waitForFunction(() => {status}.startsWith('Likeliest: 字'))")
     assert page.run("return page.locator('[aria-live=polite]').count()") == 2
-    names = page.run(
-        "return page.locator('button').evaluateAll(all => all.map(b => b.ariaLabel || b.innerText.trim()))"
-    )
+    names = "all.map(b => b.ariaLabel || b.innerText.trim())"
+    names = page.run(f"return page.locator('button').evaluateAll(all => {names})")
     assert len(names) == 13
     assert all(names)
-    page.run("await page.keyboard.press('Tab')")
+    page.press("Tab")
     focused = "[document.activeElement.id, getComputedStyle(document.activeElement).outlineStyle]"
     assert page.run(f"return page.evaluate(() => {focused})") == ["undo", "solid"]
 
@@ -451,19 +402,9 @@ def test_a_phone(browser, serve, site, model):
     browser.open(serve(site), PHONE)
     wide = "return page.evaluate(() => document.documentElement.scrollWidth)"  # innerWidth would grow with it
     assert browser.run(wide) <= PHONE["viewport"]["width"]
-    browser.run(
-        """const session = await context.newCDPSession(page);
-        const box = await page.locator("#drawing").boundingBox();
-        const touch = (type, points) => session.send("Input.dispatchTouchEvent", { type, touchPoints: points });
-        for (const stroke of data) {
-          const points = stroke.map(([x, y]) => [{ x: box.x + x * box.width, y: box.y + y * box.height }]);
-          await touch("touchStart", points[0]);
-          for (const point of points.slice(1)) await touch("touchMove", point);
-          await touch("touchEnd", []);
-        }
-        await page.waitForFunction(() => document.querySelector("#results .character")?.textContent === "大");""",
-        strokes_of("大"),
-    )
+    browser.run("await drawByFinger(data)", strokes_of("大"))
+    first = "document.querySelector('#results .character')?.textContent"
+    browser.run(f"await page.waitForFunction(() => {first} === '大')")
     assert len(browser.results()) == 10
     assert browser.run(wide) <= PHONE["viewport"]["width"]
     assert browser.run("return page.evaluate(() => window.scrollY)") == 0  # a finger draws, it does not scroll
@@ -492,7 +433,7 @@ def test_a_broken_model_is_reported(browser, serve, site, tmp_path, damage):
     browser.open(serve(folder))
     assert browser.run("return page.evaluate(() => document.body.dataset.state)") == "broken"
     assert browser.text("#problem").startswith("The model cannot be used: ")
-    browser.draw(strokes_of("十"), then="await page.waitForTimeout(300);")
+    browser.run("for (const stroke of data) await drawStroke(stroke); await page.waitForTimeout(300)", strokes_of("十"))
     assert browser.results() == []
     assert browser.text("#problem").startswith("The model cannot be used: ")
 
@@ -548,5 +489,5 @@ def test_a_trained_model_reads_what_is_drawn(build, serve, browser):
     for char in "漢字永愛鬱校日山火あきむ":
         check_against_python(browser.draw(strokes_of(char)), trained)
         results[char] = browser.results()[0]
-        browser.run("await page.keyboard.press('Escape')")
+        browser.press("Escape")
     assert {char for char, read in results.items() if read != char} <= {"鬱"}, results  # read as 麓
