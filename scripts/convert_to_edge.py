@@ -13,7 +13,6 @@ elsewhere the file is written, but nothing is proved. Each names its classes: .o
 `classes` and `source`, .mlpackage by its user-defined metadata.
 """
 
-import argparse
 import logging
 import warnings
 from pathlib import Path
@@ -22,7 +21,7 @@ from export.edge import SUFFIXES, convert
 from files.command_line import InputError, parser, run
 
 
-def parse_arguments() -> argparse.Namespace:
+def main() -> None:
     flags = parser(__doc__)
     flags.add_argument("format", choices=SUFFIXES, help="ort, executorch or coreml")
     flags.add_argument("--model-path", type=Path, required=True, help="ort: an ONNX file; else a float checkpoint")
@@ -33,11 +32,6 @@ def parse_arguments() -> argparse.Namespace:
     arguments = flags.parse_args()
     if (arguments.format == "ort") != (arguments.model_path.suffix.lower() == ".onnx"):
         flags.error("ort takes an ONNX file, executorch and coreml take a .pth, .pt or .safetensors file")
-    return arguments
-
-
-def main() -> None:
-    arguments = parse_arguments()
     suffix, model_path = SUFFIXES[arguments.format], arguments.model_path
     if not model_path.is_file():
         raise FileNotFoundError(f"{model_path} is missing: give the path of a trained model")

@@ -8,7 +8,6 @@ it back. With --folder the same weights go into a folder with config.json and a 
 is. Either is read back and gives the original's logits bit for bit before it gets its name.
 """
 
-import argparse
 from pathlib import Path
 
 from export.hub_folder import SETTINGS, WEIGHTS, convert_to_folder
@@ -16,7 +15,7 @@ from export.safetensors_file import convert, default_output
 from files.command_line import parser, run
 
 
-def parse_arguments() -> argparse.Namespace:
+def main() -> None:
     flags = parser(__doc__)
     flags.add_argument("--model-path", type=Path, required=True, help="a checkpoint or a best model")
     place = flags.add_mutually_exclusive_group()
@@ -29,11 +28,6 @@ def parse_arguments() -> argparse.Namespace:
     arguments = flags.parse_args()
     if arguments.output and arguments.output.suffix != ".safetensors":
         flags.error("--output must end in .safetensors, by which the file is known")
-    return arguments
-
-
-def main() -> None:
-    arguments = parse_arguments()
     model_path = arguments.model_path
     if arguments.folder:
         print(convert_to_folder(model_path, arguments.folder))

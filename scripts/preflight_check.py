@@ -8,7 +8,6 @@ code 0 if training can start, 1 if not.
 
 from __future__ import annotations
 
-import argparse
 import os
 import shlex
 import shutil
@@ -208,16 +207,12 @@ def all_checks(etl9g_dir: Path, data_dir: Path, model_dir: Path) -> Iterator[Che
     yield from (raw, prepared)
 
 
-def parse_arguments() -> argparse.Namespace:
+def main() -> None:
     flags = parser(__doc__)
     flags.add_argument("--etl9g-dir", type=Path, default=Path("ETL9G"), help="folder of the raw files (default ETL9G)")
     flags.add_argument("--data-dir", type=Path, default=Path("dataset"), help="the prepared dataset (default dataset)")
     flags.add_argument("--model-dir", type=Path, default=Path("models"), help="where models go (default models)")
-    return flags.parse_args()
-
-
-def main() -> None:
-    arguments = parse_arguments()
+    arguments = flags.parse_args()
     missing, commands = 0, [None]
     for check in all_checks(arguments.etl9g_dir, arguments.data_dir, arguments.model_dir):
         print(check, flush=True)
@@ -228,9 +223,8 @@ def main() -> None:
     if missing:
         print(f"\ntraining cannot start yet: {missing} {'thing is' if missing == 1 else 'things are'} missing")
         sys.exit(1)
-    folders = {"--data-dir": arguments.data_dir, "--model-dir": arguments.model_dir}
-    flags = " ".join(f"{flag} {shlex.quote(str(folder))}" for flag, folder in folders.items())
-    print(f"\ntraining can start:\n  python scripts/train_etl9g_model.py {flags}")
+    data, models = (shlex.quote(str(folder)) for folder in (arguments.data_dir, arguments.model_dir))
+    print(f"\ntraining can start:\n  python scripts/train_etl9g_model.py --data-dir {data} --model-dir {models}")
 
 
 if __name__ == "__main__":
