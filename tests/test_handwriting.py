@@ -285,6 +285,9 @@ def test_writers_choose_between_written_and_printed_forms():
         writer = dataclasses.replace(WRITER, written_forms=share)
         chosen = [variation.choose_model(models, writer, np.random.default_rng(seed)).written for seed in range(5)]
         assert chosen == [written_form] * 5
+    standard, rarer = stroke_models("令")
+    chosen = [variation.choose_model([standard, rarer], WRITER, np.random.default_rng(seed)) for seed in range(100)]
+    assert 25 < sum(model is rarer for model in chosen) < 55
 
 
 def _corner(stroke: np.ndarray) -> float:
