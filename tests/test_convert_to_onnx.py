@@ -99,16 +99,16 @@ def test_a_failed_comparison_leaves_no_file(model_path, tmp_path, monkeypatch):
 def test_a_model_of_a_random_split_is_proved_on_its_own_test_samples(tiny_dataset, tmp_path):
     data = tiny_dataset(sets=2)  # which cannot be split by writer
     settings = {"split": "random", "seed": 3}
-    found = onnx_file.probe_images(data, 64, settings)
+    images = onnx_file.probe_images(data, 64, settings)
     dataset = PreparedDataset(data, **settings)
     wanted = {image.numpy().tobytes() for image in dataset.images(dataset.splits["test"].positions)}
-    assert {(255 * image).round().byte().numpy().tobytes() for image in found} == wanted
+    assert {(255 * image).round().byte().numpy().tobytes() for image in images} == wanted
 
 
 def test_what_is_made_of_a_released_model_does_not_take_its_place():
     released = Path(convert_to_onnx.__file__).parents[1] / "models/released"
-    found = onnx_file.default_output(released / "hiercode_model_best.safetensors")
-    assert found == released.parent / "hiercode_model_best.onnx"
+    output = onnx_file.default_output(released / "hiercode_model_best.safetensors")
+    assert output == released.parent / "hiercode_model_best.onnx"
     assert onnx_file.default_output(Path("here/x.pth")) == Path("here/x.onnx")
 
 
@@ -258,12 +258,12 @@ def test_recognize_takes_either_file(exported, any_image, tmp_path):
     plain, complete = recognizer.Recognizer(exported), recognizer.Recognizer(any_image)
     assert (plain.takes_pictures, complete.takes_pictures) == (False, True)
     pictures = [grey_of(picture).astype(np.float32) for picture in varied_pictures(CLASSES, PICTURES)]
-    expected, found = (recognize(recognizer, pictures, 3) for recognizer in (plain, complete))
-    assert [[character for character, _ in top] for top in found] == [[c for c, _ in top] for top in expected]
-    assert [] in found  # what has no ink
-    np.testing.assert_allclose([p for top in found for _, p in top], [p for top in expected for _, p in top], atol=1e-3)
+    expected, read = (recognize(recognizer, pictures, 3) for recognizer in (plain, complete))
+    assert [[character for character, _ in top] for top in read] == [[c for c, _ in top] for top in expected]
+    assert [] in read  # what has no ink
+    np.testing.assert_allclose([p for top in read for _, p in top], [p for top in expected for _, p in top], atol=1e-3)
     with pytest.raises(InputError, match="takes pictures"):
         complete.logits(np.zeros((1, 1, 64, 64), np.float32))
     Image.fromarray(pictures[-1].astype(np.uint8)).save(tmp_path / "a.png")
     line = json.loads(run_script("recognize", tmp_path / "a.png", "--model", any_image, "--json", "--top", 1).stdout)
-    assert line["top"][0]["character"] == found[-1][0][0]
+    assert line["top"][0]["character"] == read[-1][0][0]

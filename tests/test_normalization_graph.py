@@ -40,9 +40,9 @@ def computed(step: OnnxFunction, *arrays: np.ndarray) -> np.ndarray:
 
 
 def largest_difference(session: onnxruntime.InferenceSession, picture: np.ndarray) -> float:
-    found = session.run(None, {"image": picture[None]})[0]
-    assert found.shape == (1, 1, 64, 64)
-    return float(np.abs(found[0] - normalize(grey_of(picture))).max())
+    made = session.run(None, {"image": picture[None]})[0]
+    assert made.shape == (1, 1, 64, 64)
+    return float(np.abs(made[0] - normalize(grey_of(picture))).max())
 
 
 def test_varied_pictures_become_what_normalization_makes_of_them(whole):
@@ -78,10 +78,10 @@ def test_a_stroke_near_an_edge_stays_and_one_at_it_goes_as_there(height):
     ink[0, 15:45, 6:9] = 1  # near: belongs to the character
     ink[1, 15:45, 0:3] = 1  # at the edge
     ink[2, -3:, 15:45] = 1
-    found = computed(normalization_graph.place, ink)
-    np.testing.assert_allclose(found, place(ink), atol=1e-4)
-    assert np.abs(found[1] - found[0]).max() > 0.5
-    assert np.abs(found[1] - found[2]).max() < 1e-4  # both were dropped
+    made = computed(normalization_graph.place, ink)
+    np.testing.assert_allclose(made, place(ink), atol=1e-4)
+    assert np.abs(made[1] - made[0]).max() > 0.5
+    assert np.abs(made[1] - made[2]).max() < 1e-4  # both were dropped
 
 
 @pytest.mark.parametrize("side", [128, 200, 300])
@@ -110,11 +110,11 @@ def test_pictures_together_are_read_as_each_alone(whole):
     picture = next(p for p in varied_pictures(CLASSES, 60) if min(p.shape[:2]) > 100)
     blank, noise = np.full_like(picture, 255), random.integers(0, 256, picture.shape).astype(np.uint8)
     together = np.stack([picture, blank, picture[::-1], 255 - picture, noise])
-    found = whole.run(None, {"image": together})[0]
-    for image, one in zip(found, together, strict=True):
+    made = whole.run(None, {"image": together})[0]
+    for image, one in zip(made, together, strict=True):
         np.testing.assert_allclose(image, whole.run(None, {"image": one[None]})[0][0], atol=1e-5)
-    assert not found[1].any()
-    assert found[0].any()
+    assert not made[1].any()
+    assert made[0].any()
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
@@ -126,8 +126,8 @@ def test_grey_is_that_of_pillow_to_the_last_bit(channels):
         pictures[1, :, :, :-1] = 128 + pictures[1, :, :, :-1] // 2
         pictures[2, :, :, :-1] = pictures[2, :, :, :-1] // 2
         pictures[3, :, :, -1], pictures[4, :, :, -1] = 0, 255
-    found = computed(reading_graph.grey_of, pictures)
-    for grey, picture in zip(found, pictures, strict=True):
+    made = computed(reading_graph.grey_of, pictures)
+    for grey, picture in zip(made, pictures, strict=True):
         image = Image.fromarray(picture.squeeze(), {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}[channels])
         expected = over_paper(image.convert("RGBA")) if channels in (2, 4) else image
         np.testing.assert_array_equal(grey, np.asarray(expected.convert("L")))

@@ -4,6 +4,7 @@ Sizes from a few pixels to more than the normalisation works on, narrow and wide
 or shaded light, noise, blur, thin and thick pens; grey, RGB, and RGBA with paper or without.
 """
 
+import contextlib
 from collections.abc import Iterator
 
 import cv2
@@ -21,13 +22,11 @@ HARDEST = 0.35  # shares of noise and shade in what ink and paper differ by
 
 def strokes_of(characters: str) -> list[np.ndarray]:
     """The strokes (S, P, 2), in [-0.5, 0.5], of those characters that KanjiVG has."""
-    found = []
+    strokes = []
     for character in characters:
-        try:
-            found.append(read_model(model_files(character)[0]).strokes)
-        except KeyError:
-            continue
-    return found
+        with contextlib.suppress(KeyError):
+            strokes.append(read_model(model_files(character)[0]).strokes)
+    return strokes
 
 
 def drawn(strokes: np.ndarray, height: int, width: int, random: np.random.Generator) -> np.ndarray:

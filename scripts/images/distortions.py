@@ -1,4 +1,4 @@
-"""The ways in which evaluate.py spoils images, to measure how much worse they are then read.
+"""The ways in which evaluate.py distorts images, to measure how much worse they are then read.
 
 Each takes images float32 (N, 1, 64, 64), ink 1 on paper 0, and a random generator, and returns such images; the same
 state of the generator gives the same images.
