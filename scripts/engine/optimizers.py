@@ -9,9 +9,7 @@ from torch.optim.swa_utils import AveragedModel
 from optimization_config import OptimizationConfig
 
 
-def orthogonalized(
-    update: torch.Tensor, coefficients: tuple[float, float, float], steps: int, eps: float
-) -> torch.Tensor:
+def orthogonalized(update: torch.Tensor, coefficients: tuple, steps: int, eps: float) -> torch.Tensor:
     """The matrix (A, B) with its singular values brought near 1, by Newton and Schulz's iteration of fifth order."""
     a, b, c = coefficients
     tall = update.shape[0] > update.shape[1]
@@ -90,8 +88,3 @@ def average_weights(model: nn.Module, decay: float) -> AveragedModel:
 
     made = AveragedModel(model, multi_avg_fn=update, use_buffers=True)
     return made
-
-
-def restore_optimizer(optimizer: torch.optim.Optimizer, state: dict) -> None:
-    """Puts the moments of a checkpoint into an optimizer, whose settings stay its own."""
-    optimizer.load_state_dict({"state": state["state"], "param_groups": optimizer.state_dict()["param_groups"]})

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from engine import checkpoints, processes
-from engine.optimizers import learning_rate_factor, restore_optimizer
+from engine.optimizers import learning_rate_factor
 from engine.run import Run
 from files.command_line import InputError, first_line
 from optimization_config import recorded
@@ -73,7 +73,16 @@ def restore(run: Run, path: Path, content: dict, setbacks: int = 0) -> None:
     """Puts a run where a checkpoint stands, after at least this many setbacks. Raises InputError if it does not fit."""
     try:
         _load_weights(run, content)
-        _load_position(run, content, setbacks)
+        torch.set_rng_state(content["rng"]["torch"])
+        if run.device.type == "cuda" and "cuda" in content["rng"]:
+            torch.cuda.set_rng_state(content["rng"]["cuda"], run.device)
+        run.setbacks = max(setbacks, content.get("setbacks") or 0)
+        run.epoch, run.step, run.best = content["epoch"], content["step"], content["best"]
+        run.metrics, run.init_from = content["metrics"], content["config"].get("init_from")
+        run.identity = content.get("run") or ""
+        loss = content["position"]["epoch_loss"].to(run.device).reshape(())
+        run.epoch_loss = loss if processes.is_main() else torch.zeros_like(loss)
+        run.epoch_seconds = float(content["position"]["epoch_seconds"])
     except (RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise InputError(f"{path} does not fit this run: {first_line(error)}") from None
     highest = run.config.learning_rate * 0.5**run.setbacks
@@ -90,25 +99,11 @@ def _load_weights(run: Run, content: dict) -> None:
     if run.averaged and content["ema"]:
         run.averaged.module.load_state_dict(content["ema"])
         run.averaged.n_averaged.fill_(content["ema_count"])
-    for mine, saved in zip(run.optimizers, content["optimizers"], strict=True):
-        restore_optimizer(mine, saved)
+    for mine, saved in zip(run.optimizers, content["optimizers"], strict=True):  # settings stay this run's
+        mine.load_state_dict({"state": saved["state"], "param_groups": mine.state_dict()["param_groups"]})
     steps = run.sampling.steps_per_epoch
     done = content["epoch"] * steps + content["step"]
     for mine, saved in zip(run.schedulers, content["schedulers"], strict=True):
         if not 0 <= content["step"] < steps or not done == saved["last_epoch"] <= run.steps:
             raise ValueError(f"its schedule is at step {saved['last_epoch']}, not at {done}")
         mine.load_state_dict(mine.state_dict() | {"last_epoch": done, "_step_count": done + 1})
-
-
-def _load_position(run: Run, content: dict, setbacks: int) -> None:
-    """Epoch, step, best score so far, the loss of the epoch in hand, and the generators of random numbers."""
-    torch.set_rng_state(content["rng"]["torch"])
-    if run.device.type == "cuda" and "cuda" in content["rng"]:
-        torch.cuda.set_rng_state(content["rng"]["cuda"], run.device)
-    run.setbacks = max(setbacks, content.get("setbacks") or 0)
-    run.epoch, run.step, run.best = content["epoch"], content["step"], content["best"]
-    run.metrics, run.init_from = content["metrics"], content["config"].get("init_from")
-    run.identity = content.get("run") or ""
-    loss = content["position"]["epoch_loss"].to(run.device).reshape(())
-    run.epoch_loss = loss if processes.is_main() else torch.zeros_like(loss)
-    run.epoch_seconds = float(content["position"]["epoch_seconds"])
