@@ -99,14 +99,6 @@ def test_beginning_anew_replaces_the_earlier_run(tiny_dataset, tmp_path):
     assert [p.name for p in checkpoints.existing(tmp_path / "checkpoints" / "cnn")] == ["checkpoint_epoch_001.pt"]
 
 
-def test_going_on_for_more_epochs(tiny_dataset, tmp_path):
-    data = tiny_dataset()
-    training.fit(ARCHITECTURE, config(data, tmp_path, epochs=2))
-    metrics = training.fit(ARCHITECTURE, config(data, tmp_path, epochs=3, resume_from="auto"))
-    assert metrics["epoch"] == 3
-    assert metrics["learning_rate"] < 1e-3  # the cosine ends where the new --epochs ends
-
-
 @pytest.mark.parametrize("step", [13, 20], ids=["inside an epoch", "at its last step"])
 def test_what_is_no_number_is_never_saved(step, burst, tiny_dataset, tmp_path):
     """Not even by a checkpoint inside the epoch, which is due at every step here."""
@@ -281,17 +273,6 @@ def test_a_run_that_goes_on_reads_its_checkpoint_once(tiny_dataset, tmp_path, mo
     monkeypatch.setattr(checkpoints, "load", lambda path: read.append(path.name) or load(path))
     training.fit(ARCHITECTURE, config(data, tmp_path, epochs=3, resume_from="auto"))
     assert read.count("checkpoint_epoch_002.pt") == 1
-
-
-def test_a_step_beyond_the_epoch_is_refused(tiny_dataset, tmp_path):
-    data = tiny_dataset()
-    run = Run(ARCHITECTURE, config(data, tmp_path, epochs=2), PreparedDataset(data))
-    with Stop() as stop:
-        training.train_epoch(run, stop)
-    path = position.save(run)
-    assert run.step == run.sampling.steps_per_epoch
-    with pytest.raises(InputError, match="its schedule is at step"):
-        position.restore(run, path, checkpoints.load(path))
 
 
 @pytest.fixture(scope="module")
