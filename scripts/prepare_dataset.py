@@ -16,7 +16,7 @@ from pathlib import Path
 from data.preparing import prepare
 from files.command_line import parser, run
 from files.folders import OutputFolders
-from files.workers import MOST_PROCESSES, PROCESSES
+from files.machine import MOST_PROCESSES, PROCESSES
 from records.etl9g import find_raw
 
 

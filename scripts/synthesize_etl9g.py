@@ -14,7 +14,7 @@ from pathlib import Path
 from files.atomic import atomic_write
 from files.command_line import parser, run
 from files.folders import OutputFolders
-from files.workers import MOST_PROCESSES, PROCESSES
+from files.machine import MOST_PROCESSES, PROCESSES
 from handwriting.standin import check_fonts, synthesize
 from handwriting.statistics import REAL_STATISTICS, measure_file, preview
 from records.etl9g import FILES, SETS_PER_FILE, records_per_file

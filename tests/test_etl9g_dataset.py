@@ -237,7 +237,6 @@ def test_a_missing_file(name, folder):
         (b"\xff\xfe", ""),
         (b'{"classes": 3, "files": 3}', "not iterable"),
         (b'{"classes": ' + b"[" * 100_000, "recursion"),
-        (b'{"classes": [], "classes": [], "files": []}', "names a key twice"),
         (b"{}" + b" " * 17_000_000, "more than 16,000,000 bytes"),
     ],
     ids=lambda value: f"{value[:20]}",

@@ -13,8 +13,8 @@ from data.npz import map_member
 from data.prepared import CHUNK_NAME, MAPPING_FILE, METADATA_FILE, mapping_row, split_sets
 from files.atomic import atomic_write, write_text
 from files.command_line import InputError
+from files.machine import begin_worker
 from files.plain_json import parse_json
-from files.workers import begin_worker
 from images.normalization import CANVAS, CONTENT, CONTRACT, normalize_frames
 from records import etl9g
 

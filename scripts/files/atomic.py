@@ -11,7 +11,7 @@ from pathlib import Path
 def atomic_write(path: Path) -> Iterator[Path]:
     """Yields a temporary path beside `path`; renames it to `path` when the block ends well, removes it otherwise.
 
-    An error of the system in writing it names `path`. What a killed process left of it is written over by the next one.
+    The system's errors in writing it name `path`. What a killed process left of it is overwritten by the next one.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.part")
@@ -44,13 +44,10 @@ def sync_folder(folder: Path) -> None:
 
 @contextlib.contextmanager
 def scratch_folder(path: Path) -> Iterator[Path]:
-    """Yields an empty folder beside `path` for what is needed only while `path` is made; removes it at the end.
-
-    What a killed process left of it is removed by the next one.
-    """
+    """Yields an empty folder beside `path` for what is needed only while `path` is made; removes it at the end."""
     path = path.resolve()
     folder = path.with_name(f".{path.name}.parts")
-    shutil.rmtree(folder, ignore_errors=True)
+    shutil.rmtree(folder, ignore_errors=True)  # what a killed process left
     folder.mkdir(parents=True)
     try:
         yield folder

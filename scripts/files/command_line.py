@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import gc
-import io
 import re
 import signal
 import sys
@@ -13,17 +12,21 @@ import time
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor
 
-from files.workers import numpy_on_one_thread
+from files.machine import numpy_on_one_thread
 
+
+class InputError(ValueError):
+    """A wrong call or bad input; the message says what is wrong and what to do. Ends a script with exit code 2."""
+
+
+# What a user can cause, with exit code 2 and with exit code 1.
+BAD_INPUT = (InputError, FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError)
+FAILURES = (OSError, MemoryError, FloatingPointError, BrokenExecutor, ModuleNotFoundError)
 # How torch, OpenCV and onnxruntime say, in errors of their own kinds, that memory has run out.
 NO_MEMORY = re.compile(
     r"can't allocate memory|Cannot allocate memory|bad_alloc|[Ii]nsufficient memory|out of memory|"
     r"could not create a (primitive|memory)|start new thread"
 )
-
-
-class InputError(ValueError):
-    """A wrong call or bad input; the message says what is wrong and what to do. Ends a script with exit code 2."""
 
 
 def first_line(error: BaseException) -> str:
@@ -52,10 +55,10 @@ def at_least(least: float, kind: type = int) -> Callable[[str], float]:
 def run(main: Callable[[], None]) -> None:
     """Calls `main`; what a user can cause becomes one line on stderr and exit code 2 (wrong call, bad input) or 1.
 
-    SIGTERM ends it like Ctrl-C: without a word, what was begun removed.
+    Ctrl-C and SIGTERM end it without a word, what was begun removed.
     """
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # names of files may be no text, and some terminals know no kanji
+    for stream in (sys.stdout, sys.stderr):  # names of files may be no text, and some terminals know no kanji
+        if hasattr(stream, "reconfigure"):  # a notebook's has none
             stream.reconfigure(errors="backslashreplace")
     numpy_on_one_thread()
     before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
@@ -71,31 +74,26 @@ def run(main: Callable[[], None]) -> None:
     except BrokenPipeError:  # the reader of our output went away (`… | head`)
         sys.stderr.close()
         sys.exit(1)
-    except (InputError, FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError) as error:
-        sys.exit(_say(error, 2))
-    except (OSError, MemoryError, FloatingPointError, BrokenExecutor) as error:
-        sys.exit(_say(error, 1))
-    except ModuleNotFoundError as error:
-        sys.exit(_say(InputError(f"the package {error.name} is missing: pip install -r requirements.txt"), 1))
     except Exception as error:
-        if not NO_MEMORY.search(str(error)):
+        if not isinstance(error, BAD_INPUT + FAILURES) and not NO_MEMORY.search(str(error)):
             raise
-        sys.exit(_say(MemoryError(first_line(error)), 1))
+        print(f"error: {_one_line(error)}", file=sys.stderr)
+        try:
+            sys.stdout.flush()
+        except OSError:  # where there is no room for output either, Python would say so once more at its exit
+            with contextlib.suppress(OSError):
+                sys.stdout.close()
+        sys.exit(2 if isinstance(error, BAD_INPUT) else 1)
     finally:
         signal.signal(signal.SIGTERM, before)
         gc.freeze()  # at its exit Python would search all that PyTorch has loaded for cycles, a second or two
 
 
-def _say(error: BaseException, code: int) -> int:
-    text = str(error)
+def _one_line(error: Exception) -> str:
     if isinstance(error, OSError) and error.errno is not None:  # raised by the system: "[Errno 2] No such file …"
-        text = f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror)
-    elif isinstance(error, MemoryError):
-        text = f"not enough memory ({text})" if text else "not enough memory"
-    print(f"error: {text}", file=sys.stderr)
-    try:
-        sys.stdout.flush()
-    except OSError:  # where there is no room for output either, Python would say so once more at its exit
-        with contextlib.suppress(OSError):
-            sys.stdout.close()
-    return code
+        return f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror)
+    if isinstance(error, ModuleNotFoundError):
+        return f"the package {error.name} is missing: pip install -r requirements.txt"
+    if isinstance(error, BAD_INPUT + FAILURES) and not isinstance(error, MemoryError):
+        return str(error)
+    return f"not enough memory ({first_line(error)})" if str(error) else "not enough memory"

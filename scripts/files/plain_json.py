@@ -8,22 +8,15 @@ from files.command_line import InputError, first_line
 LARGEST = 16_000_000  # bytes; a mapping of 100,000 classes has 9 million
 
 
-def _distinct(pairs: list[tuple[str, object]]) -> dict:
-    if len(content := dict(pairs)) < len(pairs):
-        raise ValueError("it names a key twice")
-    return content
-
-
 def parse_json(text: str | bytes, name: str, remedy: str, kind: type = dict):
     """The JSON value of a text, an object unless another `kind` is allowed.
 
-    Raises InputError, which calls the text `name` and ends with `remedy`, if it is anything else, too large, nested too
-    deep, or names a key twice.
+    Raises InputError, which calls the text `name` and ends with `remedy`, if it is anything else, too large or damaged.
     """
     try:
         if len(text) > LARGEST:
             raise ValueError(f"more than {LARGEST:,} bytes")
-        content = json.loads(text if isinstance(text, str) else text.decode("utf-8"), object_pairs_hook=_distinct)
+        content = json.loads(text)
         if not isinstance(content, kind):
             raise ValueError(f"it is a {type(content).__name__}")
     except (ValueError, RecursionError) as error:  # ValueError: also what is no JSON, and what is no UTF-8

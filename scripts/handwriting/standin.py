@@ -12,7 +12,7 @@ from tqdm import tqdm
 from characters.jis import etl9g_classes
 from files.atomic import atomic_write
 from files.command_line import InputError
-from files.workers import begin_worker
+from files.machine import begin_worker
 from handwriting.font_glyphs import Glyphs, write_glyph
 from handwriting.page import write_character
 from handwriting.strokes import StrokeModel, stroke_models
