@@ -21,7 +21,7 @@ from images.normalization import CANVAS, normalize
 from images.reading import read_grey
 from quantization.files import load_trained
 from records.etl9g import IMAGE_HEIGHT, IMAGE_WIDTH, new_records
-from structure.table import cache_file, structure_table
+from structure.trees import cache_file, structure_table
 from tiny_models import save_int8
 from train_etl9g_model import ARCHITECTURE, CNNConfig
 
@@ -74,7 +74,7 @@ def tiny_file(path: Path, **facts) -> tuple[torch.nn.Module, dict]:
     config = CNNConfig(width=0.13, embedding=2)
     model = ARCHITECTURE.model(config, CLASSES).eval()
     says = {"script": "train_etl9g_model", "config": dataclasses.asdict(config), "classes": CLASSES, "source": "test"}
-    says |= {"confidence": {"temperature": 1.5, "score": "lead", "threshold": 0.1}, "metrics": {}} | facts
+    says |= {"confidence": {"temperature": 1.5, "score": "lead", "threshold": 0.1}, "metrics": {}, "epoch": 1} | facts
     checkpoints.save(path, says | {"model": model.state_dict()})
     return model, says
 
@@ -83,6 +83,8 @@ def trained(path: Path) -> Reader:
     def read() -> None:
         model, facts = load_trained(path)
         assert model(torch.zeros(1, 1, CANVAS, CANVAS)).shape == (1, len(facts["classes"]))
+        kinds = {"source": str, "epoch": int, "metrics": dict, "confidence": dict, "quantization": dict}
+        assert all(isinstance(facts.get(name), kind | None) for name, kind in kinds.items())
 
     return path, read
 

@@ -8,11 +8,12 @@ import contextlib
 import ctypes
 import errno
 import functools
+import itertools
 import os
 import shutil
-import signal
+import stat
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -148,10 +149,32 @@ def test_a_disk_that_fails_in_the_midst_of_training(fault, words, tenth, undistu
         fails_plainly(run, *words)
     whole_files_only(left, fault is not unplug)  # from a disk that is gone nothing can be removed
     assert checkpoints.existing(left / "checkpoints" / "cnn") or tenth < 5
-    assert sum(path.is_file() for path in (folder / OUTPUT).rglob("*")) <= 1  # where the disk was: what was in hand
     (left / BALLAST).unlink(missing_ok=True)
     shutil.copytree(left, tmp_path / "well" / OUTPUT)
     case.ends_alike(tmp_path / "well")
+
+
+@contextlib.contextmanager
+def unplugged_between_writes() -> Iterator[None]:
+    """The disk goes when the fourth file is whole, and its folder flushed."""
+    fsync, folders = os.fsync, itertools.count(1)
+
+    def fsync_and_unplug(number: int) -> None:
+        fsync(number)
+        if stat.S_ISDIR(os.fstat(number).st_mode) and next(folders) == 4:
+            unplug()
+
+    os.fsync = fsync_and_unplug
+    yield
+
+
+@needs_mounts
+def test_nothing_is_written_where_a_disk_was(undisturbed, tmp_path):
+    case, left, folder = undisturbed("train_etl9g_model"), tmp_path / "left", tmp_path / "folder"
+    run = case.start(folder, functools.partial(disk, 10 * case.bytes, None, left), unplugged_between_writes)
+    fails_plainly(run, "has vanished: is its disk still there?")
+    assert not list((folder / OUTPUT).iterdir())
+    assert len(list(left.rglob("*.pt"))) == 1
 
 
 def test_a_folder_that_vanishes_before_its_lock_or_a_name_is_a_failure_not_bad_input(tmp_path, monkeypatch):
@@ -172,23 +195,18 @@ def test_a_folder_that_vanishes_before_its_lock_or_a_name_is_a_failure_not_bad_i
     assert not isinstance(caught.value, FileNotFoundError)
 
 
-@pytest.fixture
-def begun(undisturbed, tmp_path) -> Callable[[], Path]:
-    """The output of a training that was asked to end in its midst."""
-
-    def make() -> Path:
-        case, folder = undisturbed("train_etl9g_model"), tmp_path / "begun"
-        case.start_until(folder, case.events // 2, functools.partial(signal.raise_signal, signal.SIGTERM)).finish()
-        assert checkpoints.existing(folder / OUTPUT / "checkpoints" / "cnn")
-        return folder / OUTPUT
-
-    return make
+def earlier_output(place: Path) -> Path:
+    """A folder with something in it that must stay as it is."""
+    for path in (place / "checkpoints" / "cnn" / "notes.txt", place / "cnn" / "metrics.jsonl"):
+        path.parent.mkdir(parents=True)
+        path.write_text("{}\n")
+    return place
 
 
 @needs_mounts
 @pytest.mark.parametrize("name", WRITERS)
-def test_a_read_only_disk(name, begun, undisturbed, tmp_path):
-    case, left, before = undisturbed(name), tmp_path / "left", begun()
+def test_a_read_only_disk(name, undisturbed, tmp_path):
+    case, left, before = undisturbed(name), tmp_path / "left", earlier_output(tmp_path / "before")
     run = case.start(tmp_path / "folder", functools.partial(disk, 100_000_000, before, left, True))
     fails_plainly(run, "Read-only file system")
     assert snapshot(left) == snapshot(before)
@@ -203,14 +221,12 @@ def no_privileges() -> Iterator[None]:
 
 @needs_mounts
 @pytest.mark.parametrize("name", WRITERS)
-def test_permission_denied(name, begun, undisturbed):
-    case, output = undisturbed(name), begun()
-    before = snapshot(output)
-    folders = [output, *(path for path in output.rglob("*") if path.is_dir())]
+def test_permission_denied(name, undisturbed, tmp_path):
+    case, output = undisturbed(name), earlier_output(tmp_path / "folder" / OUTPUT)
+    before, folders = snapshot(output), [output, *(path for path in output.rglob("*") if path.is_dir())]
     for folder in folders:
         folder.chmod(0o555)
-    run = case.start(output.parent, no_privileges)
-    fails_plainly(run, "Permission denied")
+    fails_plainly(case.start(output.parent, no_privileges), "Permission denied")
     for folder in folders:
         folder.chmod(0o755)
     assert snapshot(output) == before

@@ -146,8 +146,11 @@ def test_onnx_reads_no_file_outside_its_folder(location, tmp_path):
         Recognizer(folder / "model.onnx")
 
 
-def safetensors_header(path: Path, length: int = 0, config: str = "{}") -> None:
-    header = json.dumps({"__metadata__": {"script": '"train_vit"', "classes": '"あ"', "config": config}}).encode()
+def safetensors_header(path: Path, length: int = 0, config: str = "{}", times: int = 1) -> None:
+    facts = {"script": '"train_vit"', "classes": '"あ"', "config": config} | dict.fromkeys(
+        map(str, range(times)), config
+    )
+    header = json.dumps({"__metadata__": facts}).encode()
     path.with_name("model.safetensors").write_bytes((length or len(header)).to_bytes(8, "little") + header)
 
 
@@ -165,7 +168,7 @@ BOMBS = {
     "an embedding": lambda path: tiny_file(path, config={"embedding": 700_000}),
     "a long header": lambda path: safetensors_header(path, length=2**62),
     "a deep header": lambda path: safetensors_header(path, config="[" * 100_000),
-    "a large header": lambda path: safetensors_header(path, config="[" + "[]," * 4_900_000 + "[]]"),
+    "a large header": lambda path: safetensors_header(path, config="[" + "[]," * 4_900_000 + "[]]", times=6),
     "ONNX": onnx_of_ten_gigabytes,
     "a picture": lambda path: Image.new("1", (10_000, 10_000)).save(path.with_name("model.png")),
 }
