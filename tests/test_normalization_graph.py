@@ -11,7 +11,7 @@ from onnxscript import FLOAT, INT64, UINT8, OnnxFunction
 from PIL import Image
 
 from export.varied_pictures import borderline_pictures, grey_of, varied_pictures
-from images import normalization_graph, reading_graph
+from images import normalization_graph
 from images.normalization import normalize, place
 from images.normalization_graph import as_model, normalization_model
 from images.reading import over_paper, read_grey
@@ -126,7 +126,7 @@ def test_grey_is_that_of_pillow_to_the_last_bit(channels):
         pictures[1, :, :, :-1] = 128 + pictures[1, :, :, :-1] // 2
         pictures[2, :, :, :-1] = pictures[2, :, :, :-1] // 2
         pictures[3, :, :, -1], pictures[4, :, :, -1] = 0, 255
-    made = computed(reading_graph.grey_of, pictures)
+    made = computed(normalization_graph.grey_of, pictures)
     for grey, picture in zip(made, pictures, strict=True):
         image = Image.fromarray(picture.squeeze(), {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}[channels])
         expected = over_paper(image.convert("RGBA")) if channels in (2, 4) else image

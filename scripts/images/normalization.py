@@ -1,7 +1,6 @@
 """The input contract: any picture of a character to what every model reads, float32 (1, 64, 64), ink 1 on paper 0.
 
-prepare_dataset.py, evaluate.py, recognize.py and the exports all go through here. Only dense array operations are used
-(box sums, projections, products with resampling matrices), so that the same steps can be written into an ONNX graph.
+Only dense array operations, so that normalization_graph.py can write the same steps into an ONNX graph.
 """
 
 from functools import lru_cache
@@ -13,6 +12,8 @@ CONTENT = 52  # longer side of the ink on it, which leaves a margin of 6
 CONTRACT = "64x64 float32, ink 1 on paper 0, ink cropped, longer side 52, centred"
 WORKING_SIDE = 256  # larger pictures are first shrunk to this longer side
 PAPER_GRID = 64  # the paper's brightness is estimated on this many cells each way
+REACH = PAPER_GRID // 8  # in cells: half the width of what is too wide for a stroke
+AROUND = PAPER_GRID // 4  # in cells, around each of them: the mean that shows the ink's polarity
 INK = 0.44  # a pixel counts as ink from this darkness on
 FLOOR = 0.2  # darkness, relative to the ink's, that still counts as paper
 SOLID = 0.8  # the mean darkness that ink is stretched to, weighted by itself
@@ -45,27 +46,22 @@ def resampling_matrix(start: np.ndarray, scale: np.ndarray, size_in: int, size_o
 
 
 @lru_cache(maxsize=32)
-def _bands(size_in: int, size_out: int) -> list[tuple[slice, slice, np.ndarray]]:
-    """The matrix that resamples a whole axis without most of its zeros: outputs, the inputs they read, the weights."""
+def _bands(size_in: int, size_out: int) -> list[tuple[slice, np.ndarray]]:
+    """The matrix that resamples a whole axis without most of its zeros: for each band its inputs and weights."""
     weights = resampling_matrix(np.zeros(1), np.array([size_out / size_in]), size_in, size_out)[0]
     step, ratio = BAND * max(1, size_out // size_in), size_in / size_out
     bands = []
     for start in range(0, size_out, step):
         first, last = start * ratio - max(1, ratio), (start + step) * ratio + max(1, ratio)
-        outputs, inputs = slice(start, start + step), slice(max(0, int(first)), int(last) + 1)
-        bands.append((outputs, inputs, weights[outputs, inputs].copy()))
+        inputs = slice(max(0, int(first)), int(last) + 1)
+        bands.append((inputs, weights[start : start + step, inputs].copy()))
     return bands
 
 
 def shrink(image: np.ndarray, height: int, width: int) -> np.ndarray:
     """A picture (H, W) resampled to (height, width)."""
-    rows = np.empty((height, image.shape[1]), np.float32)
-    for outputs, inputs, weights in _bands(len(image), height):
-        np.matmul(weights, image[inputs], out=rows[outputs])
-    resampled = np.empty((height, width), np.float32)
-    for outputs, inputs, weights in _bands(image.shape[1], width):
-        np.matmul(rows[:, inputs], weights.T, out=resampled[:, outputs])
-    return resampled
+    rows = np.concatenate([weights @ image[inputs] for inputs, weights in _bands(len(image), height)])
+    return np.concatenate([rows[:, inputs] @ weights.T for inputs, weights in _bands(image.shape[1], width)], axis=1)
 
 
 def solid_level(ink: np.ndarray) -> np.ndarray:
@@ -90,17 +86,9 @@ def _row_windows(values: np.ndarray, length: int, combine: np.ufunc) -> np.ndarr
     return combine(both[..., :-1, :], values[..., length - 1 :, :]) if length % 2 else both
 
 
-def _windows(values: np.ndarray, reach: int, combine: np.ufunc) -> np.ndarray:
-    """Sum, maximum or minimum of 2 reach + 1 values each way, (…, H, W); the result is smaller by as much."""
-    for _ in range(2):
-        values = _row_windows(values, 2 * reach + 1, combine).swapaxes(-1, -2)
-    return values
-
-
 def _box_sum(mask: np.ndarray, reach: int) -> np.ndarray:
     """Sums over windows of 2 reach + 1 pixels each way, (n, H, W) bool to unsigned integers just large enough."""
-    n, height, width = mask.shape
-    window = 2 * reach + 1
+    window, (n, height, width) = 2 * reach + 1, mask.shape
     padded = np.zeros((n, height + window, width + 2 * reach), np.min_scalar_type(window**2))
     padded[:, reach : reach + height, reach : reach + width] = mask
     rows = _row_windows(padded, window, np.add)
@@ -119,21 +107,20 @@ def _without_specks(mask: np.ndarray) -> np.ndarray:
 
 
 def _fragment_end(has_ink: np.ndarray, at_edge: np.ndarray) -> np.ndarray:
-    """Where (n,) in a profile (n, L) the gap behind a fragment begins, 0 without one; some of it must be `at_edge`."""
+    """Where (n, 1) the gap behind a fragment begins in a profile (n, L), 0 without one that is partly `at_edge`."""
     length = has_ink.shape[1]
     band, gap = round(EDGE_BAND * length), min(length, max(2, round(GAP * length)))
     empty = ~np.lib.stride_tricks.sliding_window_view(has_ink[:, : band + gap], gap, axis=1).any(axis=2)
     last = empty.shape[1] - 1
     ends = has_ink[:, :last] & empty[:, 1:] & ((has_ink & at_edge)[:, :last].cumsum(axis=1) > 0)
-    return (ends * np.arange(1, last + 1)).max(axis=1, initial=0)
+    return (ends * np.arange(1, last + 1)).max(axis=1, initial=0, keepdims=True)
 
 
 def _between_fragments(has_ink: np.ndarray, at_edge: np.ndarray) -> np.ndarray:
     """Which lines (n, L) lie between the fragments at either end of a profile (n, L)."""
     line = np.arange(has_ink.shape[1])
-    start = _fragment_end(has_ink, at_edge)
     end = has_ink.shape[1] - _fragment_end(has_ink[:, ::-1], at_edge[:, ::-1])
-    return (line >= start[:, None]) & (line < end[:, None])
+    return (line >= _fragment_end(has_ink, at_edge)) & (line < end)
 
 
 def _without_edge_fragments(mask: np.ndarray) -> np.ndarray:
@@ -143,8 +130,7 @@ def _without_edge_fragments(mask: np.ndarray) -> np.ndarray:
     is most of the ink and keeps clear of every edge, so that a tightly cropped character loses nothing.
     """
     height, width = mask.shape[1:]
-    margin = max(1, round(MARGIN * max(height, width)))
-    edge = np.ones((height, width), bool)
+    margin, edge = max(1, round(MARGIN * max(height, width))), np.ones((height, width), bool)
     edge[margin:-margin, margin:-margin] = False
     some = np.flatnonzero((mask & edge).any(axis=(1, 2)))
     if not len(some):
@@ -195,68 +181,59 @@ def place(ink: np.ndarray) -> np.ndarray:
 
 
 def normalize_frames(frames: np.ndarray) -> np.ndarray:
-    """ETL9G frames uint8 (n, 127, 128), 0 = paper, 15 = darkest, to the contract as uint8 (n, 64, 64), 255 = ink.
-
-    Raises ValueError for an array that is not three-dimensional or whose frames have no pixels.
-    """
-    if frames.ndim != 3 or 0 in frames.shape[1:]:
-        raise ValueError(f"frames have three dimensions and some pixels, these have the shape {frames.shape}")
+    """ETL9G frames uint8 (n, 127, 128), 0 = paper, 15 = darkest, to the contract as uint8 (n, 64, 64), 255 = ink."""
     result = np.empty((len(frames), CANVAS, CANVAS), np.uint8)
     for start in range(0, len(frames), BLOCK):
-        block = place(frames[start : start + BLOCK].astype(np.float32))
-        result[start : start + BLOCK] = block * 255 + 0.5
+        result[start : start + BLOCK] = place(frames[start : start + BLOCK].astype(np.float32)) * 255 + 0.5
     return result
 
 
 @lru_cache(maxsize=32)
-def _extension_matrix(length: int, reach: int) -> np.ndarray:
-    """The matrix that makes an axis longer by `reach` at both ends, where values go on rising or falling as within."""
-    return np.pad(np.eye(length, dtype=np.float32), ((reach, reach), (0, 0)), mode="reflect", reflect_type="odd")
+def _extension_matrix(length: int) -> np.ndarray:
+    """The matrix that makes an axis longer by REACH at both ends, where values go on rising or falling as within."""
+    return np.pad(np.eye(length, dtype=np.float32), ((REACH, REACH), (0, 0)), mode="reflect", reflect_type="odd")
 
 
 def _paper(cells: np.ndarray) -> np.ndarray:
     """The grey closing of cells (h, w): what is dark and narrower than a quarter of the picture goes."""
-    reach, closed = PAPER_GRID // 8, cells
-    rows, columns = (_extension_matrix(length, reach) for length in cells.shape)
+    closed, (rows, columns) = cells, map(_extension_matrix, cells.shape)
     for combine in (np.maximum, np.minimum):
-        extended = (rows @ closed @ columns.T).clip(cells.min(), cells.max())
-        closed = _windows(extended, reach, combine)
+        closed = (rows @ closed @ columns.T).clip(cells.min(), cells.max())
+        for _ in range(2):
+            closed = _row_windows(closed, 2 * REACH + 1, combine).swapaxes(-1, -2)
     return closed
 
 
 def _even_paper(cells: np.ndarray) -> np.float32 | None:
-    """What the grey closing of cells (h, w) is where it is the same everywhere, as in most drawings, else None.
+    """The lightest of the cells (h, w) where the closing gives it everywhere, as in most drawings, else None.
 
-    It is the lightest cell then, and there is one in every window, if in each of the squares that any window holds one.
+    There is one in every window, if there is one in each of these squares: any window holds a whole one.
     """
-    step = PAPER_GRID // 8
-    squares = np.maximum.reduceat(cells, np.arange(0, len(cells), step), axis=0)
-    squares = np.maximum.reduceat(squares, np.arange(0, cells.shape[1], step), axis=1)
+    squares = np.maximum.reduceat(cells, np.arange(0, len(cells), REACH), axis=0)
+    squares = np.maximum.reduceat(squares, np.arange(0, cells.shape[1], REACH), axis=1)
     return squares.max() if squares.max() - squares.min() < ROUNDING else None
 
 
 @lru_cache(maxsize=32)
-def _mean_matrix(length: int, reach: int) -> np.ndarray:
-    """The matrix of running means over 2 reach + 1 values; beyond its ends an axis is as it is there."""
-    extended = np.pad(np.eye(length, dtype=np.float32), ((reach, reach), (0, 0)), mode="edge")
-    return _row_windows(extended, 2 * reach + 1, np.add) / (2 * reach + 1)
+def _mean_matrix(length: int) -> np.ndarray:
+    """The matrix of running means over 2 AROUND + 1 values; beyond its ends an axis is as it is there."""
+    extended = np.pad(np.eye(length, dtype=np.float32), ((AROUND, AROUND), (0, 0)), mode="edge")
+    return _row_windows(extended, 2 * AROUND + 1, np.add) / (2 * AROUND + 1)
 
 
 def _is_light_on_dark(cells: np.ndarray) -> bool:
     """Whether the ink is lighter than the paper: it is rarer, and so lies farther from the mean around it."""
-    rows, columns = (_mean_matrix(length, PAPER_GRID // 4) for length in cells.shape)
+    rows, columns = map(_mean_matrix, cells.shape)
     difference = cells - rows @ cells @ columns.T
     return (difference * difference * difference).sum() > 0
 
 
 def _noise(grey: np.ndarray) -> float:
     """The median difference between neighbours in a row; the first pixel of a row counts as 0."""
-    half, steps = grey.size // 2, np.zeros_like(grey)
-    np.subtract(grey[:, 1:], grey[:, :-1], out=steps[:, 1:])
-    np.abs(steps, out=steps)
+    half, steps = grey.size // 2, np.abs(np.diff(grey, axis=1, prepend=grey[:, :1]))
     if np.count_nonzero(steps < ROUNDING) > half:
         return 0  # numpy is slow to part so many equal values
-    steps = np.partition(steps, half, axis=None)
+    steps = np.partition(steps, half, axis=None)  # np.median takes four times as long
     return steps[half] if grey.size % 2 else (steps[:half].max() + steps[half]) / 2
 
 
@@ -265,8 +242,7 @@ def ink_of(grey: np.ndarray) -> np.ndarray:
 
     The paper is what a large grey closing leaves (shadows stay, strokes go). A picture without contrast gives zeros.
     """
-    grey = grey.astype(np.float32, copy=False)
-    shape, longer = np.array(grey.shape), max(grey.shape)
+    grey, shape, longer = grey.astype(np.float32, copy=False), np.array(grey.shape), max(grey.shape)
     if longer > WORKING_SIDE:
         grey = shrink(grey, *np.maximum(1, np.round(shape * WORKING_SIDE / longer).astype(int)))
     cells = shrink(grey, *np.maximum(1, np.round(shape * PAPER_GRID / longer).astype(int)))

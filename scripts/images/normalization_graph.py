@@ -11,22 +11,26 @@ from onnxscript import FLOAT, UINT8, OnnxFunction, optimizer, script
 from onnxscript import opset18 as op
 
 from images import normalization
-from images.normalization import CANVAS, CONTENT, FAINT, FLOOR, INK, NOISE, PAPER_GRID, SOLID, WORKING_SIDE
-from images.reading_graph import grey_of, size
+from images.normalization import CANVAS, CONTENT, FAINT, FLOOR, INK, NOISE, PAPER_GRID, REACH, SOLID, WORKING_SIDE
 
 IR_VERSION = 8  # what opset 18 came with
 OLDEST_OPSET = 18
-PICTURES, IMAGES = UINT8["pictures", "height", "width", "channels"], FLOAT["pictures", 1, CANVAS, CANVAS]
+PICTURES = UINT8["pictures", "height", "width", "channels"]
 SINGLE, DOUBLE, INTEGER = TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.INT64
 ROWS, COLUMNS, BOTH = [1], [2], [1, 2]  # axes of pictures (n, H, W)
 # A float of Python is a float32 in the graph, one of numpy a float64.
 SPECK, GAP, MARGIN = np.float64(normalization.SPECK), np.float64(normalization.GAP), np.float64(normalization.MARGIN)
-BAND, REST_OF_BAND = np.float64(normalization.EDGE_BAND), np.float64(1 - normalization.EDGE_BAND)
-REST = np.float64(normalization.REST)
-SLOPE, OFFSET = 1 / (1 - FLOOR), FLOOR / (1 - FLOOR)
-REACH = PAPER_GRID // 8  # of the closing that leaves the paper, in cells
-AROUND = PAPER_GRID // 4  # of the mean that shows the ink's polarity, in cells
+BAND, REST = np.float64(normalization.EDGE_BAND), np.float64(normalization.REST)
+REST_OF_BAND, SLOPE, OFFSET = 1 - BAND, 1 / (1 - FLOOR), FLOOR / (1 - FLOOR)
+AROUND = normalization.AROUND
 BORDER = [0, AROUND, AROUND, 0, AROUND, AROUND]
+LUMINANCE = np.array([[19595], [38470], [7471]], np.float32)  # red, green and blue by ITU-R 601, in 65536ths
+
+
+@script()
+def size(values, axis: int):
+    """The length of an axis, a scalar int64."""
+    return op.Gather(op.Shape(values), axis)
 
 
 @script()
@@ -72,19 +76,16 @@ def resampling_matrix(start, scale, size_in, size_out):
 @script()
 def shrink(image, height, width):
     """Pictures (n, H, W) resampled to (n, height, width)."""
-    scale_y = op.Unsqueeze(double(height) / double(size(image, axis=1)), [0])
-    scale_x = op.Unsqueeze(double(width) / double(size(image, axis=2)), [0])
-    rows = resampling_matrix(scale_y * 0, scale_y, size(image, axis=1), height)
-    columns = resampling_matrix(scale_x * 0, scale_x, size(image, axis=2), width)
+    old_height, old_width, start = size(image, axis=1), size(image, axis=2), double([0])
+    rows = resampling_matrix(start, op.Unsqueeze(double(height) / double(old_height), [0]), old_height, height)
+    columns = resampling_matrix(start, op.Unsqueeze(double(width) / double(old_width), [0]), old_width, width)
     return rows @ image @ op.Transpose(columns, perm=[0, 2, 1])
 
 
 @script()
-def scaled_size(picture, longer):
-    """Height and width at which the longer side has this length, at least 1."""
-    height = op.Round(double(size(picture, axis=1) * longer) / double(longer_side(picture)))
-    width = op.Round(double(size(picture, axis=2) * longer) / double(longer_side(picture)))
-    return op.Cast(op.Max(height, 1), to=INTEGER), op.Cast(op.Max(width, 1), to=INTEGER)
+def scaled(length, longer, side):
+    """A side of this length, at least 1, once the longer side is as long as `side`."""
+    return op.Cast(op.Max(op.Round(double(length * side) / double(longer)), 1), to=INTEGER)
 
 
 @script()
@@ -95,24 +96,18 @@ def solid_level(ink):
 
 
 @script()
-def box_sum(mask, reach):
-    """float32 (n, H, W), exact: products with matrices that are 1 within reach of the diagonal."""
-    y, x = op.Range(0, size(mask, axis=1), 1), op.Range(0, size(mask, axis=2), 1)
-    rows = op.Cast(op.Abs(op.Unsqueeze(y, [1]) - y) <= reach, to=SINGLE)
-    columns = op.Cast(op.Abs(op.Unsqueeze(x, [1]) - x) <= reach, to=SINGLE)
-    return rows @ op.Cast(mask, to=SINGLE) @ columns
-
-
-@script()
 def without_specks(mask):
     steps = count(op.Xor(mask[:, 1:], mask[:, :-1])) + count(op.Xor(mask[:, :, 1:], mask[:, :, :-1]))
     pen_width = double(count(mask)) * 2.5 / op.Max(double(steps), 1)
     reach = op.Max(rounded(SPECK, longer_side(mask)), 2)
     least = op.Cast(op.Min(pen_width * pen_width * 0.5 + 1, double(reach) * pen_width * 0.5), to=INTEGER)
     # normalization.py counts in the smallest integers that hold a full window: a larger threshold wraps around.
-    window = reach + reach + 1
-    least = least % op.Where(window * window < 256, 256, 65536)
-    return mask & (box_sum(mask, reach) > op.Cast(least, to=SINGLE))
+    least = least % op.Where(reach < 8, 256, 65536)
+    # Sums over windows, exact: products with matrices that are 1 within reach of the diagonal.
+    y, x = op.Range(0, size(mask, axis=1), 1), op.Range(0, size(mask, axis=2), 1)
+    rows = op.Cast(op.Abs(op.Unsqueeze(y, [1]) - y) <= reach, to=SINGLE)
+    columns = op.Cast(op.Abs(op.Unsqueeze(x, [1]) - x) <= reach, to=SINGLE)
+    return mask & (rows @ op.Cast(mask, to=SINGLE) @ columns > op.Cast(least, to=SINGLE))
 
 
 @script()
@@ -192,19 +187,16 @@ def place(ink):
 def extension_matrix(length):
     """float32 (length + 2 REACH, length): np.pad(…, mode="reflect", reflect_type="odd") as a matrix.
 
-    In periods of twice the span between the ends, each higher than the one before by twice the ends' difference.
+    Each period, from end to end, is as much higher than the one before as the ends differ; every other one is turned.
     """
     span = op.Max(length - 1, 1)
-    place = op.Range(0, length + 2 * REACH, 1) - REACH
-    within = place % (span + span)
-    falls = within > span
-    source = op.Min(op.Where(falls, span + span - within, within), length - 1)
-    falling = op.Unsqueeze(op.Cast(falls, to=SINGLE), [1])
-    periods = op.Unsqueeze(op.Cast((place - within) / span, to=SINGLE), [1])
-    line = op.Range(0, length, 1)
-    at_source = op.Cast(op.Unsqueeze(source, [1]) == line, to=SINGLE)
-    at_first, at_last = op.Cast(line == 0, to=SINGLE), op.Cast(line == length - 1, to=SINGLE)
-    return (1 - 2 * falling) * at_source + (periods + 2 * falling) * at_last - periods * at_first
+    line, place = op.Range(0, length, 1), op.Unsqueeze(op.Range(0, length + 2 * REACH, 1) - REACH, [1])
+    period = (place - place % span) / span
+    turned = period % 2
+    at_source = op.Cast(line == op.Min(op.Abs(turned * span - place % span), length - 1), to=INTEGER)
+    at_first, at_last = op.Cast(line == 0, to=INTEGER), op.Cast(line == length - 1, to=INTEGER)
+    matrix = (1 - 2 * turned) * at_source + (turned + period) * at_last + (turned - period) * at_first
+    return op.Cast(matrix, to=SINGLE)
 
 
 @script()
@@ -214,22 +206,6 @@ def dilation(cells, low, high):
     extended = op.Max(op.Min(rows @ cells @ op.Transpose(columns, perm=[1, 0]), high), low)
     highest = op.MaxPool(op.Unsqueeze(extended, [1]), kernel_shape=[2 * REACH + 1, 1])
     return op.Squeeze(op.MaxPool(highest, kernel_shape=[1, 2 * REACH + 1]), [1])
-
-
-@script()
-def paper_of(cells):
-    """The grey closing of cells (n, h, w): what is lowest around each of what is highest around each."""
-    low, high = op.ReduceMin(cells, BOTH), op.ReduceMax(cells, BOTH)
-    return -dilation(-dilation(cells, low, high), -high, -low)
-
-
-@script()
-def is_light_on_dark(cells):
-    """bool (n, 1, 1)."""
-    wide = op.Unsqueeze(op.Pad(cells, BORDER, mode="edge"), [1])
-    rows = op.AveragePool(wide, kernel_shape=[2 * AROUND + 1, 1])
-    difference = cells - op.Squeeze(op.AveragePool(rows, kernel_shape=[1, 2 * AROUND + 1]), [1])
-    return op.ReduceSum(difference * difference * difference, BOTH) > 0
 
 
 @script()
@@ -245,20 +221,44 @@ def noise_of(grey):
 @script()
 def ink_of(grey):
     """Grey float32 (n, H, W), 0 to 255, to darkness (n, h, w), 0 to 1, of at most 256 pixels a side."""
-    grid_height, grid_width = scaled_size(grey, PAPER_GRID)
-    if longer_side(grey) > WORKING_SIDE:
-        height, width = scaled_size(grey, WORKING_SIDE)
-        working = shrink(grey, height, width)
+    height, width, longer = size(grey, axis=1), size(grey, axis=2), longer_side(grey)
+    if longer > WORKING_SIDE:
+        working = shrink(grey, scaled(height, longer, WORKING_SIDE), scaled(width, longer, WORKING_SIDE))
     else:
         working = op.Identity(grey)
-    cells = shrink(working, grid_height, grid_width)
-    light_ink = is_light_on_dark(cells)
+    cells = shrink(working, scaled(height, longer, PAPER_GRID), scaled(width, longer, PAPER_GRID))
+    wide = op.Unsqueeze(op.Pad(cells, BORDER, mode="edge"), [1])
+    means = op.AveragePool(op.AveragePool(wide, kernel_shape=[2 * AROUND + 1, 1]), kernel_shape=[1, 2 * AROUND + 1])
+    difference = cells - op.Squeeze(means, [1])
+    light_ink = op.ReduceSum(difference * difference * difference, BOTH) > 0
     working, cells = op.Where(light_ink, 255 - working, working), op.Where(light_ink, 255 - cells, cells)
-    paper = shrink(paper_of(cells), size(working, axis=1), size(working, axis=2))
+    low, high = op.ReduceMin(cells, BOTH), op.ReduceMax(cells, BOTH)
+    closing = -dilation(-dilation(cells, low, high), -high, -low)
+    paper = shrink(closing, size(working, axis=1), size(working, axis=2))
     ink = op.Max(paper - working, 0)
     darkest = op.ReduceMax(ink, BOTH)
     noise = op.Min(noise_of(working) * NOISE, darkest * 0.35)
     return op.Where((ink >= noise) & (darkest >= FAINT), ink / op.Max(paper, 1), 0)
+
+
+@script()
+def grey_of(image):
+    """Pictures uint8 (n, H, W, C) to grey float32 (n, H, W), to the last bit as read_grey and Pillow make it."""
+    channels, values = size(image, axis=3), op.Cast(image, to=SINGLE)
+    if channels % 2 == 0:  # what is transparent goes on white, or on black under light ink
+        colour, opacity = values[:, :, :, :-1], values[:, :, :, -1:]
+        light = op.ReduceSum(op.ReduceMean(colour, [3]) * opacity, [1, 2]) / op.Max(op.ReduceSum(opacity, [1, 2]), 1)
+        black = (light > 128) & (op.ReduceMean(opacity, [1, 2]) < 128)
+        mixed = colour * opacity + (255 - opacity) * op.Where(black, 0.0, 255.0) + 128
+        colour = op.Floor((mixed * 128 + op.Floor(mixed / 2)) / 32768)  # as Pillow rounds, in integers below 2 ** 24
+    else:
+        colour = op.Identity(values)
+    if channels >= 3:
+        light = colour @ LUMINANCE + 32768
+        grey = op.Floor(light / 65536)
+    else:
+        grey = op.Identity(colour)
+    return op.Squeeze(grey, [3])
 
 
 @script()
@@ -269,19 +269,15 @@ def normalize(image):
 
 def as_model(function: OnnxFunction, input_types: list, output_types: list) -> onnx.ModelProto:
     """A graph of the function and of all that it calls, in opset 18."""
-    types = {"input_types": input_types, "output_types": output_types}
-    model = inliner.inline_local_functions(function.to_model_proto(ir_version=IR_VERSION, **types))
-    model = optimizer.optimize(model)
+    model = function.to_model_proto(ir_version=IR_VERSION, input_types=input_types, output_types=output_types)
+    model = optimizer.optimize(inliner.inline_local_functions(model))
     del model.graph.value_info[:]
     return model
 
 
 def normalization_model(opset: int = OLDEST_OPSET) -> onnx.ModelProto:
-    """The normalisation alone: `image` uint8 (N, H, W, C) to `input_image` float32 (N, 1, 64, 64).
-
-    Newer opsets have its operators as opset 18 has them.
-    """
-    model = as_model(normalize, [PICTURES], [IMAGES])
+    """The normalisation alone, `image` to `input_image`; newer opsets have its operators as opset 18 has them."""
+    model = as_model(normalize, [PICTURES], [FLOAT["pictures", 1, CANVAS, CANVAS]])
     model.opset_import[0].version = opset
     onnx.checker.check_model(model, full_check=True)
     return model
