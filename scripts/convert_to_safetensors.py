@@ -3,15 +3,14 @@
     python scripts/convert_to_safetensors.py --model-path models/best_kanji_model.pth
     python scripts/convert_to_safetensors.py --model-path models/best_kanji_model.pth --folder kanji_model
 
-The file's header names script, settings, classes, data source and measured accuracy, each as JSON; `load_trained` reads
-it back. With --folder the same weights go into a folder with config.json and a model card, to be pushed to a hub as it
-is. Either is read back and gives the original's logits bit for bit before it gets its name.
+The file's header names script, settings, classes, data source and measured accuracy, each as JSON. With --folder the
+same weights go into a folder with config.json and a model card, to be pushed to a hub as it is. Either is read back and
+gives the original's logits bit for bit before it gets its name.
 """
 
 from pathlib import Path
 
-from export.hub_folder import SETTINGS, WEIGHTS, convert_to_folder
-from export.safetensors_file import convert, default_output
+from export.safetensors_file import convert, convert_to_folder, default_output
 from files.command_line import parser, run
 
 
@@ -19,20 +18,14 @@ def main() -> None:
     flags = parser(__doc__)
     flags.add_argument("--model-path", type=Path, required=True, help="a checkpoint or a best model")
     place = flags.add_mutually_exclusive_group()
-    place.add_argument(
-        "--output", type=Path, help="default: beside the model; kanji_model.safetensors for best_kanji_model.pth"
-    )
-    place.add_argument(
-        "--folder", type=Path, metavar="DIR", help=f"write {SETTINGS}, {WEIGHTS} and a model card into DIR instead"
-    )
+    default = "default: beside the model; kanji_model.safetensors for best_kanji_model.pth"
+    place.add_argument("--output", type=Path, help=default)
+    place.add_argument("--folder", type=Path, metavar="DIR", help="write weights, config.json and a card into DIR")
     arguments = flags.parse_args()
-    if arguments.output and arguments.output.suffix != ".safetensors":
+    model_path, output = arguments.model_path, arguments.output or default_output(arguments.model_path)
+    if output.suffix != ".safetensors":
         flags.error("--output must end in .safetensors, by which the file is known")
-    model_path = arguments.model_path
-    if arguments.folder:
-        print(convert_to_folder(model_path, arguments.folder))
-    else:
-        print(convert(model_path, arguments.output or default_output(model_path)))
+    print(convert_to_folder(model_path, arguments.folder) if arguments.folder else convert(model_path, output))
 
 
 if __name__ == "__main__":

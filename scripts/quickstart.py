@@ -37,17 +37,18 @@ SCRIPTS = Path(__file__).resolve().parent
 SHOWN = 32  # images in the picture
 
 
-def stage(seconds: dict[str, float], name: str, script: str, *arguments: object) -> None:
-    """Runs a script as a person would, shows the command and how long it took; ends this program if it fails."""
+def run_stage(name: str, script: str, *arguments: object) -> float:
+    """Runs a script as a person would and shows the command; returns the seconds, or ends this program if it fails."""
     words = [str(a) for a in arguments]
     print(f"\n--- {name}: python scripts/{script} {' '.join(words)}", flush=True)
     begin = time.monotonic()
     code = subprocess.run([sys.executable, SCRIPTS / script, *words], check=False).returncode
-    seconds[name] = round(time.monotonic() - begin, 1)
+    seconds = round(time.monotonic() - begin, 1)
     if code:
         print(f"{name} ended with exit code {code}; the same command goes on from here", file=sys.stderr)
         sys.exit(code)
-    print(f"--- {name} took {seconds[name]:.1f} s", flush=True)
+    print(f"--- {name} took {seconds:.1f} s", flush=True)
+    return seconds
 
 
 def fresh_samples(folder: Path, seed: int, count: int) -> None:
@@ -68,7 +69,7 @@ def recognise_images(model: Path, folder: Path, picture: Path) -> dict:
     right = [bool(r.top) and r.top[0][0] == truth for r, truth in zip(readings, truths, strict=True)]
     sheet, shown = RecognitionPicture(), sorted(np.random.default_rng(0).permutation(len(paths))[:SHOWN])
     for i in shown:
-        sheet.add(paths[i], greys[i], readings[i].top)
+        sheet.add(truths[i], greys[i], readings[i].top)
     sheet.write(picture)
     for i in shown[:8]:
         print(f"{paths[i]}: {readings[i]}" + ("" if truths[i] is None else "  right" if right[i] else "  wrong"))
@@ -77,37 +78,37 @@ def recognise_images(model: Path, folder: Path, picture: Path) -> dict:
 
 def pipeline(arguments: argparse.Namespace) -> dict:
     """Runs all stages; returns the report."""
-    raw, data, models = arguments.raw_dir, arguments.data_dir, arguments.model_dir
-    seed, checkpoint, exported = arguments.seed, models / "best_kanji_model.pth", models / "kanji_model.onnx"
-    seconds: dict[str, float] = {}
-    begin = time.monotonic()
-    training = ("--epochs", arguments.epochs, "--seed", seed, "--resume-from", "auto")
-    stage(seconds, "synthesise", "synthesize_etl9g.py", "--sets", arguments.sets, "--out", raw, "--seed", seed)
-    stage(seconds, "prepare", "prepare_dataset.py", "--etl9g-dir", raw, "--output-dir", data)
-    stage(seconds, "train", "train_etl9g_model.py", "--data-dir", data, "--model-dir", models, *training)
-    stage(seconds, "export", "convert_to_onnx.py", "--model-path", checkpoint, "--data-dir", data)
-    evaluation = models / "evaluation"
-    stage(seconds, "evaluate", "evaluate.py", "--model", exported, "--data-dir", data, "--output-dir", evaluation)
+    raw, data, models, seed = arguments.raw_dir, arguments.data_dir, arguments.model_dir, arguments.seed
+    exported, evaluation, epochs = models / "kanji_model.onnx", models / "evaluation", arguments.epochs
+    training = ("--epochs", epochs, "--seed", seed, "--resume-from", "auto")
+    stages = {
+        "synthesise": ("synthesize_etl9g.py", "--sets", arguments.sets, "--out", raw, "--seed", seed),
+        "prepare": ("prepare_dataset.py", "--etl9g-dir", raw, "--output-dir", data),
+        "train": ("train_etl9g_model.py", "--data-dir", data, "--model-dir", models, *training),
+        "export": ("convert_to_onnx.py", "--model-path", models / "best_kanji_model.pth", "--data-dir", data),
+        "evaluate": ("evaluate.py", "--model", exported, "--data-dir", data, "--output-dir", evaluation),
+    }
+    seconds = {name: run_stage(name, *words) for name, words in stages.items()}
     images = arguments.images or models / "samples"
     print(f"\n--- recognise: the images of {images}", flush=True)
-    started = time.monotonic()
+    begin = time.monotonic()
     if not arguments.images:
         fresh_samples(images, seed, SHOWN)
     recognised = recognise_images(exported, images, models / "recognised.png")
     figures, facts = (read_json(path, "delete it") for path in (evaluation / "evaluation.json", data / METADATA_FILE))
-    ended = time.monotonic()
+    seconds["recognise"] = round(time.monotonic() - begin, 1)
     return {
-        "seconds": seconds | {"recognise": round(ended - started, 1), "all": round(ended - begin, 1)},
+        "seconds": seconds | {"all": round(sum(seconds.values()), 1)},
         "samples": facts["samples"],
         "source": facts["source"],
-        "epochs": arguments.epochs,
+        "epochs": epochs,
         "unseen_writers": {name: figures[name] for name in ("samples", "top1", "top5")},
         "recognised": recognised,
         "cores": cores(),
     }
 
 
-def parse_arguments() -> argparse.Namespace:
+def main() -> None:
     flags = parser(__doc__)
     flags.add_argument("--images", type=Path, help="images to recognise at the end (default: fresh stand-in samples)")
     flags.add_argument("--sets", type=at_least(1), default=20, help="data sets of 3,036 samples to make (default 20)")
@@ -116,20 +117,13 @@ def parse_arguments() -> argparse.Namespace:
     flags.add_argument("--raw-dir", type=Path, default=Path("ETL9G/standin"), help="default ETL9G/standin")
     flags.add_argument("--data-dir", type=Path, default=Path("dataset"), help="default dataset")
     flags.add_argument("--model-dir", type=Path, default=Path("models/quickstart"), help="default models/quickstart")
-    return flags.parse_args()
-
-
-def main() -> None:
-    arguments = parse_arguments()
-    if arguments.images and not arguments.images.is_dir():
-        raise FileNotFoundError(f"{arguments.images} is missing: --images takes a folder of images")
-    if arguments.images:
-        find_images([arguments.images])  # a folder without any is refused now
+    arguments = flags.parse_args()
     metadata, models = arguments.data_dir / METADATA_FILE, arguments.model_dir
     if metadata.is_file() and read_json(metadata, "delete it").get("source") == "ETL9G":
-        raise InputError(
-            f"{arguments.data_dir} holds the real ETL9G, which stays as it is: give the stand-in another --data-dir"
-        )
+        remedy = "give the stand-in another --data-dir"
+        raise InputError(f"{arguments.data_dir} holds the real ETL9G, which stays as it is: {remedy}")
+    if arguments.images:
+        read_grey(find_images([arguments.images])[0])  # what is no image is refused now
     print(
         "This makes a stand-in for ETL9G from KanjiVG strokes, trains the CNN on it and reads images with the result."
     )
@@ -139,11 +133,10 @@ def main() -> None:
     scores = f"top-1 {figures['top1']:.2f} %, top-5 {figures['top5']:.2f} %"
     print(f"\nunseen writers: {scores} of {figures['samples']:,} samples")
     if named := recognised["named"]:
-        share = f"({100 * recognised['right'] / named:.1f} %)"
-        print(f"{recognised['folder']}: {recognised['right']} of {named} images right {share}")
+        right = recognised["right"]
+        print(f"{recognised['folder']}: {right} of {named} images right ({100 * right / named:.1f} %)")
     print(
-        f"all in {report['seconds']['all']:.0f} s on {cores()} cores; look at {models / 'recognised.png'}, "
-        f"then at {models / 'report.json'}"
+        f"all in {report['seconds']['all']:.0f} s on {cores()} cores; look at {models / 'recognised.png'}, report.json"
     )
 
 

@@ -11,67 +11,50 @@ Needs onnxruntime, numpy and Pillow alone. With --json one line an image:
 beside the model (evaluate.py --confusable).
 """
 
-import argparse
 import sys
 from pathlib import Path
 
 from characters.confusable import FILE_NAME as CONFUSABLE
 from characters.confusable import load as load_confusable
+from characters.names import true_character
 from files.command_line import InputError, at_least, parser, run
 from images.reading import FORMATS, MOST_PIXELS, find_images, read_grey
 from inference.readings import read
-from inference.recognizer import DEFAULT_MODELS, Recognizer, default_model
+from inference.recognizer import OWN, Recognizer, default_model
 
 
-def parse_arguments() -> argparse.Namespace:
-    flags, kinds = parser(__doc__), ", ".join(FORMATS)
-    flags.add_argument(
-        "images",
-        nargs="+",
-        metavar="IMAGE",
-        help=f"image files or folders of them: {kinds}, at most {MOST_PIXELS // 10**6} million pixels; of several "
-        "pages the first is read",
-    )
-    flags.add_argument(
-        "--model", type=Path, help=f"an exported model (default {DEFAULT_MODELS[0]}, or the released one)"
-    )
+def main() -> None:
+    flags, most = parser(__doc__), f"at most {MOST_PIXELS // 10**6} million pixels"
+    kinds = f"image files or folders of them: {', '.join(FORMATS)}, {most}; of several pages the first is read"
+    flags.add_argument("images", nargs="+", metavar="IMAGE", help=kinds)
+    flags.add_argument("--model", type=Path, help=f"an exported model (default {OWN}, or the released one)")
     flags.add_argument("--top", type=at_least(1), default=5, help="how many characters to name (default 5)")
     flags.add_argument("--json", action="store_true", help="one JSON line an image")
-    flags.add_argument(
-        "--picture",
-        type=Path,
-        metavar="PNG",
-        help="also draw up to 100 of the images with what was read; a folder or file named by its character is checked",
-    )
+    sheet = "also draw up to 100 of the images with what was read; a folder or file named by its character is checked"
+    flags.add_argument("--picture", type=Path, metavar="PNG", help=sheet)
     arguments = flags.parse_args()
     if "" in arguments.images:
         flags.error("an IMAGE has no name")
     if arguments.picture and (arguments.picture.suffix.lower() != ".png" or arguments.picture.is_dir()):
         flags.error("--picture names a PNG file to write")
-    return arguments
 
-
-def main() -> None:
-    arguments = parse_arguments()
-    model = arguments.model or default_model()
-    picture = None
+    model, picture, failed = arguments.model or default_model(), None, False
     if arguments.picture:
         from evaluation.recognition_picture import RecognitionPicture  # needs more packages than reading does
 
         picture = RecognitionPicture()
     recognizer, confusable = Recognizer(model), load_confusable(model.with_name(CONFUSABLE))
-    failed = 0
     for path in find_images(list(map(Path, arguments.images))):
         try:
             grey = read_grey(path)
             reading = read(recognizer, [grey], arguments.top, confusable)[0]
         except (InputError, FileNotFoundError) as error:  # the other images are recognised all the same
             print(f"error: {error}", file=sys.stderr)
-            failed += 1
+            failed = True
             continue
         print(reading.as_json(path) if arguments.json else f"{path}: {reading}")
         if picture:
-            picture.add(path, grey, reading.top)
+            picture.add(true_character(path), grey, reading.top)
     if picture:
         picture.write(arguments.picture)
     if failed:

@@ -3,8 +3,6 @@
 import contextlib
 import functools
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,9 +11,7 @@ from PIL import Image
 
 import quickstart
 from characters.names import true_character
-from script_runs import ScriptRun, few_characters, forked_stages
-
-SCRIPT = Path(quickstart.__file__)
+from script_runs import ScriptRun, few_characters, forked_stages, run_script
 
 
 @pytest.mark.parametrize(
@@ -40,28 +36,21 @@ def small(failing: str) -> Iterator[None]:
         yield
 
 
-def checked_report(models: Path, samples: int, unseen: int) -> dict:
-    """Its report, with what has to be so whatever was learned."""
-    report = json.loads((models / "report.json").read_text(encoding="utf-8"))
-    assert (report["samples"], report["source"]) == (samples, "KanjiVG stand-in")
-    assert report["unseen_writers"]["samples"] == unseen
-    assert report["unseen_writers"]["top5"] >= report["unseen_writers"]["top1"]
-    stages = {"synthesise", "prepare", "train", "export", "evaluate", "recognise", "all"}
-    assert set(report["seconds"]) == stages
-    assert report["recognised"]["images"] == report["recognised"]["named"] == quickstart.SHOWN
-    with Image.open(models / "recognised.png") as picture:
-        assert picture.width > 500
-    return report
-
-
 def test_sixty_characters_from_strokes_to_recognition(tmp_path):
     """Every stage hands on to the next, and after fifty steps of training it reads far better than chance."""
     flags, folder = ["--sets", 20, "--epochs", 6, "--seed", 5], tmp_path / "here"
     run = ScriptRun("quickstart", flags, folder, functools.partial(small, ""))
     assert run.finish() == 0, run.errors
-    report = checked_report(folder / "models" / "quickstart", 20 * 60, 2 * 60)
-    assert report["unseen_writers"]["top1"] > 10  # 1.7 by chance
+    models = folder / "models" / "quickstart"
+    report = json.loads((models / "report.json").read_text(encoding="utf-8"))
+    assert (report["samples"], report["source"]) == (20 * 60, "KanjiVG stand-in")
+    assert report["unseen_writers"]["samples"] == 2 * 60
     assert report["unseen_writers"]["top5"] > 25
+    assert report["unseen_writers"]["top1"] > 10  # 1.7 by chance
+    assert set(report["seconds"]) == {"synthesise", "prepare", "train", "export", "evaluate", "recognise", "all"}
+    assert report["recognised"]["images"] == report["recognised"]["named"] == quickstart.SHOWN
+    with Image.open(models / "recognised.png") as picture:
+        assert picture.width > 500
     # What is done is not done twice, and a stage that fails ends it.
     again = ScriptRun("quickstart", flags, folder, functools.partial(small, "convert_to_onnx"))
     assert again.finish() == 3, again.errors
@@ -71,23 +60,10 @@ def test_sixty_characters_from_strokes_to_recognition(tmp_path):
     assert "epoch   6/6" not in printed
 
 
-@pytest.mark.long
-def test_all_characters_from_strokes_to_recognition(standin, tmp_path):
-    """Four sets and two epochs, as a person would start it: too little to read."""
-    raw, _ = standin
-    folders = ["--raw-dir", raw, "--data-dir", "data", "--model-dir", "models"]
-    size = ["--sets", "4", "--epochs", "2", "--seed", "5"]
-    done = subprocess.run([sys.executable, SCRIPT, *folders, *size], cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    report = checked_report(tmp_path / "models", 4 * 3036, 3036)
-    assert report["unseen_writers"]["top5"] > 0.5  # three times chance, after some hundred steps
-
-
 def test_real_data_is_never_replaced(tmp_path):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "metadata.json").write_text(json.dumps({"source": "ETL9G"}))
-    command = [sys.executable, SCRIPT, "--data-dir", "data", "--raw-dir", "raw", "--model-dir", "models"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    done = run_script("quickstart", "--data-dir", "data", "--raw-dir", "raw", cwd=tmp_path)
     assert done.returncode == 2
     assert done.stderr.startswith("error: data holds the real ETL9G")
     assert not (tmp_path / "raw").exists()

@@ -54,11 +54,6 @@ def test_links_and_paths_lead_somewhere(name):
         assert (ROOT / path).is_file(), path
 
 
-def test_the_two_commands_are_there():
-    assert "pip install -r requirements.txt && python scripts/quickstart.py" in README
-    assert "pip install -r requirements-dev.txt && python -m pytest" in README
-
-
 def test_the_model_cards_head_is_what_a_hub_reads():
     """Its YAML in the one form that needs no quotes: words, and lists of words."""
     opening, head, _ = CARD.split("---\n", 2)

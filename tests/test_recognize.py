@@ -13,7 +13,6 @@ from PIL import Image, ImageDraw
 
 import script_runs
 from evaluation.recognition_picture import CELL
-from files.command_line import InputError
 from images.reading import read_grey
 from inference import recognizer
 from inference.readings import _best, recognize
@@ -52,10 +51,6 @@ def stroke(horizontal: bool) -> Image.Image:
     return picture
 
 
-def best(model: Path, path: Path) -> str:
-    return recognize(recognizer.Recognizer(model), [read_grey(path)], 2)[0][0][0]
-
-
 def with_opacity(picture: Image.Image, grey: int) -> Image.Image:
     """The ink of a picture, of this grey, on a transparent ground."""
     return Image.merge("RGBA", [Image.new("L", picture.size, grey)] * 3 + [Image.eval(picture, lambda v: 255 - v)])
@@ -78,15 +73,8 @@ KINDS = {
 def test_every_kind_of_picture(model, tmp_path, kind, horizontal):
     path = tmp_path / f"picture.{kind}"
     KINDS[kind](stroke(horizontal)).save(path)
-    assert best(model, path) == ("一" if horizontal else "丨")
-
-
-def test_exif_rotation_is_applied(model, tmp_path):
-    picture = stroke(True)
-    exif = Image.Exif()
-    exif[0x0112] = 6  # show it turned by a quarter
-    picture.save(tmp_path / "turned.jpg", exif=exif)
-    assert best(model, tmp_path / "turned.jpg") == "丨"
+    top = recognize(recognizer.Recognizer(model), [read_grey(path)], 2)[0]
+    assert top[0][0] == ("一" if horizontal else "丨")
 
 
 @pytest.mark.parametrize("count", [1, 5, 30, 99])
@@ -153,17 +141,6 @@ def test_it_says_what_else_a_character_looks_like(model, tmp_path):
     assert "confusable.json is damaged" in done.stderr
 
 
-def test_unreadable_images_are_named(tmp_path):
-    (tmp_path / "text.png").write_text("no image")
-    stroke(True).save(tmp_path / "whole.png")
-    (tmp_path / "cut.png").write_bytes((tmp_path / "whole.png").read_bytes()[:80])
-    for name in ("text.png", "cut.png"):
-        with pytest.raises(InputError, match=name.replace(".", r"\.")):
-            read_grey(tmp_path / name)
-    with pytest.raises(FileNotFoundError, match=r"missing\.png"):
-        read_grey(tmp_path / "missing.png")
-
-
 def run_script(cwd: Path, *arguments) -> subprocess.CompletedProcess:
     return script_runs.run_script("recognize", *arguments, cwd=cwd)
 
@@ -173,9 +150,11 @@ def test_a_folder_as_json_lines_without_the_image_that_is_bad(model, tmp_path):
     stroke(True).save(tmp_path / "in" / "a.png")
     stroke(False).save(tmp_path / "in" / "b.jpg")
     (tmp_path / "in" / "bad.png").write_text("no image")
+    (tmp_path / "in" / "cut.png").write_bytes((tmp_path / "in" / "a.png").read_bytes()[:80])
     (tmp_path / "in" / "notes.txt").write_text("not an image, and not asked for")
     result = run_script(tmp_path, "in", "--model", model, "--json", "--top", 1)
-    assert (result.returncode, result.stderr) == (2, "error: in/bad.png is not an image that can be read\n")
+    errors = [f"error: in/{name}.png is not an image that can be read, or is damaged" for name in ("bad", "cut")]
+    assert (result.returncode, result.stderr.splitlines()) == (2, errors)
     lines = [json.loads(line) for line in result.stdout.splitlines()]
     top = [(line["image"], line["top"][0]["character"]) for line in lines]
     assert top == [("in/a.png", "一"), ("in/b.jpg", "丨")]
@@ -185,6 +164,7 @@ def test_a_folder_as_json_lines_without_the_image_that_is_bad(model, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["missing.png"], "missing.png is missing"),
         (["a.png", "--model", "missing.onnx"], "missing.onnx is missing"),
         (["a.png", "--model", "text.onnx"], "is not an ONNX model"),
         (["a.png", "--model", "foreign.onnx"], "is not a model of this toolkit"),
@@ -212,21 +192,6 @@ def test_wrong_calls_end_with_one_line(model, tmp_path, arguments, message):
     assert "Traceback" not in result.stderr
 
 
-def test_onnxruntime_prints_nothing_of_its_own_about_a_damaged_model(model, tmp_path, capfd):
-    """A name that is no UTF-8 made it say that it tries again."""
-    damaged, kind = tmp_path / "damaged.onnx", b"Flatten"
-    damaged.write_bytes(model.read_bytes().replace(kind, b"\xcd" + kind[1:]))
-    with pytest.raises(InputError, match="is not an ONNX model"):
-        recognizer.Recognizer(damaged)
-    assert capfd.readouterr() == ("", "")
-
-
-@pytest.mark.parametrize("classes", ["一丨亅", "一一"])
-def test_a_model_whose_classes_do_not_fit_is_damaged(model, tmp_path, classes):
-    with pytest.raises(InputError, match="damaged"):
-        recognizer.Recognizer(with_facts(model, tmp_path / "damaged.onnx", classes=classes))
-
-
 def test_it_needs_three_packages_alone():
     code = f"""
 import sys
@@ -239,16 +204,12 @@ print(*sorted(packages & {{"torch", "filelock", "tqdm", "onnx", "cv2", "safetens
     assert (done.stdout, done.stderr) == ("\n", "")
 
 
-def test_ones_own_model_is_taken_before_the_released_one(model, tmp_path, monkeypatch):
+def test_ones_own_model_is_taken_before_the_released_one(model, tmp_path):
     stroke(True).save(tmp_path / "a.png")
-    monkeypatch.chdir(tmp_path)
     assert recognizer.default_model() == recognizer.RELEASED
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "kanji_model.onnx").write_bytes(model.read_bytes())
     assert run_script(tmp_path, "a.png").stdout.startswith("a.png: 一")
-    monkeypatch.setattr(recognizer, "DEFAULT_MODELS", (Path("kanji_model.onnx"), tmp_path / "released.onnx"))
-    with pytest.raises(FileNotFoundError, match=r"kanji_model\.onnx is missing: .*convert_to_onnx\.py"):
-        recognizer.default_model()
 
 
 def test_the_picture_shows_what_was_read(model, tmp_path):

@@ -5,9 +5,9 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
-from files.command_line import InputError, first_line
+from files.command_line import InputError
 
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".pgm", ".ppm"}
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")  # of Pillow's others, some start programs
@@ -15,7 +15,7 @@ MOST_PIXELS = 50_000_000
 LONGEST_SIDE = 1024  # larger pictures are reduced while they are decoded
 # What Pillow raises for damaged images.
 _DAMAGED = (OSError, SyntaxError, ValueError, EOFError, TypeError, LookupError, AttributeError, ArithmeticError)
-_DAMAGED += (RuntimeError, AssertionError, struct.error)
+_DAMAGED += (RuntimeError, AssertionError, struct.error, Image.DecompressionBombError)
 
 
 def read_grey(path: Path) -> np.ndarray:
@@ -27,15 +27,12 @@ def read_grey(path: Path) -> np.ndarray:
         raise FileNotFoundError(f"{path} is missing: give the path of an image or a folder of images")
     try:
         with warnings.catch_warnings(action="ignore"), Image.open(path, formats=FORMATS) as picture:
-            if picture.width * picture.height > MOST_PIXELS:
-                raise InputError(f"{path} has {picture.width} x {picture.height} pixels: make it smaller")
-            return _grey(picture)
-    except InputError:
-        raise
-    except (Image.DecompressionBombError, UnidentifiedImageError):
-        raise InputError(f"{path} is not an image that can be read") from None
-    except _DAMAGED as error:
-        raise InputError(f"{path} is a damaged image ({first_line(error)})") from None
+            pixels = picture.width * picture.height
+            if pixels <= MOST_PIXELS:
+                return _grey(picture)
+    except _DAMAGED:
+        raise InputError(f"{path} is not an image that can be read, or is damaged") from None
+    raise InputError(f"{path} has {pixels:,} pixels: make it smaller")
 
 
 def _grey(picture: Image.Image) -> np.ndarray:
@@ -67,10 +64,8 @@ def find_images(paths: list[Path]) -> list[Path]:
     """The images named, and those in the folders named. Raises InputError for a folder without any."""
     images = []
     for path in paths:
-        inside = [path]
-        if path.is_dir():
-            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
-        if not inside:
+        inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+        if path.is_dir() and not inside:
             raise InputError(f"{path} holds no images")
-        images += inside
+        images += inside or [path]
     return images

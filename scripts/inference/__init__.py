@@ -1,4 +1,2 @@
-"""Reading pictures with an exported model: a recognizer, how sure it is, what else a character looks like.
-
-Needs onnxruntime, numpy and Pillow alone. May import `files`, `characters` and `images`.
-"""
+"""Reading pictures with an exported model; needs onnxruntime, numpy and Pillow alone.
+May import `files`, `characters` and `images`."""

@@ -1,8 +1,7 @@
 """How sure a model is, and whether what it sees is one of its characters at all.
 
-A model's softmax is not the share of its answers that are right. The softmax of its logits divided by one temperature,
-fitted on validation data, nearly is (Guo et al. 2017, arXiv:1706.04599). A picture whose score lies below a threshold
-is taken for none of the classes. calibrate_confidence.py finds both and writes them into the model's file.
+The softmax of logits divided by a temperature, fitted on validation data, is nearly the share of right answers
+(arXiv:1706.04599). A picture whose score lies below a threshold is taken for none of the classes.
 """
 
 import json
@@ -15,7 +14,6 @@ import numpy as np
 from files.command_line import InputError
 
 BINS = 15  # of the reliability diagram
-EXTREME = 1000.0  # a temperature beyond this, or below its inverse, is an error
 
 
 def probabilities(logits: np.ndarray, temperature: float = 1) -> np.ndarray:
@@ -48,7 +46,6 @@ class Confidence:
     threshold: float | None = None
 
     def probabilities(self, logits: np.ndarray) -> np.ndarray:
-        """Of each class, of logits (..., classes)."""
         return probabilities(logits, self.temperature)
 
     def known(self, logits: np.ndarray) -> np.ndarray:
@@ -65,8 +62,8 @@ def confidence_of(content: dict | str | None, path: object) -> Confidence:
         if not isinstance(values, dict):
             raise ValueError
         confidence = Confidence(**{name: values[name] for name in vars(Confidence()) if name in values})
-        finite = confidence.threshold is None or math.isfinite(confidence.threshold)
-        if not finite or not 1 / EXTREME <= confidence.temperature <= EXTREME or confidence.score not in SCORES:
+        finite = math.isfinite(confidence.threshold or 0)
+        if not finite or not 1e-3 <= confidence.temperature <= 1e3 or confidence.score not in SCORES:
             raise ValueError
     except (ValueError, TypeError, OverflowError, RecursionError):
         raise InputError(f"{path}: its confidence is damaged: run scripts/calibrate_confidence.py on it") from None

@@ -16,8 +16,8 @@ CONSIDERED = 5  # of the likeliest characters, for what else a picture looks lik
 
 @dataclass
 class Reading:
-    """A picture read: the likeliest characters with their probabilities, likeliest first, none where nothing is drawn;
-    whether it is one of the model's characters at all; what else the first one looks like."""
+    """The likeliest characters with their probabilities, none where nothing is drawn; whether the picture is one of the
+    model's characters at all; what else the first one looks like."""
 
     top: list[tuple[str, float]]
     known: bool
@@ -48,18 +48,15 @@ def _best(shares: np.ndarray, count: int) -> np.ndarray:
 
 def read(recognizer: Recognizer, grey: list[np.ndarray], top: int, confusable: Confusable) -> list[Reading]:
     """What each picture shows, grey values 0 to 255 (H, W), with its `top` likeliest characters."""
-    readings: list[Reading] = []
+    readings = []
     for begin in range(0, len(grey), BATCH):
         logits = recognizer.picture_logits(grey[begin : begin + BATCH])
         shares, known = recognizer.confidence.probabilities(logits), recognizer.confidence.known(logits)
-        for row in range(len(logits)):
-            if not logits[row].any():
-                readings.append(Reading([], False))
-                continue
-            best = _best(shares[row], max(top, CONSIDERED))
-            likeliest = [(recognizer.classes[i], float(shares[row, i])) for i in best]
+        for i, drawn in enumerate(logits.any(axis=1)):
+            best = _best(shares[i], max(top, CONSIDERED)) if drawn else []
+            likeliest = [(recognizer.classes[j], float(shares[i, j])) for j in best]
             looks_like = confusable.looks_like(likeliest[:CONSIDERED])
-            readings.append(Reading(likeliest[:top], bool(known[row]), looks_like))
+            readings.append(Reading(likeliest[:top], bool(drawn and known[i]), looks_like))
     return readings
 
 

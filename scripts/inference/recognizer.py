@@ -1,6 +1,5 @@
 """An exported model on onnxruntime: its session, what its file says, the logits of pictures."""
 
-import functools
 from pathlib import Path
 
 import numpy as np
@@ -12,23 +11,24 @@ from images.normalization import CANVAS, normalize
 from inference.confidence import confidence_of
 
 RELEASED = Path(__file__).resolve().parents[2] / "models/released/cnn_int8_quantized_quantized_int8_onnx_opset14.onnx"
-DEFAULT_MODELS = (Path("models/kanji_model.onnx"), RELEASED)  # one's own first
+OWN = Path("models/kanji_model.onnx")
 # onnxruntime's own errors have no common parent but Exception; names in a damaged file may be no UTF-8.
 _DAMAGED = (RuntimeError, UnicodeDecodeError)
 _DAMAGED += tuple(e for e in vars(onnxruntime_errors).values() if isinstance(e, type) and issubclass(e, Exception))
 
 
-def open_session(path: Path, threads: int) -> onnxruntime.InferenceSession:
-    """A session on the best device that onnxruntime supports here, or, where that does not start, on the processor."""
+def single_thread(model: Path | bytes, optimised: Path | None = None) -> onnxruntime.InferenceSession:
+    """A session on one thread of the processor; writes onnxruntime's optimised graph to `optimised`, if given."""
+    return _session(model, 1, ["CPUExecutionProvider"], optimised)
+
+
+def _session(model: Path | bytes, threads: int, providers: list[str], optimised: Path | None = None):
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # Recognizer says what is wrong
-    options.intra_op_num_threads = threads
+    options.intra_op_num_threads, options.log_severity_level = threads, 4  # errors are raised, not printed
+    if optimised:
+        options.optimized_model_filepath = str(optimised)
     # Its own fallback would print that it tries again, for damaged files too.
-    start = functools.partial(onnxruntime.InferenceSession, str(path), options, enable_fallback=0)
-    try:
-        return start(providers=onnxruntime.get_available_providers())
-    except _DAMAGED:
-        return start(providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(model, options, providers=providers, enable_fallback=0)
 
 
 class Recognizer:
@@ -37,8 +37,7 @@ class Recognizer:
 
     `takes_pictures`: whether the normalisation is part of the file (convert_to_onnx.py --any-image).
     `threads`: how many onnxruntime computes with; 0 leaves it the choice.
-    Raises FileNotFoundError, or InputError for a file that is no model of this toolkit, or that does not give a finite
-    logit for each of its classes when it reads a blank picture.
+    Raises FileNotFoundError, or InputError for a file that is no model of this toolkit or reads no blank picture.
     """
 
     def __init__(self, path: Path, threads: int = 0):
@@ -47,24 +46,23 @@ class Recognizer:
             raise FileNotFoundError(f"{path} is {what}: export a model with scripts/convert_to_onnx.py")
         self.path = path
         try:
-            self.session = open_session(path, threads)
+            try:
+                self.session = _session(path, threads, onnxruntime.get_available_providers())
+            except _DAMAGED:  # also where the driver of a GPU does not start
+                self.session = _session(path, threads, ["CPUExecutionProvider"])
             self.facts = self.session.get_modelmeta().custom_metadata_map
             inputs = [(i.name, i.type, list(i.shape[1:])) for i in self.session.get_inputs()]
-            outputs = [output.name for output in self.session.get_outputs()]
         except _DAMAGED:
-            raise InputError(
-                f"{path} is not an ONNX model, or is damaged: scripts/convert_to_onnx.py makes one"
-            ) from None
+            remedy = "scripts/convert_to_onnx.py makes one"
+            raise InputError(f"{path} is not an ONNX model, or is damaged: {remedy}") from None
         self.classes = self.facts.get("classes", "")
         self.confidence = confidence_of(self.facts.get("confidence"), path)
         self.takes_pictures = [i[:2] for i in inputs] == [("image", "tensor(uint8)")]
         normalised = inputs == [("input_image", "tensor(float)", [1, CANVAS, CANVAS])]
-        if not self.classes or "logits" not in outputs or not (self.takes_pictures or normalised):
-            raise InputError(
-                f"{path} is not a model of this toolkit: it does not name its classes and its input_image or image"
-            )
-        if len(set(self.classes)) < len(self.classes) or not self.classes.isprintable():
-            raise InputError(f"{path} is damaged: its classes are not distinct characters")
+        distinct = 0 < len(set(self.classes)) == len(self.classes) and self.classes.isprintable()
+        if not distinct or not (self.takes_pictures or normalised):
+            what = "it does not name distinct classes, and take an input_image or image"
+            raise InputError(f"{path} is not a model of this toolkit, or is damaged: {what}")
         self.picture_logits([np.zeros((CANVAS, CANVAS), np.float32)])
 
     def _run(self, images: np.ndarray) -> np.ndarray:
@@ -94,20 +92,5 @@ class Recognizer:
 
 
 def default_model() -> Path:
-    """The first of DEFAULT_MODELS that is there."""
-    for path in DEFAULT_MODELS:
-        if path.is_file():
-            return path
-    raise FileNotFoundError(
-        f"{DEFAULT_MODELS[0]} is missing: name a model with --model, export one with scripts/convert_to_onnx.py, "
-        f"or fetch the released one, {RELEASED}"
-    )
-
-
-def single_thread(model: Path | bytes, optimised: Path | None = None) -> onnxruntime.InferenceSession:
-    """A session on one thread of the processor; writes onnxruntime's optimised graph to `optimised`, if given."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.log_severity_level = 1, 3
-    if optimised:
-        options.optimized_model_filepath = str(optimised)
-    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    """One's own model, or else the released one."""
+    return OWN if OWN.is_file() else RELEASED
