@@ -16,8 +16,7 @@ from collections.abc import Iterator
 
 from files.command_line import parser, run
 from structure.kanjivg import kanjivg_version
-from structure.table import StructureTable, structure_table
-from structure.trees import ARRANGEMENTS, Node
+from structure.trees import ARRANGEMENTS, Node, StructureTable, structure_table
 
 NAMES = dict(zip(ARRANGEMENTS, ("left-right", "top-bottom", "enclosure", "overlay"), strict=True))
 

@@ -15,26 +15,21 @@ from files.atomic import atomic_write
 from files.command_line import parser, run
 from files.folders import OutputFolders
 from files.machine import MOST_PROCESSES, PROCESSES
-from handwriting.standin import check_fonts, synthesize
-from handwriting.statistics import REAL_STATISTICS, measure_file, preview
+from handwriting.standin import check_fonts, contact_sheet, synthesize
 from records.etl9g import FILES, SETS_PER_FILE, records_per_file
 
 
 def parse_arguments() -> argparse.Namespace:
     options = parser(__doc__)
-    options.add_argument(
-        "--sets", type=int, default=20, help="sets of one sample a class, a multiple of 4 (default 20)"
-    )
+    options.add_argument("--sets", type=int, default=20, help="of one sample a class, a multiple of 4 (default 20)")
     options.add_argument("--out", type=Path, default=Path("ETL9G/standin"), help="their folder (default ETL9G/standin)")
     options.add_argument("--seed", type=int, default=0, help="another seed is other people (default 0)")
     options.add_argument("--font", type=Path, action="append", default=[], help="font of a further writer; repeatable")
     options.add_argument("--preview", type=Path, help="also write a contact sheet to this PNG")
     options.add_argument("--processes", type=int, default=PROCESSES, help="default: one a core")
     given = options.parse_args()
-    if given.sets % SETS_PER_FILE or not 0 < given.sets <= FILES * SETS_PER_FILE:
-        options.error(
-            f"--sets must be a multiple of {SETS_PER_FILE}, the sets of a file, up to {FILES * SETS_PER_FILE}"
-        )
+    if given.sets not in range(SETS_PER_FILE, FILES * SETS_PER_FILE + 1, SETS_PER_FILE):
+        options.error(f"--sets must be a multiple of {SETS_PER_FILE}, up to {FILES * SETS_PER_FILE}")
     if not 0 <= given.seed < 10**8:  # it has to fit into a record's undefined bytes
         options.error("--seed must lie between 0 and 99,999,999")
     if not 1 <= given.processes <= MOST_PROCESSES:
@@ -53,12 +48,9 @@ def main() -> None:
     print(f"{len(paths)} files, {given.sets} sets, {records:,} records in {given.out} ({mark})")
     if drawn:
         print(f"{drawn:,} drawn in {seconds:.1f} s, {drawn / seconds:,.0f} a second")
-    print(f"{'one set in three characters':<30} {'made':>16} {'real (ETL8G)':>16}")
-    for name, value in measure_file(paths[0]).items():
-        print(f"{name:<30} {value:>16} {REAL_STATISTICS[name]:>16}")
     if given.preview:
         with atomic_write(given.preview) as temporary:
-            preview(paths).save(temporary, format="PNG")
+            contact_sheet(paths).save(temporary, format="PNG")
         print(f"contact sheet: {given.preview}")
 
 

@@ -27,7 +27,7 @@ from files.command_line import InputError
 from optimization_config import OptimizationConfig, option
 from structure.codes import HELD_OUT, PLACES, SIDES, encode, held_out, symbols_of
 from structure.kanjivg import kanjivg_version
-from structure.table import structure_table
+from structure.trees import structure_table
 
 WIDTHS = (32, 64, 96, 128, 160)
 TABLES = ("components", "places", "sides", "first_sides")  # of learned vectors
@@ -62,8 +62,7 @@ class Codes(nn.Module):
         """Makes these the classes, whatever they were: only their codes are needed. Raises InputError for a character
         without a decomposition or with a component that no character of ETL9G has."""
         self.classes, codes = classes, encode(classes, structure_table(), self.symbols)
-        self.kinds = torch.from_numpy(codes.kinds).to(self.kinds.device)
-        self.members = torch.from_numpy(codes.members).to(self.kinds.device)
+        self.kinds, self.members = (torch.from_numpy(numbers).to(self.kinds.device) for numbers in codes)
 
     def nodes(self, table: Callable[[str], torch.Tensor]) -> torch.Tensor:
         """A vector (k, dimensions) for every distinct node; `table` gives each of TABLES."""

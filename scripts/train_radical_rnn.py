@@ -19,8 +19,8 @@ from engine.layers import WIDTHS, convolutional_features, scaled
 from engine.training import train
 from optimization_config import OptimizationConfig, option
 from rnn.radical_reader import RadicalReader
-from structure.codes import component_sequences, component_sets
-from structure.table import structure_table
+from structure.codes import component_targets
+from structure.trees import structure_table
 
 
 @dataclass
@@ -41,17 +41,15 @@ class RadicalRNN(nn.Module):
 
     def __init__(self, config: RadicalRNNConfig, classes: str):
         super().__init__()
-        table = structure_table()
-        components, sets = component_sets(classes, table)
-        sequences = component_sequences(classes, table, components)
+        sets, sequences = component_targets(classes, structure_table())
         target = torch.from_numpy(sets if config.radical_target == "set" else sequences)
         self.register_buffer("target", target, persistent=False)
         widths = scaled(WIDTHS, config.width)
         self.features = convolutional_features(widths)
-        self.read = RadicalReader(widths[-1], config.hidden, len(components))
+        self.read = RadicalReader(widths[-1], config.hidden, sets.shape[1])
         self.see = nn.Linear(16 * widths[-1], config.embedding, bias=False)
         self.follow = nn.Linear(16 * 2 * config.hidden, config.embedding, bias=False)
-        self.compose = nn.Linear(len(components), config.embedding, bias=False)
+        self.compose = nn.Linear(sets.shape[1], config.embedding, bias=False)
         self.norm = nn.BatchNorm1d(config.embedding)
         self.classify = nn.Linear(config.embedding, len(classes))
 

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -40,14 +39,8 @@ def test_images_come_from_the_right_rows_of_every_chunk(folder):
     assert images.dtype == torch.uint8
     assert np.array_equal(images[:, 0].numpy(), everything[positions])
     assert dataset.images(np.array([], np.int64)).shape == (0, 1, 64, 64)
-
-
-def test_images_are_mapped_and_not_read(folder):
-    dataset = PreparedDataset(folder)
     with (folder / CHUNK_NAME.format(1)).open("rb+") as file:  # what is written later is seen: nothing was copied
-        content = file.read()
-        at = content.index(dataset.images(np.array([0])).numpy().tobytes())
-        file.seek(at)
+        file.seek(file.read().index(everything[0].tobytes()))
         file.write(bytes([123]) * 4096)
     assert (dataset.images(np.array([0])) == 123).all()
 
@@ -124,99 +117,69 @@ def test_no_split_is_ever_empty_or_shared():
         assert sorted(splits["train"] + splits["validation"] + splits["test"]) == sets
 
 
-@pytest.mark.parametrize("count", [0, 1, 2])
+@pytest.mark.parametrize("count", [1, 2])
 def test_one_or_two_sets_cannot_be_split(count, tiny_dataset):
     assert split_sets(list(range(count))) == {"train": list(range(count)), "validation": [], "test": []}
-    if count:
-        folder = tiny_dataset(sets=count)
-        with pytest.raises(InputError, match=r"too few data sets to split by writer .* --split random"):
-            PreparedDataset(folder)
-        assert len(PreparedDataset(folder, "random").splits["train"])
+    folder = tiny_dataset(sets=count)
+    with pytest.raises(InputError, match=r"too few data sets to split by writer .* --split random"):
+        PreparedDataset(folder)
+    assert len(PreparedDataset(folder, "random").splits["train"])
 
 
-Damage = Callable[[Path], None]  # does it to a folder
-ONE, TWO, THREE = (CHUNK_NAME.format(number) for number in (1, 2, 3))
+ONE, TWO = (CHUNK_NAME.format(number) for number in (1, 2))
 
 
-def arrays(chunk: str, compressed: bool = False, **changes: np.ndarray) -> Damage:
+def rewrite(chunk: Path, compressed: bool = False, **changes: np.ndarray) -> None:
     """A chunk with some of its arrays replaced."""
-
-    def apply(folder: Path) -> None:
-        with np.load(folder / chunk) as old:
-            content = {name: old[name] for name in old.files} | changes
-        (np.savez_compressed if compressed else np.savez)(folder / chunk, **content)
-
-    return apply
+    with np.load(chunk) as old:
+        content = {name: old[name] for name in old.files} | changes
+    (np.savez_compressed if compressed else np.savez)(chunk, **content)
 
 
-def cut(chunk: str, begin: int, end: int | None) -> Damage:
-    return lambda folder: (folder / chunk).write_bytes((folder / chunk).read_bytes()[begin:end])
+def flip(chunk: Path, name: str) -> None:
+    """One bit of an array; its checksum stays."""
+    content, values = bytearray(chunk.read_bytes()), np.load(chunk)[name]
+    content[content.index(values.tobytes())] ^= 1
+    chunk.write_bytes(content)
 
 
-def flipped(folder: Path, name: str) -> None:
-    """One bit of an array in the second chunk; its checksum stays."""
-    content, values = (folder / TWO).read_bytes(), np.load(folder / TWO)[name]
-    at = content.index(values.tobytes())
-    (folder / TWO).write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
+def claim(chunk: Path, name: str) -> None:
+    """The header of an array says that it has ten gigabytes."""
+    whole, shape = chunk.read_bytes(), str(np.load(chunk)[name].shape).encode()
+    huge = b"(9999999999, 64, 64)" if name == "images" else b"(9999999999,)"
+    at = whole.index(shape, whole.index(f"{name}.npy".encode()))
+    content = whole[:at] + huge + whole[at + len(shape) :].replace(b" " * (len(huge) - len(shape)), b"", 1)
+    assert len(content) == len(whole)
+    chunk.write_bytes(content)
 
 
-def swapped(folder: Path) -> None:
-    content = (folder / ONE).read_bytes()
-    (folder / TWO).replace(folder / ONE)
-    (folder / TWO).write_bytes(content)
-
-
-def claimed(name: str) -> Damage:
-    """The header of an array claims ten gigabytes."""
-
-    def apply(folder: Path) -> None:
-        whole, shape = (folder / ONE).read_bytes(), str(np.load(folder / ONE)[name].shape).encode()
-        huge = b"(9999999999, 64, 64)" if name == "images" else b"(9999999999,)"
-        at = whole.index(shape, whole.index(f"{name}.npy".encode()))
-        content = whole[:at] + huge + whole[at + len(shape) :].replace(b" " * (len(huge) - len(shape)), b"", 1)
-        assert len(content) == len(whole)
-        (folder / ONE).write_bytes(content)
-
-    return apply
-
-
-WRONG = "chunk_01.npz is damaged"
-CHUNKS: list[tuple[Damage, str]] = [
-    (arrays(TWO, labels=np.full(40, 5, np.int16)), f"the labels and {MAPPING_FILE} disagree"),
-    (arrays(TWO, labels=np.full(40, -1, np.int16)), f"the labels and {MAPPING_FILE} disagree"),
-    (arrays(ONE, compressed=True), "chunk_01.npz is compressed: make it again"),
-    (arrays(ONE, images=np.zeros((40, 32, 32), np.uint8)), WRONG),
-    (arrays(ONE, images=np.zeros((39, 64, 64), np.uint8)), WRONG),
-    (arrays(ONE, images=np.zeros((40, 64, 64), np.uint16)), WRONG),
-    (arrays(ONE, images=np.zeros((40, 64, 64), np.int8)), WRONG),
-    (arrays(ONE, images=np.zeros((64, 64, 40), np.uint8).T), WRONG),
-    (arrays(ONE, sets=np.zeros(41, np.int16)), WRONG),
-    (arrays(ONE, sets=np.zeros(40, "U1")), WRONG),
-    (arrays(ONE, labels=np.zeros(40)), WRONG),
-    (arrays(ONE, labels=np.zeros((40, 1), np.int16)), WRONG),
-    (arrays(ONE, labels=np.array([{}] * 40, object)), WRONG),
-    (lambda folder: np.savez(folder / ONE, images=np.zeros((40, 64, 64), np.uint8)), WRONG),
-    (cut(ONE, 0, 0), WRONG),
-    (cut(ONE, 0, 5000), WRONG),
-    (cut(ONE, 0, -1), r"chunk_01.npz is damaged \(.*run scripts/prepare_dataset.py again"),
-    (cut(ONE, 9, None), WRONG),
-    (swapped, "chunk_01.npz holds data sets of another raw file"),
-    *((claimed(name), rf"{WRONG} \({name} is not what its header says\)") for name in ("images", "labels", "sets")),
-    (lambda folder: flipped(folder, "labels"), r"chunk_02.npz is damaged \(labels does not fit its checksum\)"),
-]
-
-
-@pytest.mark.parametrize(("damage", "message"), CHUNKS)
-def test_a_damaged_chunk(damage, message, folder):
-    damage(folder)
-    with pytest.raises(InputError, match=message):
+@pytest.mark.parametrize(
+    "damage",
+    [
+        *({"images": np.zeros(s, t)} for s, t in [((40, 32, 32), "u1"), ((39, 64, 64), "u1"), ((40, 64, 64), "u2")]),
+        {"images": np.zeros((64, 64, 40), np.uint8).T},  # in Fortran's order
+        {"sets": np.zeros(41, np.int16)},
+        {"sets": np.full(40, 4, np.int16)},  # of the second raw file
+        {"labels": np.zeros(40)},
+        {"labels": np.array([{}] * 40, object)},
+        {"compressed": True},
+        *(lambda chunk, end=end: chunk.write_bytes(chunk.read_bytes()[:end]) for end in (0, 5000, -1)),
+        *(lambda chunk, name=name: claim(chunk, name) for name in ("images", "labels", "sets")),
+        lambda chunk: flip(chunk, "labels"),
+    ],
+)
+def test_a_damaged_chunk(damage, folder):
+    damage(folder / ONE) if callable(damage) else rewrite(folder / ONE, **damage)
+    with pytest.raises(
+        InputError, match=r"chunk_01.npz is damaged.*: delete it and run scripts/prepare_dataset.py again"
+    ):
         PreparedDataset(folder)
 
 
 def test_images_are_compared_with_their_checksums_if_asked(folder):
-    flipped(folder, "images")
+    flip(folder / TWO, "images")
     dataset = PreparedDataset(folder)
-    with pytest.raises(InputError, match=r"chunk_02.npz is damaged \(images does not fit its checksum\)"):
+    with pytest.raises(InputError, match=r"chunk_02.npz is damaged \(Bad CRC"):
         dataset.check_images()
 
 
@@ -227,48 +190,25 @@ def test_a_missing_file(name, folder):
         PreparedDataset(folder)
 
 
-@pytest.mark.parametrize("name", [MAPPING_FILE, METADATA_FILE])
-@pytest.mark.parametrize(
-    ("content", "reason"),
-    [
-        (b"", ""),
-        (b"[]", "it is a list"),
-        (b"{}", "is missing"),
-        (b"\xff\xfe", ""),
-        (b'{"classes": 3, "files": 3}', "not iterable"),
-        (b'{"classes": ' + b"[" * 100_000, "recursion"),
-        (b"{}" + b" " * 17_000_000, "more than 16,000,000 bytes"),
-    ],
-    ids=lambda value: f"{value[:20]}",
-)
-def test_json_that_is_damaged(name, content, reason, folder):
-    (folder / name).write_bytes(content)
-    with pytest.raises(InputError, match=rf"{name} is damaged \(.*{reason}.*\): prepare it again"):
-        PreparedDataset(folder)
-
-
 def change_json(path: Path, change) -> None:
     content = json.loads(path.read_text(encoding="utf-8"))
     change(content)
     path.write_text(json.dumps(content), encoding="utf-8")
 
 
-FILES, SETS = "no files, a file twice, or files of other names", "the splits are not lists of data sets"
+SETS, OTHER = "its splits do not name each data set once", f"{MAPPING_FILE} is that of another dataset"
 
 
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"files": []}, FILES),
-        ({"files": [{"file": "ETL9G_01/../../ETL9G_02"}]}, FILES),
-        ({"files": [{"file": "ETL9G_01"}, {"file": "ETL9G_01"}]}, FILES),
+        ({"files": []}, ""),
         ({"files": {"file": "ETL9G_01"}}, "indices"),
         ({"splits": {}}, "'train' is missing"),
-        ({"splits": {"train": [0, 1], "validation": [2], "test": [1]}}, SETS),  # a writer on two sides
-        ({"splits": {"train": [0, 1.5], "validation": [2], "test": [3]}}, SETS),
+        ({"splits": {"train": [*range(9)], "validation": [9], "test": [1]}}, SETS),  # a writer on two sides
+        ({"splits": {"train": [0, 1], "validation": [2], "test": [3]}}, SETS),
         ({"splits": {"train": "0", "validation": [2], "test": [3]}}, SETS),
-        ({"source": None}, "its source is no text"),
-        ({"classes": 6}, f"it has 6 classes, {MAPPING_FILE} 5"),
+        ({"classes": 6}, OTHER),
     ],
 )
 def test_metadata_that_makes_no_sense(change, reason, folder):
@@ -277,33 +217,28 @@ def test_metadata_that_makes_no_sense(change, reason, folder):
         PreparedDataset(folder)
 
 
-def test_metadata_that_does_not_fit_the_chunks(folder):
-    change_json(folder / METADATA_FILE, lambda metadata: metadata["splits"]["train"].remove(3))
-    with pytest.raises(InputError, match=r"has data set 3 in no split"):
-        PreparedDataset(folder)
-    change_json(folder / METADATA_FILE, lambda metadata: metadata.update(samples=101))
-    with pytest.raises(InputError, match=r"not whole: 100 samples are there, metadata.json names 101"):
+@pytest.mark.parametrize("label", [-1, 5])
+def test_labels_of_other_classes(label, folder):
+    rewrite(folder / TWO, labels=np.full(40, label, np.int16))
+    with pytest.raises(InputError, match=OTHER):
         PreparedDataset(folder)
 
 
-OTHERS = "at label {} has the label or the codes of another character"
+ROWS = "a class stands there twice, or with the label or the codes of another"
 
 
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (lambda rows: rows.append(mapping_row(5, "あ")), "it names no class, or one twice"),
-        (lambda rows: rows.clear(), "it names no class, or one twice"),
-        (lambda rows: rows.reverse(), "腕 " + OTHERS.format(0)),
-        (lambda rows: rows.pop(0), "い " + OTHERS.format(0)),
-        (lambda rows: rows[2].update(character="え"), "え " + OTHERS.format(2)),
-        (lambda rows: rows[2].update(code_point="U+3048"), "う " + OTHERS.format(2)),
-        (lambda rows: rows[2].update(jis="0x2428"), "う " + OTHERS.format(2)),
-        (lambda rows: rows[2].update(character="うえ"), "'うえ' at label 2 is no character"),
-        (lambda rows: rows[2].update(character="\ud842"), "at label 2 is no character"),
-        (lambda rows: rows[2].update(character=3), "3 at label 2 is no character"),
+        (lambda rows: rows.append(mapping_row(5, "あ")), ROWS),
+        (lambda rows: rows.clear(), ROWS),
+        (lambda rows: rows.reverse(), ROWS),
+        (lambda rows: rows.pop(0), ROWS),
+        (lambda rows: rows[2].update(character="え"), ROWS),
+        (lambda rows: rows[2].update(code_point="U+3048"), ROWS),
+        (lambda rows: rows[2].update(character="うえ"), ROWS),
+        (lambda rows: rows[2].update(character=3), "expected str"),
         (lambda rows: rows[3].pop("character"), "'character' is missing"),
-        (lambda rows: rows.insert(0, None), "NoneType"),
     ],
 )
 def test_a_mapping_that_contradicts_itself(change, reason, folder):
@@ -312,7 +247,7 @@ def test_a_mapping_that_contradicts_itself(change, reason, folder):
         PreparedDataset(folder)
 
 
-@pytest.mark.parametrize(("split", "seed"), [("sets", 0), (None, 0), ("random", "0"), ("random", -1), ("writer", 0.5)])
+@pytest.mark.parametrize(("split", "seed"), [("sets", 0), ("random", "0"), ("random", -1)])
 def test_a_split_that_there_is_none_of(split, seed, folder):
     with pytest.raises(InputError, match="split by writer or random"):
         PreparedDataset(folder, split, seed)

@@ -1,4 +1,1 @@
-"""Characters as such: JIS codes and class lists, kinds of characters, what looks alike, folders named by a character.
-
-May import `files`.
-"""
+"""Characters as such: JIS codes, class lists, kinds, what looks alike, folder names. May import `files`."""

@@ -5,6 +5,7 @@ confusable.json, and say what else a character looks like.
 """
 
 import json
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -41,13 +42,11 @@ class Confusable:
 
 def mixed_up(classes: str, labels: np.ndarray, predicted: np.ndarray) -> dict[str, dict[str, float]]:
     """What `Confusable` calls so, of n samples: true and predicted classes (n,), integers."""
-    samples = np.bincount(labels, minlength=len(classes))
-    wrong = labels != predicted
-    pairs, counts = np.unique(np.stack([labels[wrong], predicted[wrong]]), axis=1, return_counts=True)
+    samples = np.bincount(labels)
     table: dict[str, dict[str, float]] = {}
-    for (true, read), count in zip(pairs.T, counts, strict=True):
+    for (true, read), count in sorted(Counter(zip(labels.tolist(), predicted.tolist(), strict=True)).items()):
         rate = count / samples[true]
-        if count >= LEAST_COUNT and rate >= LEAST_RATE:
+        if true != read and count >= LEAST_COUNT and rate >= LEAST_RATE:
             table.setdefault(classes[true], {})[classes[read]] = round(float(rate), 3)
     return table
 

@@ -7,11 +7,6 @@ import numpy as np
 SMALL_HIRAGANA_AND_OBSOLETE = "ぁぃぅぇぉっゃゅょゎゐゑ"
 
 
-def character(jis_code: int) -> str:
-    """The character of a JIS X 0208 code, by the codec; raises UnicodeDecodeError for a code that has none."""
-    return bytes([jis_code >> 8 | 0x80, jis_code & 0xFF | 0x80]).decode("euc_jp")
-
-
 def jis_code(char: str) -> int:
     """The JIS X 0208 code of a character; raises UnicodeEncodeError for one outside the standard."""
     high, low = char.encode("euc_jp")

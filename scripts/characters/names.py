@@ -2,7 +2,6 @@
 
 import contextlib
 import re
-import sys
 import unicodedata
 from pathlib import Path
 
@@ -13,8 +12,8 @@ from files.command_line import InputError
 def character_of(folder: Path) -> str:
     """The character that a folder is named by, itself or as U+XXXX. Raises InputError for any other name."""
     name = unicodedata.normalize("NFC", folder.name)  # some systems store が as two code points
-    if code := re.fullmatch(r"U\+([0-9A-Fa-f]{4,6})", name):
-        name = chr(int(code[1], 16)) if int(code[1], 16) <= sys.maxunicode else ""
+    if code := re.fullmatch(r"U\+([0-9A-Fa-f]{4,5})", name):
+        name = chr(int(code[1], 16))
     if len(name) != 1 or not name.isprintable():
         raise InputError(f"{folder} is named neither by a character nor by a code point such as U+6F22: rename it")
     return name

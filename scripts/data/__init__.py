@@ -1,4 +1,1 @@
-"""The prepared dataset: making it, reading it, augmenting batches of it, samples to measure on.
-
-May import the rooms above it: `files` to `images`.
-"""
+"""The prepared dataset: making and reading it, augmentation, samples to measure on. May import the rooms above it."""

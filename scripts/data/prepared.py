@@ -2,7 +2,6 @@
 
 import contextlib
 import mmap
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from data.npz import map_member
 from files.command_line import InputError, first_line
 from files.plain_json import read_json
 from images.normalization import CANVAS
-from records.etl9g import SETS_PER_FILE, set_layout
+from records.etl9g import SETS_PER_FILE, file_number, set_layout
 
 CHUNK_NAME = "etl9g_dataset_chunk_{:02d}.npz"
 MAPPING_FILE, METADATA_FILE = "character_mapping.json", "metadata.json"
@@ -43,7 +42,9 @@ def damage_reported(path: Path) -> Iterator[None]:
     """Makes what reading odd JSON raises an InputError that names the file."""
     try:
         yield
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except InputError:
+        raise
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
         reason = f"{error} is missing" if isinstance(error, KeyError) else first_line(error)
         raise InputError(f"{path} is damaged ({reason}): {AGAIN}") from None
 
@@ -55,44 +56,14 @@ def mapping_row(label: int, char: str) -> dict:
 
 
 def read_classes(path: Path) -> str:
-    """The characters of a character_mapping.json, in the order of their labels.
-
-    Raises InputError unless each character stands there once, at its own label, with its own codes.
-    """
-    rows, classes = read_json(path, AGAIN), ""
+    """The characters of a character_mapping.json, in the order of their labels. Raises InputError for a damaged one."""
+    content = read_json(path, AGAIN)
     with damage_reported(path):
-        for label, row in enumerate(rows["classes"]):
-            char = row["character"]
-            if not isinstance(char, str) or len(char) != 1 or not char.isprintable():
-                raise ValueError(f"{char!r} at label {label} is no character")
-            if mapping_row(label, char) | row != mapping_row(label, char):
-                raise ValueError(f"{char} at label {label} has the label or the codes of another character")
-            classes += char
-        if not 0 < len(set(classes)) == len(classes):
-            raise ValueError("it names no class, or one twice")
+        classes = "".join(row["character"] for row in content["classes"])
+        rows = [mapping_row(label, char) for label, char in enumerate(classes)]
+        if content["classes"] != rows or not 0 < len(set(classes)) == len(classes):
+            raise ValueError("a class stands there twice, or with the label or the codes of another")
     return classes
-
-
-def read_metadata(path: Path, classes: str) -> tuple[dict, list[int], dict[str, list[int]]]:
-    """A metadata.json, the numbers of its raw files, and the data sets of each split.
-
-    Raises InputError where they make no sense, or it has another number of classes than these.
-    """
-    metadata = read_json(path, AGAIN)
-    with damage_reported(path):
-        names = [row["file"] for row in metadata["files"]]
-        named = all(re.fullmatch(r"ETL9G_\d\d", name, re.ASCII) for name in names)
-        if not names or not named or len(set(names)) < len(names):
-            raise ValueError("no files, a file twice, or files of other names than ETL9G_NN")
-        splits = {name: metadata["splits"][name] for name in SPLITS}
-        sets = [number for name in SPLITS for number in splits[name]]
-        if not all(type(number) is int for number in sets) or len(set(sets)) < len(sets):
-            raise ValueError("the splits are not lists of data sets, or have one twice")
-        if not isinstance(metadata["source"], str):
-            raise ValueError("its source is no text")
-        if metadata.get("classes", len(classes)) != len(classes):
-            raise ValueError(f"it has {metadata['classes']} classes, {MAPPING_FILE} {len(classes)}")
-    return metadata, [int(name[-2:]) for name in names], splits
 
 
 @dataclass
@@ -106,21 +77,17 @@ class Split:
         return len(self.positions)
 
 
-def map_chunk(path: Path, number: int, facts: dict) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The chunk of a raw file: images uint8 (n, 64, 64), memory-mapped, labels and data sets int64 (n,).
-
-    Raises FileNotFoundError, or InputError for one that is damaged or another file's.
-    """
+def map_chunk(path: Path, number: int, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The chunk of a raw file of `count` records: images uint8 (n, 64, 64), memory-mapped, labels and data sets int64
+    (n,). Raises FileNotFoundError, or InputError for one that is damaged or another file's."""
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: run scripts/prepare_dataset.py --output-dir {path.parent}")
     images = map_member(path, "images", "u", check=False)
     labels, sets = (np.array(map_member(path, name, "iu"), np.int64) for name in ("labels", "sets"))
-    count = (facts.get("records", len(images)),)
-    if images.dtype != np.uint8 or images.shape != (*count, CANVAS, CANVAS) or not labels.shape == sets.shape == count:
-        raise InputError(f"{path} is damaged: delete it and run scripts/prepare_dataset.py again")
-    if not (sets // SETS_PER_FILE == number - 1).all():
-        raise InputError(f"{path} holds data sets of another raw file: delete it and run scripts/prepare_dataset.py")
-    if isinstance(images, np.memmap) and hasattr(mmap, "MADV_RANDOM"):
+    whole = images.dtype == np.uint8 and images.shape == (count, CANVAS, CANVAS)
+    if not whole or not labels.shape == sets.shape == (count,) or (sets // SETS_PER_FILE != number - 1).any():
+        raise InputError(f"{path} is damaged, or of another file: delete it and run scripts/prepare_dataset.py again")
+    if hasattr(mmap, "MADV_RANDOM"):
         images.base.madvise(mmap.MADV_RANDOM)  # what lies around an image is not wanted next
     return images, labels, sets
 
@@ -133,38 +100,33 @@ class PreparedDataset:
             raise InputError(f"a dataset is split by writer or random and with a seed, not by {split!r} with {seed!r}")
         metadata_path, mapping_path = folder / METADATA_FILE, folder / MAPPING_FILE
         if not metadata_path.is_file() or not mapping_path.is_file():
-            raise FileNotFoundError(
-                f"{folder} is not a prepared dataset: run scripts/prepare_dataset.py --output-dir {folder}"
-            )
-        self.folder, self.classes = folder, read_classes(mapping_path)
-        self.metadata, numbers, sets_of = read_metadata(metadata_path, self.classes)
-        self.source = self.metadata["source"]
-        self.chunks = [folder / CHUNK_NAME.format(number) for number in numbers]
-        chunks = [map_chunk(*each) for each in zip(self.chunks, numbers, self.metadata["files"], strict=True)]
-        self._images = [images for images, _, _ in chunks]
-        self.labels, self.sets = (np.concatenate([chunk[i] for chunk in chunks]) for i in (1, 2))
-        self._starts = np.cumsum([0] + [len(images) for images in self._images])
-        self._check_whole(sets_of)
-        positions = self._by_writer(sets_of) if split == "writer" else self._at_random(seed)
+            remedy = f"run scripts/prepare_dataset.py --output-dir {folder}"
+            raise FileNotFoundError(f"{folder} is not a prepared dataset: {remedy}")
+        self.classes, self.metadata = read_classes(mapping_path), read_json(metadata_path, AGAIN)
+        with damage_reported(metadata_path):
+            self.source = str(self.metadata["source"])
+            numbers = [file_number(Path(row["file"])) for row in self.metadata["files"]]
+            self.chunks = [folder / CHUNK_NAME.format(number) for number in numbers]
+            counts = [row["records"] for row in self.metadata["files"]]
+            chunks = [map_chunk(*each) for each in zip(self.chunks, numbers, counts, strict=True)]
+            self._images, labels, sets = zip(*chunks, strict=True)
+            self.labels, self.sets = np.concatenate(labels), np.concatenate(sets)
+            self._starts = np.cumsum([0] + [len(images) for images in self._images])
+            last = len(self.classes) - 1
+            if self.metadata["classes"] - 1 != last or not 0 <= self.labels.min() <= self.labels.max() <= last:
+                raise ValueError(f"{MAPPING_FILE} is that of another dataset")
+            positions = self._by_writer() if split == "writer" else self._at_random(seed)
         self.splits = {name: Split(p, torch.from_numpy(self.labels[p])) for name, p in positions.items()}
 
-    def _check_whole(self, sets_of: dict[str, list[int]]) -> None:
-        if len(self.labels) and not 0 <= self.labels.min() <= self.labels.max() < len(self.classes):
-            raise InputError(f"{self.folder}: the labels and {MAPPING_FILE} disagree: {AGAIN}")
-        if self.metadata.get("samples", len(self.labels)) != len(self.labels):
-            raise InputError(
-                f"{self.folder} is not whole: {len(self.labels):,} samples are there, {METADATA_FILE} names "
-                f"{self.metadata['samples']}: {AGAIN}"
-            )
-        if strays := set(np.unique(self.sets).tolist()).difference(*sets_of.values()):
-            raise InputError(f"{self.folder / METADATA_FILE} has data set {min(strays)} in no split: {AGAIN}")
-
-    def _by_writer(self, sets_of: dict[str, list[int]]) -> dict[str, np.ndarray]:
-        if not all(sets_of.values()):
-            raise InputError(
-                f"{self.folder} has too few data sets to split by writer (3 are needed): make more, or --split random"
-            )
-        return {name: np.flatnonzero(np.isin(self.sets, sets)) for name, sets in sets_of.items()}
+    def _by_writer(self) -> dict[str, np.ndarray]:
+        splits = {name: self.metadata["splits"][name] for name in SPLITS}
+        listed = [number for sets in splits.values() for number in sets]
+        if len(set(listed)) < len(listed) or not set(np.unique(self.sets).tolist()) <= set(listed):
+            raise ValueError("its splits do not name each data set once")
+        if not all(splits.values()):
+            few = f"{self.chunks[0].parent} has too few data sets to split by writer (3 are needed)"
+            raise InputError(f"{few}: make more, or --split random")
+        return {name: np.flatnonzero(np.isin(self.sets, sets)) for name, sets in splits.items()}
 
     def _at_random(self, seed: int) -> dict[str, np.ndarray]:
         """A sample's side depends on it alone: a larger dataset must not test with what a smaller one trained on."""

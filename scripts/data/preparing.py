@@ -3,6 +3,7 @@
 import hashlib
 import json
 from concurrent.futures import ProcessPoolExecutor
+from itertools import repeat
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,6 @@ from records import etl9g
 
 BLOCK = 1012  # records normalised at once
 CONTRACT_VERSION = 1
-CHUNK_ARRAYS = {"source": "U", "images": "u", "labels": "i", "sets": "i"}  # and their kinds of dtype
 
 
 def make_chunk(path: Path, chunk: Path, skip_damaged: bool) -> dict:
@@ -29,20 +29,40 @@ def make_chunk(path: Path, chunk: Path, skip_damaged: bool) -> dict:
     with path.open("rb") as file:
         raw_hash = hashlib.file_digest(file, "sha256").hexdigest()
     facts = {"file": path.name, "sha256": raw_hash, "mark": etl9g.standin_mark(records)}
-    finished = None if problem else finished_chunk(chunk, path.name, raw_hash)
+    finished = None if problem else finished_chunk(chunk, facts)
     if finished and (skip_damaged or not finished["damaged"]):
-        return facts | finished
+        return finished
     images, damaged = normalised(path, records, skip_damaged)
     good = np.setdiff1d(np.arange(len(records)), damaged)
-    missing = max(0, etl9g.records_per_file() - len(records)) if problem else 0
-    expected = jis_codes(etl9g.set_layout()[0])[good % etl9g.records_per_set()]
+    jis, places = records["jis"][good], good % etl9g.records_per_set()
     facts |= {
         "records": len(good),
-        "damaged": missing + len(damaged),
-        "out_of_order": int((records["jis"][good] != expected).sum()),
+        "damaged": len(damaged) + etl9g.records_per_file() - len(records),
+        "out_of_order": int((jis != jis_codes(etl9g.set_layout()[0])[places]).sum()),
     }
-    write_chunk(chunk, images if len(good) == len(images) else images[good], records["jis"][good], good, facts)
+    label_of = np.full(65536, -1, np.int16)
+    label_of[jis_codes(etl9g_classes())] = np.arange(len(etl9g_classes()))
+    chunk.with_name(METADATA_FILE).unlink(missing_ok=True)  # comes back last: a dataset with it is whole
+    with atomic_write(chunk) as temporary, temporary.open("wb") as file:
+        np.savez(
+            file,
+            images=images if len(good) == len(images) else images[good],
+            labels=label_of[jis],
+            sets=(etl9g.sets_of(path)[0] + good // etl9g.records_per_set()).astype(np.int16),
+            source=np.array(json.dumps(facts | {"contract": CONTRACT_VERSION})),
+        )
     return facts
+
+
+def finished_chunk(chunk: Path, facts: dict) -> dict | None:
+    """What a chunk says of the raw file that it was made from, if that is this very file; None if it has to be made."""
+    try:
+        for name, kinds in (("images", "u"), ("labels", "i"), ("sets", "i")):
+            map_member(chunk, name, kinds)  # compares the checksums
+        made = parse_json(str(map_member(chunk, "source", "U")), str(chunk), "")
+    except (OSError, InputError):
+        return None
+    return made if made.pop("contract", None) == CONTRACT_VERSION and facts.items() <= made.items() else None
 
 
 def whole_records(path: Path, skip_damaged: bool) -> tuple[np.ndarray, str | None]:
@@ -66,10 +86,9 @@ def normalised(path: Path, records: np.ndarray, skip_damaged: bool) -> tuple[np.
         damage = etl9g.find_damage(block, frames)
         if damage and not skip_damaged:
             first = min(damage)
-            raise InputError(
-                f"{path} is damaged: record {begin + first} (offset {(begin + first) * records.itemsize:,}): "
-                f"{damage[first]}; get the file again, or leave such records out with --skip-damaged"
-            )
+            where = f"record {begin + first} (offset {(begin + first) * records.itemsize:,}): {damage[first]}"
+            remedy = "get the file again, or leave such records out with --skip-damaged"
+            raise InputError(f"{path} is damaged: {where}; {remedy}")
         damaged += [begin + i for i in damage]
         if begin == 0 and etl9g.looks_shifted(frames):
             raise InputError(f"{path}: the images sit 8 pixels too far left, as in ETL8G files; this reads ETL9G")
@@ -77,81 +96,25 @@ def normalised(path: Path, records: np.ndarray, skip_damaged: bool) -> tuple[np.
     return images, damaged
 
 
-def write_chunk(chunk: Path, images: np.ndarray, jis: np.ndarray, places: np.ndarray, facts: dict) -> None:
-    """Images (n, 64, 64) with the labels of their JIS codes (n,) and the sets of their places in the raw file (n,)."""
-    label_of = np.full(65536, -1, np.int16)
-    label_of[jis_codes(etl9g_classes())] = np.arange(len(etl9g_classes()))
-    chunk.with_name(METADATA_FILE).unlink(missing_ok=True)  # comes back last: a dataset with it is whole
-    with atomic_write(chunk) as temporary, temporary.open("wb") as file:
-        np.savez(
-            file,
-            images=images,
-            labels=label_of[jis],
-            sets=(etl9g.sets_of(facts["file"])[0] + places // etl9g.records_per_set()).astype(np.int16),
-            source=np.array(json.dumps(facts | {"contract": CONTRACT_VERSION})),
-        )
+def prepare(paths: list[Path], folder: Path, skip_damaged: bool, processes: int) -> dict:
+    """Makes the chunks that are not there yet, then the mapping, then metadata.json, whose content it returns.
 
-
-def finished_chunk(chunk: Path, raw_name: str, raw_hash: str) -> dict | None:
-    """What a chunk says of the raw file that it was made from, if that is this very file; None if it has to be made."""
-    try:
-        text, images, *_ = (map_member(chunk, name, kinds) for name, kinds in CHUNK_ARRAYS.items())
-        source = parse_json(str(text), str(chunk), "")
-    except (OSError, InputError):
-        return None
-    same = (source.get("contract"), source.get("file"), source.get("sha256"), source.get("records"))
-    counts = {name: source.get(name) for name in ("records", "damaged", "out_of_order")}
-    counted = all(type(count) is int for count in counts.values())
-    return counts if counted and same == (CONTRACT_VERSION, raw_name, raw_hash, len(images)) else None
-
-
-def check_files(paths: list[Path], skip_damaged: bool) -> None:
-    """Raises InputError for what shows before any record is looked at: files too short, or of several sources."""
+    Raises InputError for files of several sources, and for damaged ones unless their damaged records are left out.
+    """
     marks = {etl9g.standin_mark(whole_records(path, skip_damaged)[0]) for path in paths}
     if len(marks) > 1:
         sources = ", ".join(sorted(str(mark or "real ETL9G") for mark in marks))
         raise InputError(f"{paths[0].parent} mixes files of several sources: {sources}")
-
-
-def check_copies(files: list[dict], folder: Path) -> None:
-    """Raises InputError for a raw file that is there twice."""
-    names: dict[str, str] = {}
-    for facts in files:
-        if (first := names.setdefault(facts["sha256"], facts["file"])) != facts["file"]:
-            raise InputError(f"{folder / facts['file']} is byte for byte {first}: a renamed copy?")
-
-
-def write_mapping(folder: Path) -> None:
-    table = [mapping_row(label, char) for label, char in enumerate(etl9g_classes())]
-    write_text(folder / MAPPING_FILE, json.dumps({"classes": table}, ensure_ascii=False, indent=0) + "\n")
-
-
-def make_chunks(paths: list[Path], chunks: list[Path], skip_damaged: bool, processes: int) -> list[dict]:
-    """What metadata.json says of each raw file, of which each becomes a chunk that is not there yet."""
-    with ProcessPoolExecutor(processes, initializer=begin_worker) as pool:
-        jobs = [pool.submit(make_chunk, p, c, skip_damaged) for p, c in zip(paths, chunks, strict=True)]
-        try:
-            return [job.result() for job in tqdm(jobs, unit=" files", disable=None)]
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
-
-
-def prepare(paths: list[Path], folder: Path, skip_damaged: bool, processes: int) -> dict:
-    """Makes the chunks that are not there yet, then the mapping, then metadata.json, whose content it returns.
-
-    Raises InputError for damaged raw files unless their damaged records are left out, and for files that do not belong
-    together.
-    """
-    check_files(paths, skip_damaged)
     chunks = [folder / CHUNK_NAME.format(etl9g.file_number(path)) for path in paths]
-    files = make_chunks(paths, chunks, skip_damaged, processes)
-    check_copies(files, paths[0].parent)
+    with ProcessPoolExecutor(processes, initializer=begin_worker) as pool:
+        made = pool.map(make_chunk, paths, chunks, repeat(skip_damaged))
+        files = list(tqdm(made, total=len(paths), unit=" files", disable=None))
     every = CHUNK_NAME.replace("{:02d}", "*")
     for stale in {*folder.glob(every), *folder.glob(f".{every}.part")} - set(chunks):
         (folder / METADATA_FILE).unlink(missing_ok=True)
         stale.unlink()  # of a raw file that is no longer there
-    write_mapping(folder)
+    table = [mapping_row(label, char) for label, char in enumerate(etl9g_classes())]
+    write_text(folder / MAPPING_FILE, json.dumps({"classes": table}, ensure_ascii=False, indent=0) + "\n")
     metadata = {
         "source": "KanjiVG stand-in" if files[0]["mark"] else "ETL9G",
         "generator": files[0]["mark"],
@@ -159,7 +122,7 @@ def prepare(paths: list[Path], folder: Path, skip_damaged: bool, processes: int)
         "classes": len(etl9g_classes()),
         "damaged_records": sum(facts["damaged"] for facts in files),
         "normalisation": {"contract": CONTRACT, "version": CONTRACT_VERSION, "canvas": CANVAS, "content": CONTENT},
-        "splits": split_sets([number for path in paths for number in etl9g.sets_of(path.name)]),
+        "splits": split_sets([number for path in paths for number in etl9g.sets_of(path)]),
         "files": files,
     }
     write_text(folder / METADATA_FILE, json.dumps(metadata, ensure_ascii=False, indent=1) + "\n")

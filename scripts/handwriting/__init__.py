@@ -1,4 +1,1 @@
-"""How a made-up person writes: stroke models, writers, the page, glyphs of fonts, samples of what is no class.
-
-May import `files`, `characters`, `structure`, `records` and `images`.
-"""
+"""Characters drawn by made-up writers, from KanjiVG or a font. May import the rooms above it: `files` to `images`."""

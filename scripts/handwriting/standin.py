@@ -7,9 +7,11 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from PIL import Image
 from tqdm import tqdm
 
 from characters.jis import etl9g_classes
+from characters.kinds import is_hiragana
 from files.atomic import atomic_write
 from files.command_line import InputError
 from files.machine import begin_worker
@@ -77,12 +79,6 @@ def check_fonts(fonts: list[Path]) -> None:
         raise InputError(f"{len(fonts)} fonts are too many: each copies {FONT_SHARE:.0%} of the sheets")
 
 
-def mark_of(seed: int, fonts: list[Path]) -> str:
-    """What every record of a stand-in says of its origin."""
-    digest = hashlib.sha256(b"".join(font.read_bytes() for font in fonts)).hexdigest()[:5]
-    return f"{etl9g.STANDIN_MARK.decode()} {GENERATOR_VERSION}/{seed}{'/' + digest if fonts else ''}"
-
-
 def missing_files(folder: Path, files: int, mark: str) -> list[int]:
     """The numbers of the files still to draw. Raises InputError for a folder that holds anything else."""
     missing = set(range(1, files + 1))
@@ -91,10 +87,8 @@ def missing_files(folder: Path, files: int, mark: str) -> list[int]:
         number, own_mark = etl9g.file_number(path), etl9g.standin_mark(records)
         if own_mark is None:
             raise InputError(f"{path} was not made by this script and stays as it is: choose another --out")
-        if own_mark == mark and number > files and not problem:
-            raise InputError(f"{path} is of this stand-in, which has more sets: give more --sets, or another --out")
-        if own_mark != mark or problem:
-            raise InputError(f"{path} belongs to another stand-in ({own_mark}): delete it or choose another --out")
+        if own_mark != mark or problem or number > files:
+            raise InputError(f"{path} belongs to another stand-in ({own_mark}) or a larger one: choose another --out")
         missing.discard(number)
     return sorted(missing)
 
@@ -102,9 +96,11 @@ def missing_files(folder: Path, files: int, mark: str) -> list[int]:
 def synthesize(folder: Path, sets: int, seed: int, fonts: list[Path], processes: int) -> tuple[list[Path], str, int]:
     """Draws the files of a stand-in that are not in the folder yet: all its files, its mark, how many records are new.
 
-    Raises InputError for a folder that holds anything else.
+    The mark stands in every record: generator, seed and fonts. Raises InputError for a folder that holds anything else.
     """
-    mark = mark_of(seed, fonts)
+    mark = f"{etl9g.STANDIN_MARK.decode()} {GENERATOR_VERSION}/{seed}"
+    if fonts:
+        mark += "/" + hashlib.sha256(b"".join(font.read_bytes() for font in fonts)).hexdigest()[:5]
     paths = [folder / f"ETL9G_{number + 1:02d}" for number in range(sets // etl9g.SETS_PER_FILE)]
     missing = missing_files(folder, len(paths), mark)
     for stale in folder.glob(".ETL9G_*.part"):
@@ -122,7 +118,19 @@ def synthesize(folder: Path, sets: int, seed: int, fonts: list[Path], processes:
             path = paths[number - 1]
             with atomic_write(path) as temporary:
                 temporary.write_bytes(b"")
-                of_file = etl9g.sets_of(path.name)
-                for written in pool.map(_write_set, repeat(temporary), repeat(seed), of_file, repeat(mark)):
+                for written in pool.map(_write_set, repeat(temporary), repeat(seed), etl9g.sets_of(path), repeat(mark)):
                     bar.update(written)
     return paths, mark, count
+
+
+def contact_sheet(paths: list[Path], rows: int = 24, columns: int = 20) -> Image.Image:
+    """Some characters of whole files at half size: a character a row, a writer (another set) a column."""
+    classes, order = etl9g_classes(), etl9g.set_layout()[0]
+    kana = sum(map(is_hiragana, classes))
+    shown = [*np.linspace(0, kana - 1, rows // 2), *np.linspace(kana, len(classes) - 1, rows - rows // 2)]
+    places = np.array([order.index(classes[int(i)]) for i in shown])
+    records = [etl9g.read_records(path)[0].reshape(etl9g.SETS_PER_FILE, -1) for path in paths]
+    sets = [records_of_set for of_file in records for records_of_set in of_file][:columns]
+    frames = np.stack([etl9g.unpack_images(one[places]) for one in sets], axis=2)  # (rows, 127, columns, 128)
+    tiles = 255 - frames.reshape(rows * etl9g.IMAGE_HEIGHT, -1) * (255 // etl9g.DARKEST)
+    return Image.fromarray(tiles).resize((tiles.shape[1] // 2, tiles.shape[0] // 2), Image.Resampling.LANCZOS)

@@ -1,4 +1,1 @@
-"""Raw formats, one file each.
-
-May import `files` and `characters`.
-"""
+"""Raw formats, one file each. May import `files` and `characters`."""

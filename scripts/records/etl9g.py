@@ -40,7 +40,6 @@ RECORD = np.dtype(
         ("uncertain", "V7"),
     ]
 )
-ETL8G_RECORDS_PER_FILE = 4780  # records of the same length whose image starts 4 bytes earlier
 STANDIN_MARK = b"KanjiVG stand-in"  # opens the undefined bytes of every record that synthesize_etl9g.py writes
 
 
@@ -53,7 +52,6 @@ def unpack_images(records: np.ndarray) -> np.ndarray:
     return images
 
 
-@lru_cache
 def records_per_set() -> int:
     return len(etl9g_classes())
 
@@ -96,15 +94,13 @@ def new_records(images: np.ndarray, set_number: int, places_in_set: np.ndarray, 
 def raw_files(folder: Path) -> list[Path]:
     """The files ETL9G_01 … ETL9G_50 of a folder, in order; other names that claim to be ETL files are refused.
 
-    The package of the real database also holds ETL9INFO, a description, which is passed over.
+    ETL9INFO, a description that comes with the real database, archives and notes are passed over.
     """
     paths = []
     for path in sorted(p for p in folder.iterdir() if p.is_file()):
         if re.fullmatch(r"ETL9G_(0[1-9]|[1-4]\d|50)", path.name):
             paths.append(path)
-        elif re.fullmatch(r"ETL\d+INFO", path.name) or path.suffix.lower() in {".zip", ".md", ".txt"}:
-            continue
-        elif path.name.upper().startswith("ETL"):
+        elif re.match("ETL(?!.*(INFO|[.](zip|md|txt))$)", path.name, re.IGNORECASE):
             raise InputError(f"{path}: not a name of an ETL9G raw file (ETL9G_01 to ETL9G_{FILES}); rename or move it")
     return paths
 
@@ -113,36 +109,28 @@ def file_number(path: Path) -> int:
     return int(path.name.removeprefix("ETL9G_"))
 
 
-def sets_of(file_name: str) -> range:
+def sets_of(path: Path) -> range:
     """The numbers, from 0, of the sets that a file holds."""
-    last = int(file_name.removeprefix("ETL9G_")) * SETS_PER_FILE
-    return range(last - SETS_PER_FILE, last)
+    end = file_number(path) * SETS_PER_FILE
+    return range(end - SETS_PER_FILE, end)
 
 
 def standin_mark(records: np.ndarray) -> str | None:
     """What wrote the records, if they are a stand-in (generator, version, seed), else None."""
-    if not len(records):
-        return None
-    mark = bytes(records["undefined"][0]).rstrip(b"\0")
+    mark = records["undefined"][:1].tobytes().rstrip(b"\0")
     return mark.decode("ascii", "replace") if mark.startswith(STANDIN_MARK) else None
 
 
 def read_records(path: Path) -> tuple[np.ndarray, str | None]:
     """All whole records of a file (memory-mapped), and what is wrong with the file as a whole, or None."""
-    size = path.stat().st_size
-    count, rest = divmod(size, RECORD.itemsize)
-    expected = records_per_file()
+    size, expected = path.stat().st_size, records_per_file() * RECORD.itemsize
+    count = min(size, expected) // RECORD.itemsize
     records = np.memmap(path, RECORD, "r", shape=(count,)) if count else np.zeros(0, RECORD)
-    if size == expected * RECORD.itemsize:
+    if size == expected:
         return records, None
-    where = f"record {min(count, expected)} (offset {min(count, expected) * RECORD.itemsize:,})"
-    if size == ETL8G_RECORDS_PER_FILE * RECORD.itemsize:
-        problem = f"{path} has the size of an ETL8G file, whose images start 4 bytes earlier; this reads ETL9G"
-        return records[:0], problem
-    kind = "short" if count < expected else "too long"
-    what = f"ends inside {where}" if kind == "short" and rest else f"first bad record is {where}"
-    problem = f"{path} is {kind}: {size:,} bytes where an ETL9G file has {expected * RECORD.itemsize:,}; {what}"
-    return records[:expected], problem
+    kind = "short" if size < expected else "too long"
+    where = f"first bad record is record {count} (offset {count * RECORD.itemsize:,})"
+    return records, f"{path} is {kind}: {size:,} bytes where an ETL9G file has {expected:,}; {where}"
 
 
 def find_damage(records: np.ndarray, images: np.ndarray) -> dict[int, str]:

@@ -1,4 +1,1 @@
-"""What characters are built of: KanjiVG's files and trees, codes of them, lists of held-out classes.
-
-May import `files` and `characters`.
-"""
+"""What characters are built of: KanjiVG, trees and codes of it, held-out classes. May import `files`, `characters`."""

@@ -6,19 +6,16 @@ its ancestor below the root (is it part of the left or of the bottom half?), and
 arrangement. The code of a character is the set of its nodes.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from files.command_line import InputError
-from structure.table import StructureTable
-from structure.trees import ARRANGEMENTS, DEEPEST, Node
+from structure.trees import ARRANGEMENTS, DEEPEST, Node, StructureTable
 
 PLACES = 2 ** (DEEPEST + 1) - 1
 SIDES = 1 + 2 * len(ARRANGEMENTS)  # 0 for the root
-HELD_OUT_FILE = "held_out_{}.txt"  # beside this file: the published lists of --hold-out-classes
-HELD_OUT = (500, 1000)
+HELD_OUT = (500, 1000)  # the published lists of --hold-out-classes: held_out_NNN.txt, beside this file
 
 
 def symbols_of(table: StructureTable) -> list[str]:
@@ -35,19 +32,11 @@ def nodes_of(tree: Node, place: int = 0, side: int = 0, first: int = 0) -> list[
     return nodes
 
 
-@dataclass(frozen=True)
-class Codes:
-    """Codes of n characters: `kinds` (k, 4), every distinct node as (place, side, first side, symbol number); `members`
-    (n, most), for each character the numbers of its nodes' kinds, filled up with k. The smallest signed type that fits.
+def encode(characters: str, table: StructureTable, symbols: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """The codes of n characters: `kinds` (k, 4), every distinct node as (place, side, first side, symbol number), and
+    `members` (n, most), for each character the numbers of its nodes' kinds, filled up with k. The smallest signed type
+    that fits. Raises InputError for a component that is not among the symbols, and for two characters with one code.
     """
-
-    kinds: np.ndarray
-    members: np.ndarray
-
-
-def encode(characters: str, table: StructureTable, symbols: list[str]) -> Codes:
-    """The codes of these characters. Raises InputError for a component that is not among the symbols, and for two
-    characters with one code."""
     number = {symbol: i for i, symbol in enumerate(symbols)}
     kind_number: dict[tuple, int] = {}
     rows, seen = [], {}
@@ -60,7 +49,7 @@ def encode(characters: str, table: StructureTable, symbols: list[str]) -> Codes:
             raise InputError(f"{char} and {other} have the same code")
         rows.append(row)
     arrays = np.array(list(kind_number), np.int64).reshape(-1, 4), padded(rows, len(kind_number))
-    return Codes(*(array.astype(np.min_scalar_type(-1 - array.max(initial=0))) for array in arrays))
+    return tuple(array.astype(np.min_scalar_type(-1 - array.max(initial=0))) for array in arrays)
 
 
 def padded(rows: list[list[int]], fill: int) -> np.ndarray:
@@ -69,29 +58,23 @@ def padded(rows: list[list[int]], fill: int) -> np.ndarray:
     return np.array([row + [fill] * (most - len(row)) for row in rows], np.int64)
 
 
-def component_sets(characters: str, table: StructureTable) -> tuple[list[str], np.ndarray]:
-    """The components of these characters, and which of them each has: bool (characters, components)."""
+def component_targets(characters: str, table: StructureTable) -> tuple[np.ndarray, np.ndarray]:
+    """The components of n characters, in the order of their code points: which of them each has, bool (n, components),
+    and each one's in reading order as 1-based numbers, int64 (n, most), 0 at the end."""
     leaves = [table.tree(char).leaves() for char in characters]
     components = sorted({leaf for row in leaves for leaf in row})
-    return components, np.array([[component in row for component in components] for row in map(set, leaves)])
-
-
-def component_sequences(characters: str, table: StructureTable, components: list[str]) -> np.ndarray:
-    """The components of each character in reading order as 1-based numbers, int64 (characters, most), 0 at the end."""
-    number = {component: i + 1 for i, component in enumerate(components)}
-    return padded([[number[leaf] for leaf in table.tree(char).leaves()] for char in characters], 0)
+    sets = np.array([[component in row for component in components] for row in map(set, leaves)])
+    return sets, padded([[components.index(leaf) + 1 for leaf in row] for row in leaves], 0)
 
 
 def held_out(count: int, classes: str) -> str:
     """The published list of held-out classes, in the order of `classes`; "" for 0.
 
-    Raises InputError where there is no such list, and for a list that names a character that is not a class.
+    Raises InputError for a list that names a character that is not a class.
     """
     if not count:
         return ""
-    if count not in HELD_OUT:
-        raise InputError(f"there is a list of {' or '.join(map(str, HELD_OUT))} held-out classes, not of {count}")
-    path = Path(__file__).with_name(HELD_OUT_FILE.format(count))
+    path = Path(__file__).with_name(f"held_out_{count}.txt")
     listed = set("".join(path.read_text(encoding="utf-8").split()))
     if outside := listed - set(classes):
         raise InputError(f"{path} names {min(outside)}, which is not among the {len(classes):,} classes")

@@ -13,34 +13,24 @@ POINTS = 33  # per stroke
 BOX = 109  # side of KanjiVG's drawing square
 
 
-def kanjivg_folder() -> Path:
-    """Where the package `kanjivg` keeps its SVG files."""
-    try:
-        folder = Path(str(importlib.metadata.distribution("kanjivg").locate_file("kanji")))
-    except importlib.metadata.PackageNotFoundError:
-        raise FileNotFoundError("the package kanjivg is missing: pip install -r requirements.txt") from None
-    if not folder.is_dir():
-        raise FileNotFoundError(f"{folder} is missing: pip install --force-reinstall kanjivg")
-    return folder
-
-
 @lru_cache
 def _files_by_code_point() -> dict[str, list[Path]]:
+    folder = Path(str(importlib.metadata.distribution("kanjivg").locate_file("kanji")))
     files: dict[str, list[Path]] = {}
-    for path in sorted(kanjivg_folder().glob("*.svg")):
+    for path in sorted(folder.glob("*.svg"), key=lambda path: (len(path.stem), path.stem)):
         files.setdefault(path.stem.split("-")[0], []).append(path)
     return files
 
 
-def model_files(char: str) -> list[Path]:
-    """The KanjiVG files of a character, the standard form first; raises KeyError for a character without one."""
-    if files := _files_by_code_point().get(f"{ord(char):05x}"):
-        return sorted(files, key=lambda path: (len(path.stem), path.stem))
-    raise KeyError(f"KanjiVG has no strokes for {char} (U+{ord(char):04X})")
-
-
 def has_strokes(char: str) -> bool:
     return f"{ord(char):05x}" in _files_by_code_point()
+
+
+def model_files(char: str) -> list[Path]:
+    """The KanjiVG files of a character, the standard form first; raises KeyError for a character without one."""
+    if not has_strokes(char):
+        raise KeyError(f"KanjiVG has no strokes for {char} (U+{ord(char):04X})")
+    return _files_by_code_point()[f"{ord(char):05x}"]
 
 
 def _curves(path_data: str) -> list:

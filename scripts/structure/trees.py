@@ -1,15 +1,27 @@
-"""The trees of characters: two parts in an arrangement, each a component or a tree, from KanjiVG's groups."""
+"""The trees of characters: two parts in an arrangement, each a component or a tree, from KanjiVG's groups.
+
+The table of the trees of a set of characters is built once and kept in the user's cache.
+"""
 
 import contextlib
-import re
+import functools
+import hashlib
+import json
+import os
 import unicodedata
 import xml.etree.ElementTree as ElementTree
-from dataclasses import dataclass, field
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 
 import numpy as np
 
-from structure.kanjivg import BOX, flatten_paths, model_files
+from characters.jis import etl9g_classes
+from files.atomic import write_text
+from files.command_line import InputError
+from structure.kanjivg import BOX, flatten_paths, kanjivg_version, model_files
 
+VERSION = 3  # of the rules and the cached file here; a table of another version is not read
 LEFT_RIGHT, TOP_BOTTOM, ENCLOSURE, OVERLAY = ARRANGEMENTS = "⿰⿱⿴⿻"
 WORTH_KNOWING = 8  # a component that at least this many characters share is not taken apart
 DEEPEST = 4  # levels below the root
@@ -41,22 +53,6 @@ class Node:
 
     def depth(self) -> int:
         return 1 + max(part.depth() for part in self.parts) if self.parts else 0
-
-
-def parse(description: str) -> Node:
-    """The tree that `str(node)` describes. Raises ValueError for any other text."""
-    names = re.findall(r"\{[^{}]+\}|[^{}]", description)
-    whole, rest = "".join(names) == description, iter(names)
-
-    def read() -> Node:
-        name = next(rest)
-        return Node(name, (read(), read())) if name in ARRANGEMENTS else Node(name.strip("{}"))
-
-    with contextlib.suppress(StopIteration):
-        node = read()
-        if whole and not list(rest):
-            return node
-    raise ValueError(f"{description!r} is not a tree")
 
 
 @dataclass
@@ -179,3 +175,59 @@ def tree_of(char: str, shared_by: dict[str, int]) -> Node:
     if marks and marks[0] in MARKS:
         return Node(OVERLAY, (Node(plain), Node(MARKS[marks[0]])))
     return _tree([groups], boxes, shared_by) or Node(char)
+
+
+@dataclass(frozen=True)
+class StructureTable:
+    """The trees of a set of characters, and how many of these have each named part of KanjiVG."""
+
+    trees: dict[str, Node]
+    shared_by: dict[str, int]
+
+    def tree(self, char: str) -> Node:
+        """The tree of any character, of the table or not. Raises InputError for one that has no decomposition."""
+        try:
+            return self.trees.get(char) or tree_of(char, self.shared_by)
+        except KeyError:
+            raise InputError(f"KanjiVG has no decomposition of {char} (U+{ord(char):04X})") from None
+
+    def components(self) -> dict[str, int]:
+        """Every component of the trees and how many characters it serves, the commonest first."""
+        return dict(Counter(leaf for node in self.trees.values() for leaf in set(node.leaves())).most_common())
+
+
+def build_table(characters: str) -> StructureTable:
+    """The table of these characters, in seconds for thousands. Raises KeyError for one that KanjiVG lacks."""
+    shared_by = dict(Counter(name for char in characters for name in read_groups(char)[0].names()))
+    trees = {char: tree_of(char, shared_by) for char in characters}
+    number = Counter(map(str, trees.values()))
+    return StructureTable({c: node if number[str(node)] == 1 else Node(c) for c, node in trees.items()}, shared_by)
+
+
+def cache_file(characters: str) -> Path:
+    """Where the table of these characters is kept between runs: named by all that it depends on."""
+    depends_on = json.dumps([VERSION, WORTH_KNOWING, DEEPEST, OVERLAP, INSIDE, kanjivg_version(), characters])
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "etl9g-character-structure"
+    return folder / f"{hashlib.sha256(depends_on.encode()).hexdigest()[:16]}.txt"
+
+
+def _node(name: str, parts: list) -> Node:
+    return Node(name, tuple(_node(**part) for part in parts))
+
+
+@functools.cache
+def structure_table(characters: str = "") -> StructureTable:
+    """The table of these characters (default: ETL9G's), from the cache or built and put there."""
+    characters = characters or etl9g_classes()
+    path = cache_file(characters)
+    with contextlib.suppress(OSError, ValueError):  # it is missing, or no text
+        digest, content = path.read_text(encoding="utf-8").split("\n", 1)
+        if digest == hashlib.sha256(content.encode()).hexdigest():
+            table = json.loads(content)
+            return StructureTable({char: _node(**node) for char, node in table["trees"].items()}, table["shared_by"])
+    table = build_table(characters)
+    source = {"source": f"KanjiVG {kanjivg_version()}, CC BY-SA 3.0"}
+    content = json.dumps(source | asdict(table), ensure_ascii=False)
+    with contextlib.suppress(OSError):  # in a home that cannot be written to the table is built each time, in seconds
+        write_text(path, f"{hashlib.sha256(content.encode()).hexdigest()}\n{content}")
+    return table
