@@ -260,7 +260,6 @@ def commands(tiny_dataset, tmp_path_factory) -> dict[str, tuple[str, list]]:
         "prepare_dataset": ("prepare_dataset", ["--etl9g-dir", raw, "--output-dir", OUTPUT, "--processes", 2]),
         **{script: (script, training_flags(script, data, models)) for script in TRAININGS},
         "convert_to_onnx": ("convert_to_onnx", [*onnx, "--opset", 17, "--output", f"{OUTPUT}/model.onnx"]),
-        "any_image": ("convert_to_onnx", [*onnx, "--any-image", "--output", f"{OUTPUT}/any.onnx"]),
         "convert_to_safetensors": ("convert_to_safetensors", [*cnn, "--output", f"{OUTPUT}/model.safetensors"]),
         "hub_folder": ("convert_to_safetensors", [*cnn, "--folder", f"{OUTPUT}/hub"]),
         "quantize_model": ("quantize_model", [*cnn, "--data-dir", data, "--output", f"{OUTPUT}/int8.pth"]),

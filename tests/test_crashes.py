@@ -16,9 +16,9 @@ import pytest
 
 from script_runs import TRAININGS, Case, kill
 
-CONVERSIONS = ["convert_to_onnx", "any_image", "convert_to_safetensors", "hub_folder", "quantize_model", "int8_onnx"]
+CONVERSIONS = ["convert_to_onnx", "convert_to_safetensors", "hub_folder", "quantize_model"]
 CASES = ["synthesize_etl9g", "prepare_dataset", *TRAININGS, *CONVERSIONS]
-SLOW = {"any_image", "int8_onnx"}  # left to the long form
+SLOW = ["int8_onnx"]  # in the long form only
 TIMES = 20
 
 
@@ -44,7 +44,7 @@ def killed_at_a_time(case: Case, folder: Path, dice: random.Random) -> str:
     raise AssertionError("it ended before it could be killed, twenty times")
 
 
-@pytest.mark.parametrize("name", [name for name in CASES if name not in SLOW])
+@pytest.mark.parametrize("name", CASES)
 def test_killed_once(name, undisturbed, tmp_path):
     case = undisturbed(name)
     print(killed_at_a_file(case, tmp_path / "killed", random.Random()))
@@ -52,7 +52,7 @@ def test_killed_once(name, undisturbed, tmp_path):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize(("name", "seed"), [(name, seed) for name in CASES for seed in range(TIMES)])
+@pytest.mark.parametrize(("name", "seed"), [(name, seed) for name in CASES + SLOW for seed in range(TIMES)])
 def test_killed_twenty_times(name, seed, undisturbed, tmp_path):
     """Every third run is killed twice: the second time as it goes on."""
     case, dice = undisturbed(name), random.Random(f"{name} {seed}")
