@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from evaluation.speed import drawing, inference_seconds, preparing, recognising, training_step
+from evaluation.speed import drawing, inference_seconds, preparing, recognising, training
 from files.atomic import write_text
 from files.command_line import at_least, parser, run
 from files.machine import cores, processor
@@ -27,7 +27,6 @@ def parse_arguments() -> argparse.Namespace:
     options.add_argument("--data-dir", type=Path, default=Path("dataset"), help="a prepared dataset (default dataset)")
     options.add_argument("--etl9g-dir", type=Path, default=Path("ETL9G"), help="the raw files (default ETL9G)")
     options.add_argument("--model", type=Path, help="an exported model to time as well")
-    options.add_argument("--batch-size", type=at_least(2), default=128, help="of the training step (default 128)")
     options.add_argument("--rounds", type=at_least(1), default=20, help="default 20")
     options.add_argument("--json", type=Path, help="also write the figures to this file")
     options.add_argument("--reference", type=Path, metavar="FILE", help="compare --model with this exported model")
@@ -38,27 +37,23 @@ def parse_arguments() -> argparse.Namespace:
     return arguments
 
 
-def pipeline(given: argparse.Namespace) -> dict[str, float]:
+def measure(given: argparse.Namespace) -> dict[str, float]:
+    if given.reference:
+        seconds = inference_seconds({"model": given.model, "reference": given.reference}, 10 * given.rounds)
+        figures = {f"{name}, ms an image": 1000 * value for name, value in seconds.items()}
+        return figures | {RATIO: seconds["reference"] / seconds["model"]}
     raw = find_raw(given.etl9g_dir)[0]
     figures = {"drawn a second, one process": drawing(), "prepared a second, one process": preparing(raw)}
-    step = training_step(given.data_dir, given.batch_size, given.rounds)
-    figures["CNN training, images a second"] = given.batch_size / step["whole step"]
-    figures |= {f"CNN training: {name}, ms": 1000 * seconds for name, seconds in step.items()}
+    figures["CNN training, images a second"] = training(given.data_dir, given.rounds)
     parts = recognising(given.model, given.rounds) if given.model else {}
     return figures | {f"recognise on one thread: {name}, ms": 1000 * seconds for name, seconds in parts.items()}
-
-
-def comparison(given: argparse.Namespace) -> dict[str, float]:
-    seconds = inference_seconds({"model": given.model, "reference": given.reference}, 1, 10 * given.rounds)
-    figures = {f"{name}, ms an image": 1000 * value for name, value in seconds.items()}
-    return figures | {RATIO: seconds["reference"] / seconds["model"]}
 
 
 def main() -> None:
     given = parse_arguments()
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{torch.get_num_threads()} threads"
     print(f"{processor()}, {cores()} cores; {device}; torch {torch.__version__}")
-    figures = comparison(given) if given.reference else pipeline(given)
+    figures = measure(given)
     for name, value in figures.items():
         print(f"{name:<40}{value:12,.2f}")
     if given.json:

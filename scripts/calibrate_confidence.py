@@ -9,50 +9,33 @@ below is "not one of these characters". How well that works is measured on out-o
 katakana, Latin letters, kanji of JIS level 2, scribbles and blank paper.
 """
 
-import argparse
 from pathlib import Path
 
 from evaluation.calibration import calibrate, store
 from evaluation.model import load_model
-from files.command_line import InputError, at_least, parser, run
+from files.command_line import at_least, parser, run
 from inference.confidence import SCORES
-from inference.recognizer import Recognizer
-
-
-def parse_arguments() -> argparse.Namespace:
-    options = parser(__doc__)
-    options.add_argument("--model", type=Path, required=True, help="the file to measure and to write into")
-    options.add_argument("--data-dir", type=Path, default=Path("dataset"), help="a prepared dataset (default dataset)")
-    options.add_argument(
-        "--kept", type=float, default=0.97, metavar="SHARE", help="of the characters above the threshold (default 0.97)"
-    )
-    # The largest logit and the energy reject as well, but fall with every pen thinner than those trained on.
-    options.add_argument("--score", choices=SCORES, default="lead", help="what the threshold is on (default lead)")
-    options.add_argument("--limit", type=at_least(1), default=10_000, help="validation samples (default 10000)")
-    options.add_argument(
-        "--out-of-set", type=at_least(1), default=1000, metavar="N", help="of each kind (default 1000)"
-    )
-    hidden = {"dest": "out_of_set", "default": argparse.SUPPRESS, "help": argparse.SUPPRESS}
-    options.add_argument("--strangers", type=at_least(1), **hidden)  # its name until November 2026
-    options.add_argument("--dry-run", action="store_true", help="only report")
-    arguments = options.parse_args()
-    if not 0 < arguments.kept < 1:
-        options.error("--kept must lie between 0 and 1")
-    return arguments
 
 
 def main() -> None:
-    given = parse_arguments()
-    path = given.model
-    if path.suffix.lower() == ".onnx" and Recognizer(path).takes_pictures:
-        raise InputError(f"{path} takes pictures: calibrate the file it was made from, and export it again")
-    content, report = calibrate(
-        load_model(path), given.data_dir, given.score, given.kept, given.limit, given.out_of_set
-    )
+    options = parser(__doc__)
+    options.add_argument("--model", type=Path, required=True, help="the file to measure and to write into")
+    options.add_argument("--data-dir", type=Path, default=Path("dataset"), help="a prepared dataset (default dataset)")
+    options.add_argument("--kept", type=float, default=0.97, help="share above the threshold (default 0.97)")
+    # The largest logit and the energy reject as well, but fall with every pen thinner than those trained on.
+    options.add_argument("--score", choices=SCORES, default="lead", help="what the threshold is on (default lead)")
+    options.add_argument("--limit", type=at_least(1), default=10_000, help="validation samples (default 10000)")
+    options.add_argument("--out-of-set", type=at_least(1), default=1000, help="samples of each kind (default 1000)")
+    options.add_argument("--dry-run", action="store_true", help="only report")
+    given = options.parse_args()
+    if not 0 < given.kept < 1:
+        options.error("--kept must lie between 0 and 1")
+    model = load_model(given.model)
+    content, report = calibrate(model, given.data_dir, given.score, given.kept, given.limit, given.out_of_set)
     print(report)
     if not given.dry_run:
-        store(path, content)
-        print(f"\nwritten into {path}")
+        store(given.model, content)
+        print(f"\nwritten into {given.model}")
 
 
 if __name__ == "__main__":

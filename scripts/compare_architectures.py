@@ -4,18 +4,14 @@
     python scripts/compare_architectures.py radical_rnn "radical_rnn --radical-weight 0" --epochs 1
 
 An architecture may be followed by settings of its own, which makes an ablation. Each is trained by its own script,
-exported and measured by evaluate.py; speeds are taken in turn within one interleaved run. The table, as text and as
+exported and measured by evaluate.py; latencies are taken in turn within one interleaved run. The table, as text and as
 JSON, and a picture of accuracy against bytes and against latency go to --output-dir. Run again, it goes on
 with the trainings that are there.
 """
 
-import argparse
 import importlib.util
 import json
 from pathlib import Path
-
-import onnxruntime
-import torch
 
 from data.prepared import PreparedDataset
 from evaluation.comparison import DEFAULT, make, measure, read_entries, table, write_picture
@@ -24,43 +20,30 @@ from files.command_line import InputError, at_least, parser, run
 from files.machine import cores, processor
 
 
-def parse_arguments() -> argparse.Namespace:
+def main() -> None:
     options = parser(__doc__)
-    options.add_argument(
-        "entries", nargs="*", default=DEFAULT, metavar="ARCHITECTURE", help=f"default: {' '.join(DEFAULT)}"
-    )
+    options.add_argument("entries", nargs="*", default=DEFAULT, metavar="ARCHITECTURE", help=f"default: {DEFAULT}")
     options.add_argument("--data-dir", type=Path, default=Path("dataset"), help="a prepared dataset (default dataset)")
     options.add_argument("--images", type=Path, metavar="DIR", help="also measure on this folder of images")
     options.add_argument("--epochs", type=at_least(1), default=1, help="passes over the training split (default 1)")
     options.add_argument("--seed", type=at_least(0), default=0, help="of every training (default 0)")
-    options.add_argument("--rounds", type=at_least(1), default=15, help="of timing (default 15)")
     options.add_argument("--limit", type=at_least(1), metavar="N", help="measure on N samples at most")
     options.add_argument("--output-dir", type=Path, default=Path("models/comparison"), help="default models/comparison")
-    return options.parse_args()
-
-
-def main() -> None:
-    given = parse_arguments()
+    given = options.parse_args()
     if given.images and not given.images.is_dir():
         raise FileNotFoundError(f"{given.images} is missing: --images takes a folder of images")
     if not importlib.util.find_spec("matplotlib"):
         raise InputError("the picture needs the package matplotlib: pip install matplotlib")
-    entries = read_entries(given.entries, given.output_dir)
+    budget = ["--epochs", str(given.epochs), "--seed", str(given.seed)]
+    entries = read_entries(given.entries, budget, given.output_dir)
     dataset = PreparedDataset(given.data_dir)
     for entry in entries:
-        make(entry, given.data_dir, ["--epochs", str(given.epochs), "--seed", str(given.seed)])
-    rows = measure(entries, given.data_dir, given.images, given.limit, given.rounds)
-    facts = {
-        "source": dataset.source,
-        "training_samples": len(dataset.splits["train"]),
-        "epochs": given.epochs,
-        "seed": given.seed,
-        "processor": torch.cuda.get_device_name() if torch.cuda.is_available() else f"{processor()}, {cores()} cores",
-        "threads": torch.get_num_threads(),
-        "versions": {"torch": torch.__version__, "onnxruntime": onnxruntime.__version__},
-    }
+        make(entry, given.data_dir)
+    rows = measure(entries, given.data_dir, given.images, given.limit)
+    facts = {"source": dataset.source, "training_samples": len(dataset.splits["train"]), "epochs": given.epochs}
+    facts |= {"seed": given.seed, "processor": f"{processor()}, {cores()} cores", "rows": rows}
     files = [given.output_dir / f"comparison.{kind}" for kind in ("json", "md", "png")]
-    write_text(files[0], json.dumps(facts | {"rows": rows}, ensure_ascii=False, indent=1) + "\n")
+    write_text(files[0], json.dumps(facts, ensure_ascii=False, indent=1) + "\n")
     write_text(files[1], table(rows) + "\n")
     title = f"trained on {facts['training_samples']:,} samples ({dataset.source}) × {given.epochs}"
     write_picture(rows, files[2], title)

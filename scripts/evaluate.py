@@ -8,37 +8,29 @@ character, named by the character or by its code point (U+6F22). The figures go 
 misread characters to evaluation.png.
 """
 
-import argparse
 from pathlib import Path
 
 from data.prepared import SPLITS
-from evaluation.measurement import default_output, evaluate_file
-from evaluation.report import report
+from evaluation.accuracy import report
+from evaluation.measurement import evaluate_file
 from files.command_line import at_least, parser, run
 
 
-def parse_arguments() -> argparse.Namespace:
+def main() -> None:
     options = parser(__doc__)
     options.add_argument("--model", type=Path, required=True, help="a checkpoint, SafeTensors or ONNX file")
     data = options.add_mutually_exclusive_group()
-    data.add_argument("--data-dir", type=Path, help="a prepared dataset (default dataset)")
+    data.add_argument("--data-dir", type=Path, default=Path("dataset"), help="a prepared dataset (default dataset)")
     data.add_argument("--images", type=Path, metavar="DIR", help="a folder with a folder of images for each character")
-    options.add_argument("--split", choices=SPLITS, help="of the dataset (default test)")
+    options.add_argument("--split", choices=SPLITS, default="test", help="of the dataset (default test)")
     options.add_argument("--output-dir", type=Path, help="where the results go (default: beside MODEL)")
     options.add_argument("--confusable", type=Path, metavar="FILE", help="write what is mixed up, as confusable.json")
     options.add_argument("--limit", type=at_least(1), metavar="N", help="only N samples, at random, always the same")
-    arguments = options.parse_args()
-    if arguments.images and arguments.split:
-        options.error("--split is of a dataset: it says nothing with --images")
-    return arguments
-
-
-def main() -> None:
-    given = parse_arguments()
-    folder = given.output_dir or default_output(given.model, given.images)
-    split = given.split or "test"
-    result = evaluate_file(given.model, given.data_dir, given.images, split, folder, given.limit, given.confusable)
-    print(report(result))
+    given = options.parse_args()
+    of_images = f"_{given.images.resolve().name}" if given.images else ""
+    folder = given.output_dir or given.model.with_name(f"{given.model.stem}_evaluation{of_images}")
+    data = (given.data_dir, given.images, given.split)
+    print(report(evaluate_file(given.model, folder, *data, given.limit, given.confusable)))
     print(f"\n{folder / 'evaluation.json'}\n{folder / 'evaluation.png'}")
 
 

@@ -7,35 +7,22 @@ among the held-out classes alone and among all; the same with the held-out class
 codes do the work; and the top-1 of the classes that were shown.
 """
 
-import argparse
 import json
 from pathlib import Path
 
-from data.prepared import PreparedDataset
 from evaluation.zero_shot import measure
 from files.atomic import write_text
-from files.command_line import InputError, at_least, parser, run
-from quantization.files import load_trained
-
-
-def parse_arguments() -> argparse.Namespace:
-    options = parser(__doc__)
-    options.add_argument(
-        "--model", type=Path, default=Path("models/hiercode_model_best.pth"), help="a trained HierCode"
-    )
-    options.add_argument("--data-dir", type=Path, default=Path("dataset"), help="a prepared dataset (default dataset)")
-    options.add_argument("--limit", type=at_least(1), metavar="N", help="N images of either kind, picked at random")
-    options.add_argument("--json", type=Path, help="also write the figures to this file")
-    return options.parse_args()
+from files.command_line import at_least, parser, run
 
 
 def main() -> None:
-    given = parse_arguments()
-    model, facts = load_trained(given.model)
-    if facts["script"] != "train_hiercode":
-        raise InputError(f"{given.model} was made by {facts['script']}.py: only HierCode reads classes by their codes")
-    dataset = PreparedDataset(given.data_dir, facts["config"].get("split", "writer"), facts["config"].get("seed", 0))
-    figures = measure(model, facts, dataset, given.limit)
+    options = parser(__doc__)
+    options.add_argument("--model", type=Path, default=Path("models/hiercode_model_best.pth"), help="a HierCode")
+    options.add_argument("--data-dir", type=Path, default=Path("dataset"), help="a prepared dataset (default dataset)")
+    options.add_argument("--limit", type=at_least(1), metavar="N", help="N images of either kind, picked at random")
+    options.add_argument("--json", type=Path, help="also write the figures to this file")
+    given = options.parse_args()
+    figures = measure(given.model, given.data_dir, given.limit)
     for name, value in figures.items():
         shown = f"{value:8.2f} %" if isinstance(value, float) else f"{value:8,}"
         print(f"{name.replace('_', ' '):<42}{shown}")

@@ -12,10 +12,10 @@ import calibrate_confidence
 from characters import kinds
 from characters.jis import etl9g_classes
 from data.samples import dataset_samples
-from evaluation import measurement
+from evaluation.measurement import evaluate_file
 from evaluation.calibration import area_under_curve, fitted_temperature, store
 from evaluation.model import load_model
-from export import any_image_proof, onnx_file, safetensors_file
+from export import any_image, onnx_file, safetensors_file
 from export.varied_pictures import varied_pictures
 from files.command_line import InputError
 from handwriting import out_of_set
@@ -158,7 +158,7 @@ def test_the_script_fits_reports_and_writes_into_an_onnx_file(tiny_dataset, tmp_
     assert known.mean() == pytest.approx(0.9, abs=0.01)
     assert set(content["out_of_set"]) >= {"katakana", "Latin", "level 2", "scribbles"}
     assert Recognizer(model).classes == CLASSES  # what else it said, it still says
-    result = measurement.evaluate_file(model, data)
+    result = evaluate_file(model, tmp_path / "figures", data)
     assert result["calibration"]["temperature"] == confidence.temperature
     assert result["calibration"]["error"] < result["calibration"]["error_without_temperature"]
     assert 0 < result["calibration"]["rejected"] < 30
@@ -188,12 +188,12 @@ def test_exports_carry_it_and_an_int8_file_has_its_own(tmp_path, suffix):
 
 
 def test_a_file_for_any_image_divides_by_the_temperature(tmp_path, monkeypatch):
-    monkeypatch.setattr(any_image_proof, "PICTURES", 60)
+    monkeypatch.setattr(any_image, "COMPARED", 60)
     path = save_float("train_hiercode", tmp_path / "hiercode_model_best.pth")
     onnx_file.convert(path, tmp_path / "plain.onnx", None)
     store(tmp_path / "plain.onnx", FACTS)
     output = tmp_path / "any_image.onnx"
-    any_image_proof.convert_any_image(tmp_path / "plain.onnx", output, None, 18, top=3)
+    any_image.convert_any_image(tmp_path / "plain.onnx", output, None, 18, top=3)
     assert Recognizer(output).confidence == Confidence(0.5, "logit", 1.25)
     session = onnxruntime.InferenceSession(str(output))
     picture = list(varied_pictures(CLASSES, 60))[-1]
@@ -206,7 +206,7 @@ def test_a_file_for_any_image_divides_by_the_temperature(tmp_path, monkeypatch):
     assert "calibrate the file it was made from" in done.stderr
     store(tmp_path / "plain.onnx", FACTS | {"temperature": 0.6})
     with pytest.raises(onnx_file.ConversionError, match="do not fit the logits"):
-        any_image_proof.prove(output, tmp_path / "plain.onnx", 60)
+        any_image.prove(output, tmp_path / "plain.onnx")
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 from characters import confusable
 from characters.confusable import Confusable
 from characters.kinds import kind_of
-from evaluation import measurement
+from evaluation.measurement import evaluate_file
 from files.command_line import InputError
 from test_evaluate import CLASSES, spot_model
 
@@ -43,7 +43,7 @@ def test_the_file_is_read_as_an_evaluation_writes_it(tiny_dataset, tmp_path):
     path = tmp_path / "confusable.json"
     assert confusable.load(path) == Confusable()
     model = spot_model(tmp_path / "spots.onnx")  # a model of five pixels is often wrong
-    result = measurement.evaluate_file(model, tiny_dataset(CLASSES), confusable=path)
+    result = evaluate_file(model, tmp_path, tiny_dataset(CLASSES), confusable=path)
     assert result["mixed_up"]
     assert confusable.load(path) == Confusable(result["mixed_up"], {})
     assert "spots.onnx" in json.loads(path.read_text(encoding="utf-8"))["measured_on"]

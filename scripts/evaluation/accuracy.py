@@ -1,4 +1,6 @@
-"""The figures of a model's answers: top-1 and top-5, their standard error, by class, by writer, and confused pairs."""
+"""The figures of a model's answers, by class, by writer, with their standard error and confused pairs; and as text."""
+
+from collections import Counter
 
 import numpy as np
 
@@ -8,10 +10,8 @@ LISTED = 20  # confused pairs, and worst classes
 
 
 def ranked(logits: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The likeliest class (n,) and the rank of the true label (n,), 0 = likeliest, of logits (n, classes).
-
-    Of two equal logits the first is the likelier.
-    """
+    """The likeliest class (n,) and the rank of the true label (n,), 0 = likeliest, of logits (n, classes); of two equal
+    logits the first is the likelier."""
     true = np.take_along_axis(logits, labels[:, None], axis=1)
     earlier = np.arange(logits.shape[1]) < labels[:, None]
     return logits.argmax(axis=1), ((logits > true) | ((logits == true) & earlier)).sum(axis=1)
@@ -31,13 +31,6 @@ def standard_error(right: np.ndarray, writers: np.ndarray) -> float:
     return 100 * float(np.sqrt((surplus**2).sum())) / len(right)
 
 
-def by_writer(right: np.ndarray, writers: np.ndarray) -> dict:
-    """The number of writers, and the median and the 5th percentile of their top-1 in %."""
-    top1 = 100 * np.bincount(writers, right) / np.bincount(writers)
-    lowest, median = np.percentile(top1, [5, 50]).tolist()
-    return {"writers": len(top1), "median": median, "lowest_twentieth": lowest}
-
-
 def summary(
     classes: str, labels: np.ndarray, predicted: np.ndarray, rank: np.ndarray, writers: np.ndarray | None = None
 ) -> dict:
@@ -46,47 +39,79 @@ def summary(
     Without writers, or with one alone, each sample counts as written by another person.
     """
     right = predicted == labels
-    writer = np.zeros(0, int) if writers is None else np.unique(writers, return_inverse=True)[1]
-    writer = writer if writer.any() else np.arange(len(labels))
-    samples_of = np.bincount(labels, minlength=len(classes))
-    right_of = np.bincount(labels[right], minlength=len(classes))
-    present = np.flatnonzero(samples_of)
-    share = right_of[present] / samples_of[present]
-    worst_first = present[np.lexsort((present, -samples_of[present], share))]
-    worst = [i for i in worst_first if right_of[i] < samples_of[i]][:LISTED]
-    kinds = np.array([kind_of(c) for c in classes])
+    writer, by_writer = np.arange(len(labels)), None
+    if writers is not None and np.ptp(writers):
+        writer = np.unique(writers, return_inverse=True)[1]
+        top1 = 100 * np.bincount(writer, right) / np.bincount(writer)
+        lowest, median = np.percentile(top1, [5, 50]).tolist()
+        by_writer = {"writers": len(top1), "median": median, "lowest_twentieth": lowest}
+    samples_of = np.bincount(labels, minlength=len(classes)).tolist()
+    right_of = np.bincount(labels[right], minlength=len(classes)).tolist()
+    share = {i: right_of[i] / count for i, count in enumerate(samples_of) if count}
+    worst = sorted((i for i in share if share[i] < 1), key=lambda i: (share[i], -samples_of[i]))
+    kinds, kind_of_label = {}, np.array([kind_of(c) for c in classes])[labels]
+    for kind in np.unique(kind_of_label).tolist():
+        of_kind = kind_of_label == kind
+        count = {"samples": int(of_kind.sum()), "classes": len(np.unique(labels[of_kind]))}
+        kinds[kind] = count | {"top1": percent(right[of_kind])}
+    pairs = Counter(zip(labels[~right].tolist(), predicted[~right].tolist(), strict=True))
+    commonest = sorted(pairs, key=lambda pair: (-pairs[pair], pair))[:LISTED]
     return {
         "samples": len(labels),
-        "classes": len(present),
+        "classes": len(share),
         "top1": percent(right),
         "top1_standard_error": standard_error(right, writer),
         "top5": percent(rank < 5),
-        "mean_class_accuracy": percent(share),
-        "lowest_class_accuracy": 100 * float(share.min()),
-        "classes_never_right": int((share == 0).sum()),
-        "by_writer": None if writers is None else by_writer(right, writer),
-        "kinds": {
-            str(kind): {
-                "samples": int((kinds[labels] == kind).sum()),
-                "classes": int((kinds[present] == kind).sum()),
-                "top1": percent(right[kinds[labels] == kind]),
-            }
-            for kind in np.unique(kinds[present])
-        },
+        "mean_class_accuracy": 100 * float(np.mean(list(share.values()))),
+        "classes_never_right": list(share.values()).count(0),
+        "by_writer": by_writer,
+        "kinds": kinds,
         "worst_classes": [
-            {"character": classes[i], "right": int(right_of[i]), "samples": int(samples_of[i])} for i in worst
+            {"character": classes[i], "right": right_of[i], "samples": samples_of[i]} for i in worst[:LISTED]
         ],
-        "confused": confused_pairs(classes, labels, predicted, samples_of),
-        "per_class": {classes[i]: [int(right_of[i]), int(samples_of[i])] for i in present},
+        "confused": [
+            {"true": classes[t], "predicted": classes[p], "count": pairs[t, p], "of": samples_of[t]}
+            for t, p in commonest
+        ],
+        "per_class": {classes[i]: [right_of[i], samples_of[i]] for i in share},
     }
 
 
-def confused_pairs(classes: str, labels: np.ndarray, predicted: np.ndarray, samples_of: np.ndarray) -> list[dict]:
-    """The commonest mistakes: true character, predicted one, how often, of how many samples."""
-    wrong = predicted != labels
-    pairs, counts = np.unique(np.stack([labels[wrong], predicted[wrong]]), axis=1, return_counts=True)
-    return [
-        {"true": classes[t], "predicted": classes[p], "count": int(counts[i]), "of": int(samples_of[t])}
-        for i in np.argsort(-counts, kind="stable")[:LISTED]
-        for t, p in [pairs[:, i]]
+def report(result: dict) -> str:
+    """What evaluate.py prints: at most 80 columns wide, but for long paths."""
+    kinds, writers, sure = result["kinds"], result["by_writer"], result["calibration"]
+    figures = [
+        ("samples", f"{result['samples']:6,} of {result['classes']:,} classes"),
+        ("top-1", f"{result['top1']:6.2f} % ± {result['top1_standard_error']:.2f}"),
+        ("top-5", f"{result['top5']:6.2f} %"),
+        ("mean over classes", f"{result['mean_class_accuracy']:6.2f} %"),
     ]
+    for kind, row in kinds.items() if len(kinds) > 1 else ():
+        figures.append((kind, f"{row['top1']:6.2f} %   {row['samples']:,} of {row['classes']:,} classes"))
+    if writers:
+        below = f"   of {writers['writers']:,} writers; 5 % of them below {writers['lowest_twentieth']:.2f} %"
+        figures.append(("median writer", f"{writers['median']:6.2f} %{below}"))
+    figures.append(("never right", f"{result['classes_never_right']:6,} classes"))
+    plain = (
+        f"   {100 * sure['error_without_temperature']:.2f} % without temperature" if sure["temperature"] != 1 else ""
+    )
+    figures.append(("calibration error", f"{100 * sure['error']:6.2f} %{plain}"))
+    if sure["rejected"] is not None:
+        of_right = sure["rejected_of_right"]
+        of_right = "" if of_right is None else f"   of the correct answers {of_right:.2f} %"
+        figures.append(("rejected", f"{sure['rejected']:6.2f} %{of_right}"))
+    if left_out := sum(result["left_out"].values()):
+        figures.append(("left out", f"{left_out:6,} samples of characters that the model lacks"))
+    lines = [result["model"]["description"], f"on {result['data']['description']}", ""]
+    lines += [f"{name:<20}{value}" for name, value in figures]
+    lines += ["", f"robustness: top-1 of {result['robustness']['samples']:,} samples"]
+    clean = result["robustness"]["top1"]["clean"]
+    for name, top1 in result["robustness"]["top1"].items():
+        lines.append(f"{name:<20}{top1:6.2f} %" + (f"  {top1 - clean:+7.2f}" if name != "clean" else ""))
+    worst = [(row["character"], row["right"], row["samples"]) for row in result["worst_classes"]]
+    pairs = [(f"{pair['true']} → {pair['predicted']}", pair["count"], pair["of"]) for pair in result["confused"]]
+    for title, rows in (("lowest classes: right", worst), ("most confused: true → read as, times", pairs)):
+        if rows:
+            cells = [f"{name} {f'{count}/{total}':<11}" for name, count, total in rows]
+            lines += ["", f"{title} of all", *("".join(cells[i : i + 4]).rstrip() for i in range(0, len(cells), 4))]
+    return "\n".join(lines)

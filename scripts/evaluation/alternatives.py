@@ -1,156 +1,188 @@
-"""Models of this toolkit beside other readers: each redrawing of the pictures that may suit a reader, all in turn."""
+"""Models of this toolkit beside other programs that read Japanese characters, each with pictures redrawn to suit it.
 
+Nothing is downloaded: the weights come with the packages (requirements-alternatives.txt; Debian's tesseract-ocr-jpn).
+"""
+
+import importlib.metadata
+import itertools
 import os
 import sys
-from dataclasses import dataclass, field
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
+from PIL import Image
 from tqdm import tqdm
 
-from data.samples import dataset_samples, labelled_images
-from evaluation.model import load_model
-from evaluation.other_readers import Reader, own_reader, rapidocr_reader, tesseract_reader
+from data.samples import labelled_images
 from files.command_line import InputError
 from images.reading import read_grey
+from inference.recognizer import Recognizer
 
 CHUNK = 50
+# How a picture is changed before a reader sees it: margin round the ink and what strokes gain in width, as shares of
+# the longer side, and the side in pixels; None: as it is drawn.
+RAPIDOCR = [None, *itertools.product((0.2,), (0, 0.02, 0.04, 0.06), (48,))]
+TESSERACT = [None, *itertools.product((0.2, 0.4), (0, 0.04, 0.08), (32, 48))]
 
 
-@dataclass(frozen=True)
-class Redrawing:
-    """How a picture is changed before a reader sees it; lengths are shares of the picture's longer side.
-
-    margin: the ink is cropped and set into a white square with this much round it (None: left as it is); thickness:
-    what strokes gain in width; side: the longer side that the picture is reduced to, in pixels (None: left).
-    """
-
-    margin: float | None = None
-    thickness: float = 0
-    side: int | None = None
-
-    def __str__(self) -> str:
-        steps = [] if self.margin is None else [f"cropped, margin {100 * self.margin:.0f} %"]
-        steps += [f"thicker by {100 * self.thickness:.0f} %"] if self.thickness else []
-        steps += [f"{self.side} px"] if self.side else []
-        return ", ".join(steps) or "as drawn"
-
-    def __call__(self, picture: np.ndarray) -> np.ndarray:
-        """uint8 (H, W), dark ink on white, redrawn."""
-        x, y, width, height = cv2.boundingRect((picture < 128).astype(np.uint8))
-        if self.margin is not None and width:
-            inside, longer = picture[y : y + height, x : x + width], max(width, height)
-            side = longer + 2 * round(self.margin * longer)
-            picture = np.full((side, side), 255, np.uint8)
-            top, left = (side - height) // 2, (side - width) // 2
-            picture[top : top + height, left : left + width] = inside
-        if pen := round(self.thickness * max(picture.shape)):
-            ellipse = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (pen + 1, pen + 1))
-            picture = cv2.erode(picture, ellipse)  # the darkest within the pen: ink grows
-        if self.side:
-            scale = self.side / max(picture.shape)
-            size = [max(1, round(scale * length)) for length in reversed(picture.shape)]
-            picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
-        return picture
-
-
-WHOLE = [Redrawing(), Redrawing(thickness=0.02), Redrawing(thickness=0.04)]
-RAPIDOCR = [*WHOLE, *(Redrawing(0.2, thickness, 48) for thickness in (0, 0.02, 0.04, 0.06))]
-NARROW = [Redrawing(0.2, thickness, 48) for thickness in (0, 0.04)]
-TESSERACT = [*WHOLE, *(Redrawing(m, t, s) for m in (0.2, 0.4) for t in (0, 0.04, 0.08) for s in (32, 48))]
-
-
-def processor_seconds() -> float:
-    """Processor time of this process and of those it started and waited for."""
-    return sum(os.times()[:4])
+def redraw(picture: np.ndarray, margin: float, thickness: float, side: int) -> np.ndarray:
+    """uint8 (H, W), dark ink on white, as uint8 (side, side): cropped to the ink, with thicker strokes."""
+    x, y, width, height = cv2.boundingRect((picture < 128).astype(np.uint8))
+    if width:
+        size = max(width, height) + 2 * round(margin * max(width, height))
+        top, left = (size - height) // 2, (size - width) // 2
+        square = np.full((size, size), 255, np.uint8)
+        square[top : top + height, left : left + width] = picture[y : y + height, x : x + width]
+        pen = round(thickness * size) + 1
+        picture = cv2.erode(square, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (pen, pen)))  # the darkest: ink grows
+    return cv2.resize(picture, (side, side), interpolation=cv2.INTER_AREA if side < len(picture) else cv2.INTER_LINEAR)
 
 
 @dataclass
-class Subject:
-    """A reader with a redrawing, and what it did: for each picture the rank of the truth in its answers, 0 = first, and
-    whether its answer is the truth where it must be one of the `classes`."""
+class Reader:
+    """A program with its model files, `size` bytes: read(pictures), uint8 (H, W) each, dark ink on white, gives an
+    output for each, in the time that is measured; ranking(output) is the characters that it may stand for, likeliest
+    first; `ranks`: whether these are several."""
 
-    reader: Reader
-    redrawing: Redrawing
-    classes: str
-    ranks: list[int | None] = field(default_factory=list)
-    right_among_classes: list[bool] = field(default_factory=list)
-    seconds: float = 0  # of processor time
-
-    def take(self, pictures: list[np.ndarray], characters: list[str]) -> None:
-        redrawn = [self.redrawing(picture) for picture in pictures]
-        begin = processor_seconds()
-        outputs = self.reader.read(redrawn)
-        self.seconds += processor_seconds() - begin
-        for output, character in zip(outputs, characters, strict=True):
-            answers = self.reader.answers(output, None)
-            self.ranks.append(answers.index(character) if character in answers else None)
-            if self.reader.ranks:
-                self.right_among_classes.append(self.reader.answers(output, self.classes)[0] == character)
-
-    def figures(self) -> dict:
-        count, ranks = len(self.ranks), self.reader.ranks
-        right = self.ranks.count(0) / count
-        return {
-            "reader": self.reader.name,
-            "redrawing": str(self.redrawing),
-            "top1": 100 * right,
-            "top1_standard_error": 100 * (right * (1 - right) / count) ** 0.5,
-            "top5": 100 * (1 - self.ranks.count(None) / count) if ranks else None,
-            "top1_among_classes": 100 * float(np.mean(self.right_among_classes)) if ranks else None,
-            "milliseconds": 1000 * self.seconds / count,
-            "bytes": self.reader.size,
-        }
+    name: str
+    size: int
+    read: Callable[[list[np.ndarray]], list]
+    ranking: Callable[[Any], list[str]]
+    redrawings: list[tuple[float, float, int] | None]
+    ranks: bool = True
 
 
-def subjects_of(models: list[Path], against: list[str]) -> list[Subject]:
-    """The models as they are; of each of the others every way to redraw pictures for it."""
-    classes = load_model(models[0]).classes
-    pairs = [(own_reader(path), [Redrawing()]) for path in models]
-    if "rapidocr" in against:
-        pairs += [(rapidocr_reader(), RAPIDOCR), (rapidocr_reader(96), NARROW)]
-    if "tesseract" in against:
-        pairs += [(tesseract_reader(), TESSERACT)]
-    return [Subject(reader, redrawing, classes) for reader, redrawings in pairs for redrawing in redrawings]
+def ranking(scores: np.ndarray, symbols: Sequence[str]) -> list[str]:
+    return [symbols[i] for i in np.argsort(-scores, kind="stable")]
 
 
-def some_rows(count: int, limit: int) -> np.ndarray:
-    """Row numbers below `count`, at most `limit`, always the same; in an order in which no class comes all at once."""
-    return np.random.default_rng(0).permutation(count)[:limit]
+def own_reader(path: Path) -> Reader:
+    """A model of this toolkit, one picture at a time; normalisation included."""
+    recognizer = Recognizer(path, threads=1)
+
+    def read(pictures: list[np.ndarray]) -> list[np.ndarray]:
+        return [recognizer.picture_logits([picture.astype(np.float32)])[0] for picture in pictures]
+
+    return Reader(str(path), path.stat().st_size, read, lambda logits: ranking(logits, recognizer.classes), [None])
 
 
-def image_pictures(folder: Path, classes: str, limit: int) -> tuple[list[np.ndarray], list[str], str]:
-    """Pictures uint8 (H, W), dark ink on white, of a folder of images; the character of each; and what they are."""
-    paths, characters = labelled_images(folder)
-    known = [row for row, character in enumerate(characters) if character in classes]
-    if not known:
+def one_character_scores(shares: np.ndarray) -> np.ndarray:
+    """What a CTC output (steps, symbols), symbol 0 blank, gives each symbol as the whole text: float64 (symbols,), the
+    sum over all alignments: blanks, then the symbol once or longer, then blanks."""
+    shares = shares.astype(np.float64)
+    before, written, after = 1.0, np.zeros(shares.shape[1]), np.zeros(shares.shape[1])
+    for step in shares:
+        after = (after + written) * step[0]
+        written = (written + before) * step
+        before *= step[0]
+    scores = written + after
+    scores[0] = 0
+    return scores
+
+
+def rapidocr_reader() -> Reader:
+    """RapidOCR's recogniser alone, on the small model of its wheel, one thread; it ranks texts of one character."""
+    import rapidocr  # optional
+
+    model = Path(rapidocr.__file__).parent / "models" / "PP-OCRv6_rec_small.onnx"
+    threads = {f"EngineConfig.onnxruntime.{kind}_op_num_threads": 1 for kind in ("intra", "inter")}
+    engine = rapidocr.RapidOCR(params={"Global.log_level": "critical", "Rec.model_path": str(model)} | threads)
+    engine(np.full((48, 48, 3), 255, np.uint8), use_det=False, use_cls=False, use_rec=True)  # loads the recogniser
+    recognizer = engine.text_rec
+
+    def read(pictures: list[np.ndarray]) -> list[np.ndarray]:
+        outputs = []
+        for picture in pictures:
+            ratio = max(320 / 48, picture.shape[1] / picture.shape[0])  # its own choice: 48 high, 320 wide
+            colour = np.repeat(picture[:, :, None], 3, axis=2)
+            outputs.append(recognizer.session(recognizer.resize_norm_img(colour, ratio)[None])[0])
+        return outputs
+
+    def characters(shares: np.ndarray) -> list[str]:
+        return ranking(one_character_scores(shares), recognizer.postprocess_op.character)
+
+    name = f"RapidOCR {importlib.metadata.version('rapidocr')}, PP-OCRv6 small"
+    return Reader(name, model.stat().st_size, read, characters, RAPIDOCR)
+
+
+def tesseract_reader() -> Reader:
+    """Tesseract with its Japanese data, one thread, each picture as one character: the first of its text counts."""
+    os.environ["OMP_THREAD_LIMIT"] = "1"  # read when the library is loaded
+    import tesserocr  # optional
+
+    given, name = os.environ.get("TESSDATA_PREFIX"), "jpn.traineddata"
+    data = sorted(Path(given).glob(name) if given else Path("/usr/share").glob(f"tess*/**/{name}"))
+    if not data:
+        raise InputError(f"tesseract's {name} is missing: apt-get install tesseract-ocr-jpn, or set TESSDATA_PREFIX")
+    engine = tesserocr.PyTessBaseAPI(path=f"{data[-1].parent}/", lang="jpn", psm=tesserocr.PSM.SINGLE_CHAR)
+
+    def read(pictures: list[np.ndarray]) -> list[str]:
+        texts = []
+        for picture in pictures:
+            engine.SetImage(Image.fromarray(picture))
+            texts.append(engine.GetUTF8Text().strip())
+        return texts
+
+    name = f"Tesseract {tesserocr.tesseract_version().split()[1]}, jpn"
+    return Reader(name, data[-1].stat().st_size, read, lambda text: list(text[:1]), TESSERACT, ranks=False)
+
+
+OTHERS = {"rapidocr": rapidocr_reader, "tesseract": tesseract_reader}
+
+
+def image_pictures(folder: Path, classes: str, limit: int) -> list[tuple[np.ndarray, str]]:
+    """Pictures uint8 (H, W), dark ink on white, with their characters, of a folder of images: at most `limit`, always
+    the same. Raises InputError if none is of one of the classes."""
+    images = [(path, char) for path, char in labelled_images(folder).items() if char in classes]
+    if not images:
         raise InputError(f"{folder} has no image of a character that the model knows")
-    rows = [known[i] for i in some_rows(len(known), limit)]
-    pictures = [read_grey(paths[row]) for row in rows]
-    pictures = [picture if np.median(picture) >= 128 else 255 - picture for picture in pictures]
-    description, left_out = f"{len(rows):,} images of {folder}", len(paths) - len(known)
-    description += f" ({left_out:,} of other characters than the first model's left out)" if left_out else ""
-    return [picture.round().astype(np.uint8) for picture in pictures], [characters[row] for row in rows], description
+    pictures = []
+    for i in np.random.default_rng(0).permutation(len(images))[:limit]:
+        path, char = images[i]
+        grey = read_grey(path)
+        pictures.append(((grey if np.median(grey) >= 128 else 255 - grey).round().astype(np.uint8), char))
+    return pictures
 
 
-def dataset_pictures(folder: Path, model: Path, limit: int) -> tuple[list[np.ndarray], list[str], str]:
-    """The same of the test split of a prepared dataset."""
-    samples = dataset_samples(folder, "test", load_model(model).facts["config"])
-    rows = some_rows(len(samples.characters), limit)
-    pictures = (255 * (1 - samples.images(rows)[:, 0])).round().astype(np.uint8)
-    return list(pictures), samples.characters[rows].tolist(), f"{len(rows):,} samples of {samples.facts['description']}"
+def compare(readers: list[Reader], classes: str, pictures: list[tuple[np.ndarray, str]]) -> list[dict]:
+    """The figures of each reader with each redrawing, which take turns; `best` marks a reader's best row by top-1.
 
-
-def compare(subjects: list[Subject], pictures: list[np.ndarray], characters: list[str]) -> list[dict]:
-    """The figures of all subjects after they took turns; `best` marks each reader's best redrawing by top-1."""
+    `top1_among_classes` is of what a reader reads when it must choose among the classes.
+    """
+    tried = [(reader, redrawing) for reader in readers for redrawing in reader.redrawings]
+    seconds, hits, among = [0.0] * len(tried), [[] for _ in tried], frozenset(classes)
     for begin in tqdm(range(0, len(pictures), CHUNK), desc="reading", disable=not sys.stderr.isatty()):
-        for subject in subjects:
-            subject.take(pictures[begin : begin + CHUNK], characters[begin : begin + CHUNK])
-    rows, best = [subject.figures() for subject in subjects], {}
-    for row in rows:
-        best.setdefault(row["reader"], row)
-        best[row["reader"]] = max(best[row["reader"]], row, key=lambda r: r["top1"])
+        chunk, truths = zip(*pictures[begin : begin + CHUNK], strict=True)
+        for i, (reader, redrawing) in enumerate(tried):
+            redrawn = [redraw(picture, *redrawing) if redrawing else picture for picture in chunk]
+            started = time.process_time()
+            outputs = reader.read(redrawn)
+            seconds[i] += time.process_time() - started
+            for output, truth in zip(outputs, truths, strict=True):
+                answers = reader.ranking(output)
+                of_classes = next((answer for answer in answers if answer in among), None)
+                hits[i].append((answers[:1] == [truth], truth in answers[:5], of_classes == truth))
+    rows, best = [], {}
+    for (reader, redrawing), taken, right in zip(tried, seconds, hits, strict=True):
+        top1, top5, top1_among_classes = np.mean(right, axis=0).tolist()
+        steps = "cropped, margin {:.0%}, {:.0%} thicker, {} px".format(*redrawing) if redrawing else "as drawn"
+        row = {
+            "reader": reader.name,
+            "redrawing": steps,
+            "top1": 100 * top1,
+            "top1_standard_error": 100 * (top1 * (1 - top1) / len(right)) ** 0.5,
+            "top5": 100 * top5 if reader.ranks else None,
+            "top1_among_classes": 100 * top1_among_classes if reader.ranks else None,
+            "milliseconds": 1000 * taken / len(right),
+            "bytes": reader.size,
+        }
+        rows.append(row)
+        best[reader.name] = max(best.get(reader.name, row), row, key=lambda row: row["top1"])
     return [row | {"best": row is best[row["reader"]]} for row in rows]
 
 

@@ -17,15 +17,11 @@ from handwriting.out_of_set import KINDS, out_of_set_samples
 from inference.confidence import SCORES, calibration_error, probabilities, reliability
 from quantization.files import load_trained
 
-LARGEST_STEP = 3.0  # of the temperature, as a factor
-PRECISION = 1e-5
-
 
 def fitted_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     """The temperature at which the loss of the labels (n,) is least, of logits (n, classes): Newton's method on its
     inverse, in which the loss is convex. Raises InputError where there is none."""
-    right = (logits.argmax(axis=1) == labels).mean()
-    if right in {0, 1}:
+    if (logits.argmax(axis=1) == labels).mean() in {0, 1}:
         raise InputError("no temperature fits: the model is right on all of its validation samples, or on none")
     inverse, true = 1.0, np.take_along_axis(logits, labels[:, None], axis=1)[:, 0]
     for _ in range(50):
@@ -37,8 +33,8 @@ def fitted_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
             slope += float((mean - true[part]).sum())
             curvature += float(((shares * rows**2).sum(axis=1) - mean**2).sum())
         step = inverse - slope / max(curvature, 1e-12)
-        before, inverse = inverse, min(max(step, inverse / LARGEST_STEP), inverse * LARGEST_STEP)
-        if abs(inverse - before) < PRECISION * before:
+        before, inverse = inverse, min(max(step, inverse / 3), 3 * inverse)
+        if abs(inverse - before) < 1e-5 * before:
             return 1 / inverse
     raise InputError("no temperature fits these samples")
 
@@ -50,77 +46,57 @@ def area_under_curve(inside: np.ndarray, outside: np.ndarray) -> float:
     return float((below + not_above).mean() / (2 * len(outside)))
 
 
-def validation_logits(model: Model, data_dir: Path, limit: int) -> tuple[np.ndarray, np.ndarray, str]:
-    """Logits (n, classes) and labels (n,) of validation samples of the model's classes, and what they are."""
+def calibrate(model: Model, data_dir: Path, score: str, kept: float, limit: int, count: int) -> tuple[dict, str]:
+    """What goes into the file, and a report. `kept`: the share of at most `limit` validation samples that the threshold
+    on this score accepts; `count`: the out-of-set samples of each kind that it is measured on."""
     samples = dataset_samples(data_dir, "validation", model.facts["config"])
-    label_of = {character: i for i, character in enumerate(model.classes)}
     rows = np.random.default_rng(0).permutation(len(samples.characters))
-    rows = np.array([row for row in rows if samples.characters[row] in label_of][:limit], int)
+    rows = rows[np.isin(samples.characters[rows], list(model.classes))][:limit]
     if not len(rows):
         raise InputError(f"{data_dir} has no validation samples of the model's {len(model.classes):,} classes")
-    logits = [model.logits(samples.images(rows[part])) for part in batches(len(rows))]
-    labels = np.array([label_of[character] for character in samples.characters[rows]])
-    return np.concatenate(logits), labels, samples.facts["description"]
-
-
-def out_of_set_logits(model: Model, count: int) -> dict[str, np.ndarray]:
-    """Logits (m, classes) of each kind of out-of-set samples; pictures without ink, which are blank, are left out."""
-    logits = {}
-    for kind in KINDS:
-        images, _ = out_of_set_samples(kind, model.classes, count)
-        if len(images := images[images.any(axis=(1, 2, 3))]):
-            logits[kind] = np.concatenate([model.logits(images[part]) for part in batches(len(images))])
-    return logits
-
-
-def calibrate(model: Model, data_dir: Path, score: str, kept: float, limit: int, count: int) -> tuple[dict, str]:
-    """What goes into the file, and a report.
-
-    `kept`: the share of validation samples, at most `limit`, that the threshold on this score accepts; `count`: the
-    out-of-set samples of each kind that it is measured on.
-    """
-    logits, labels, description = validation_logits(model, data_dir, limit)
-    temperature = fitted_temperature(logits, labels)
-    right = logits.argmax(axis=1) == labels
+    logits = np.concatenate([model.logits(samples.images(rows[part])) for part in batches(len(rows))])
+    labels = np.array([model.classes.index(character) for character in samples.characters[rows]])
+    temperature, right = fitted_temperature(logits, labels), logits.argmax(axis=1) == labels
     errors = [calibration_error(reliability(probabilities(logits, t).max(axis=1), right)) for t in (1, temperature)]
     scores = SCORES[score](logits, temperature)
-    threshold = float(np.quantile(scores, 1 - kept))
-    outside = {kind: SCORES[score](rows, temperature) for kind, rows in out_of_set_logits(model, count).items()}
-    figures = {
-        kind: {"auroc": area_under_curve(scores, rows), "accepted": float((rows >= threshold).mean())}
-        for kind, rows in outside.items()
-    }
-    kept_of_right = 100 * float((scores[right] >= threshold).mean())
+    threshold, figures = float(np.quantile(scores, 1 - kept)), {}
+    for kind in KINDS:
+        images, _ = out_of_set_samples(kind, model.classes, count)
+        images = images[images.any(axis=(1, 2, 3))]  # without ink nothing is read
+        if len(images):
+            outside = np.concatenate([model.logits(images[part]) for part in batches(len(images))])
+            outside = SCORES[score](outside, temperature)
+            accepted = float((outside >= threshold).mean())
+            figures[kind] = {"auroc": area_under_curve(scores, outside), "accepted": accepted}
     report = f"""\
-temperature {temperature:.4f}, on {len(labels):,} samples of {description}
+temperature {temperature:.4f}, on {len(labels):,} samples of {samples.facts["description"]}
 calibration error {errors[0]:.4f} before, {errors[1]:.4f} after
 
 The threshold on the score "{score}" accepts {100 * kept:g} % of the characters,
-and {kept_of_right:.2f} % of those read correctly. Below: the share that it accepts of
+and {100 * (scores[right] >= threshold).mean():.2f} % of those read correctly. Below: the share that it accepts of
 {count:,} drawings of other things, and how well the score separates them from the
 characters (AUROC, the area under the ROC curve: 1 always, 0.5 by chance).
 
 {"":<20}{"AUROC":>8}{"accepted":>11}
 """
     report += "\n".join(f"{k:<20}{row['auroc']:8.3f}{100 * row['accepted']:9.2f} %" for k, row in figures.items())
-    content = {
+    return {
         "temperature": temperature,
         "score": score,
         "threshold": threshold,
         "kept": kept,
         "samples": len(labels),
-        "calibration_error": {"before": errors[0], "after": errors[1]},
+        "calibration_error": dict(zip(("before", "after"), errors, strict=True)),
         "out_of_set": figures,
-    }
-    return content, report
+    }, report
 
 
 def store(path: Path, confidence: dict) -> None:
     """Writes a model file again with this confidence in it; all else it says stays."""
     if path.suffix.lower() == ".onnx":
         model = onnx.load(path)
-        properties = {entry.key: entry.value for entry in model.metadata_props}
-        onnx.helper.set_model_props(model, properties | {"confidence": json.dumps(confidence)})
+        facts = {entry.key: entry.value for entry in model.metadata_props} | {"confidence": json.dumps(confidence)}
+        onnx.helper.set_model_props(model, facts)
         with atomic_write(path) as temporary:
             onnx.save(model, temporary)
     elif path.suffix == ".safetensors":

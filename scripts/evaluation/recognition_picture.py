@@ -1,7 +1,5 @@
-"""A picture that shows what was recognised: each image, its five likeliest characters, right or wrong.
-
-The characters are drawn from KanjiVG's strokes (CC BY-SA 3.0), so no Japanese font is needed.
-"""
+"""A picture of what was recognised: each image, and its five likeliest characters by KanjiVG's strokes, for no font
+is needed then (CC BY-SA 3.0)."""
 
 from pathlib import Path
 
@@ -9,24 +7,18 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw
 
-from characters.names import true_character
 from files.atomic import atomic_write
 from handwriting.strokes import read_model
-from structure.kanjivg import model_files
+from structure.kanjivg import has_strokes, model_files
 
 CELL = 72
-MOST_SHOWN = 100
 RIGHT, WRONG, UNKNOWN = (40, 140, 60), (200, 50, 40), (110, 110, 110)
 
 
 def draw_character(char: str, side: int) -> Image.Image:
     """A character as a tidy glyph, RGB (side, side); an empty box for one that KanjiVG lacks."""
     canvas = np.full((2 * side, 2 * side), 255, np.uint8)
-    try:
-        strokes = read_model(model_files(char)[0]).strokes
-    except KeyError:
-        strokes = []
-    for stroke in strokes:
+    for stroke in read_model(model_files(char)[0]).strokes if has_strokes(char) else ():
         points = ((stroke + 0.5) * 2 * side * 16).astype(np.int32)
         cv2.polylines(canvas, [points], False, 0, max(2, side // 18), cv2.LINE_AA, 4)
     return Image.fromarray(canvas).resize((side, side), Image.Resampling.LANCZOS).convert("RGB")
@@ -36,35 +28,26 @@ class RecognitionPicture:
     """Collects images with what was read, the first 100, and draws them in two columns."""
 
     def __init__(self) -> None:
-        self.rows: list[tuple[np.ndarray, list[tuple[str, float]], str | None]] = []
+        self.rows: list[tuple[str | None, np.ndarray, list[tuple[str, float]]]] = []
 
-    def add(self, path: Path, image: np.ndarray, top: list[tuple[str, float]]) -> None:
-        """An image, grey values 0 to 255 (H, W), and its likeliest characters with their probabilities; its path may
-        say what it shows."""
-        self.add_of(true_character(path), image, top)
+    def add(self, truth: str | None, image: np.ndarray, top: list[tuple[str, float]]) -> None:
+        """An image, grey values 0 to 255 (H, W), its character if known, and the likeliest with their probabilities."""
+        if len(self.rows) < 100:
+            self.rows.append((truth, image.astype(np.uint8), top[:5]))
 
-    def add_of(self, truth: str | None, image: np.ndarray, top: list[tuple[str, float]]) -> None:
-        """The same of an image whose character is known."""
-        if len(self.rows) < MOST_SHOWN:
-            self.rows.append((image.astype(np.uint8), top[:5], truth))
-
-    def drawn(self) -> Image.Image:
-        """The sheet, RGB: framed green where the first character is right, red where it is wrong, grey if unknown."""
+    def write(self, path: Path) -> None:
+        """As a PNG file: framed green where the first character is right, red where it is wrong, grey if unknown."""
         height, width = CELL + 22, 7 * CELL
         lines = -(-len(self.rows) // 2)
         sheet = Image.new("RGB", (2 * width, lines * height + 8), "white")
         for i, row in enumerate(self.rows):
             _draw_row(sheet, i // lines * width, i % lines * height + 4, *row)
-        return sheet
-
-    def write(self, path: Path) -> None:
-        """As a PNG file."""
         with atomic_write(path) as temporary:
-            self.drawn().save(temporary, format="PNG", optimize=True)
+            sheet.save(temporary, format="PNG", optimize=True)
 
 
 def _draw_row(
-    sheet: Image.Image, x: int, y: int, image: np.ndarray, top: list[tuple[str, float]], truth: str | None
+    sheet: Image.Image, x: int, y: int, truth: str | None, image: np.ndarray, top: list[tuple[str, float]]
 ) -> None:
     draw = ImageDraw.Draw(sheet)
     picture = Image.fromarray(image).convert("RGB")

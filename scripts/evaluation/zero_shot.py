@@ -1,14 +1,15 @@
 """How well HierCode reads classes of which it was shown no image: are their codes enough?"""
 
+from pathlib import Path
+
 import numpy as np
 import torch
 
 from data.prepared import PreparedDataset
 from engine.batches import to_input
 from files.command_line import InputError
+from quantization.files import load_trained
 from structure.codes import held_out
-
-BATCH = 256
 
 
 def share(logits: torch.Tensor, labels: torch.Tensor, among: torch.Tensor) -> float:
@@ -16,37 +17,39 @@ def share(logits: torch.Tensor, labels: torch.Tensor, among: torch.Tensor) -> fl
     return 100 * float((among[logits[:, among].argmax(dim=1)] == labels).float().mean())
 
 
-def shuffle_codes(model, among: torch.Tensor, seed: int = 0) -> None:
+def shuffle_codes(model, among: torch.Tensor) -> None:
     """Deals the codes of the classes `among` out to each other, so that none keeps its own."""
-    order = torch.randperm(len(among), generator=torch.Generator().manual_seed(seed))
+    order = torch.randperm(len(among), generator=torch.Generator().manual_seed(0))
     members = model.prototypes.members
     members[among[order]] = members[among[order.roll(1)]].clone()
 
 
 @torch.inference_mode()
-def measure(model, facts: dict, dataset: PreparedDataset, limit: int | None = None) -> dict:
-    """The figures, in %, on at most `limit` test images of either kind. Raises InputError for a model that was shown
-    every class."""
-    characters = held_out(facts["config"].get("hold_out_classes", 0), facts["classes"])
+def measure(path: Path, data_dir: Path, limit: int | None = None) -> dict:
+    """The figures, in %, on at most `limit` test images of either kind. Raises InputError if every class was shown."""
+    model, facts = load_trained(path)
+    classes, config = facts["classes"], facts["config"]
+    if facts["script"] != "train_hiercode":
+        raise InputError(f"{path} was made by {facts['script']}.py: only HierCode reads classes by their codes")
+    characters = held_out(config.get("hold_out_classes", 0), classes)
     if not characters:
-        raise InputError("the model was trained on every class: train it with train_hiercode.py --hold-out-classes 500")
-    if facts["classes"] != dataset.classes:
-        raise InputError("the model has other classes than the dataset")
-    unseen, every = torch.tensor([facts["classes"].index(c) for c in characters]), torch.arange(len(facts["classes"]))
+        raise InputError(f"{path} was trained on every class: train it with train_hiercode.py --hold-out-classes 500")
+    dataset = PreparedDataset(data_dir, config.get("split", "writer"), config.get("seed", 0))
+    if classes != dataset.classes:
+        raise InputError(f"{path} has other classes than {data_dir}")
     test = dataset.splits["test"]
+    unseen, every = torch.tensor([classes.index(c) for c in characters]), torch.arange(len(classes))
     is_unseen = torch.isin(test.labels, unseen).numpy()
 
     def read(of_these: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
         rows = np.flatnonzero(of_these)
-        if limit and limit < len(rows):
-            rows = np.sort(np.random.default_rng(0).choice(rows, limit, replace=False))
-        parts = np.array_split(test.positions[rows], max(1, len(rows) // BATCH))
+        rows = np.sort(np.random.default_rng(0).choice(rows, min(limit or len(rows), len(rows)), replace=False))
+        parts = np.array_split(test.positions[rows], max(1, len(rows) // 256))
         return torch.cat([model(to_input(dataset.images(part))) for part in parts]), test.labels[rows]
 
     logits, labels = read(is_unseen)
     figures = {
         "held_out_classes": len(characters),
-        "test_images_of_them": int(is_unseen.sum()),
         "measured_on": len(labels),
         "top1_among_held_out": share(logits, labels, unseen),
         "top1_among_all": share(logits, labels, every),
