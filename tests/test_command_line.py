@@ -179,17 +179,6 @@ run(main)
     assert not list(tmp_path.iterdir())
 
 
-def test_a_folder_for_what_is_needed_on_the_way(tmp_path):
-    """It is empty at first, whatever a killed process left, and gone at the end."""
-    left = tmp_path / ".model.onnx.parts" / "left"
-    left.mkdir(parents=True)
-    with pytest.raises(ValueError), atomic.scratch_folder(tmp_path / "model.onnx") as folder:
-        assert not list(folder.iterdir())
-        (folder / "file").write_text("half")
-        raise ValueError
-    assert not list(tmp_path.iterdir())
-
-
 def test_a_file_appears_whole_and_alone(tmp_path):
     path = tmp_path / "new" / "folder" / "file.txt"
     with atomic.atomic_write(path) as temporary:

@@ -98,18 +98,6 @@ def with_facts(model: Path, path: Path, **facts: str) -> Path:
     return path
 
 
-def test_probabilities_sum_to_one_and_follow_the_temperature_of_the_file(model, tmp_path):
-    stroke(True).save(tmp_path / "a.png")
-    cool = with_facts(model, tmp_path / "cool.onnx", confidence='{"temperature": 0.5}')
-    tops = [recognize(recognizer.Recognizer(m), [read_grey(tmp_path / "a.png")], 5)[0] for m in (model, cool)]
-    for top in tops:
-        assert [c for c, _ in top] == ["一", "丨"]
-        assert sum(p for _, p in top) == pytest.approx(1)
-    plain, cooler = (top[0][1] / top[1][1] for top in tops)
-    assert plain > 1
-    assert cooler == pytest.approx(plain**2, rel=1e-4)
-
-
 def test_what_is_none_of_the_characters_is_said(model, tmp_path):
     stroke(True).save(tmp_path / "a.png")
     Image.new("L", (50, 50), 255).save(tmp_path / "blank.png")
