@@ -4,15 +4,12 @@
     python scripts/character_structure.py --count
 
 An inner node arranges two parts: left-right ⿰, top-bottom ⿱, enclosure ⿴ (the outer part first) or overlay ⿻; a
-leaf is a component. The pieces of a component that was split (衣 in 裏, 行 in 街) are put together. A tree goes down to
-components that WORTH_KNOWING characters share, or to what KanjiVG does not divide into parts with a name. No two
-characters have the same tree: where two would, each is its own component, as every hiragana is but the voiced ones.
-Source: KanjiVG (Ulrich Apel and contributors, CC BY-SA 3.0).
+leaf is a component. A component that was split (衣 in 裏) is put together. A tree goes down to components that several
+characters share, or that KanjiVG does not divide. Where two characters would have the same tree, each is its own
+component, as every hiragana is but the voiced ones. Source: KanjiVG (Ulrich Apel and contributors, CC BY-SA 3.0).
 """
 
-import argparse
 from collections import Counter
-from collections.abc import Iterator
 
 from files.command_line import parser, run
 from structure.kanjivg import kanjivg_version
@@ -21,46 +18,41 @@ from structure.trees import ARRANGEMENTS, Node, StructureTable, structure_table
 NAMES = dict(zip(ARRANGEMENTS, ("left-right", "top-bottom", "enclosure", "overlay"), strict=True))
 
 
-def drawing(node: Node, table: StructureTable, indent: str = "") -> Iterator[str]:
-    """A tree as lines, a level deeper an indent further; components with the number of characters they serve."""
-    served = f"in {table.components().get(node.name, 0):,} characters"
-    yield f"{indent}{node.name} {NAMES[node.name] if node.parts else served}"
+def draw(node: Node, components: dict[str, int], indent: str = "   ") -> None:
+    """Prints a tree, a level deeper an indent further; components with the number of characters they serve."""
+    served = f"in {components.get(node.name, 0):,} characters"
+    print(f"{indent}{node.name} {NAMES[node.name] if node.parts else served}")
     for part in node.parts:
-        yield from drawing(part, table, indent + "   ")
+        draw(part, components, indent + "   ")
 
 
-def counts(table: StructureTable) -> Iterator[str]:
-    """Lines that say how many components there are, how deep the trees, how many characters a component serves."""
-    components = table.components()
-    yield f"{len(table.trees):,} characters, {len(components):,} components (KanjiVG {kanjivg_version()})"
+def count(table: StructureTable, components: dict[str, int]) -> None:
+    """Prints how many components there are, how deep the trees, how many characters a component serves."""
+    print(f"{len(table.trees):,} characters, {len(components):,} components (KanjiVG {kanjivg_version()})")
     depths = Counter(node.depth() for node in table.trees.values())
-    yield "characters by depth of the tree: " + ", ".join(f"{d}: {n:,}" for d, n in sorted(depths.items()))
+    print("characters by depth of the tree:", ", ".join(f"{d}: {n:,}" for d, n in sorted(depths.items())))
     for low, high in ((1, 1), (2, 3), (4, 7), (8, 15), (16, 63), (64, len(table.trees))):
         serving = [name for name, n in components.items() if low <= n <= high]
         span = str(low) if low == high else f"{low} to {high:,}"
-        yield f"components that serve {span:<9} {len(serving):4}: {' '.join(serving[:18])}"
+        print(f"components that serve {span:<9} {len(serving):4}: {' '.join(serving[:18])}")
 
 
-def parse_arguments() -> argparse.Namespace:
+def main() -> None:
     options = parser(__doc__)
     options.add_argument("characters", nargs="*", metavar="CHARACTER", help="characters to show")
     options.add_argument("--count", action="store_true", help="count components and depths")
     given = options.parse_args()
     if not given.characters and not given.count:
         options.error("name some characters, or ask for --count")
-    return given
-
-
-def main() -> None:
-    given = parse_arguments()
     table = structure_table()
+    components = table.components()
     for char in "".join(given.characters):
         node = table.tree(char)
         print(f"{char}  {node}")
         if node.parts:
-            print("\n".join(drawing(node, table, "   ")))
+            draw(node, components)
     if given.count:
-        print("\n".join(counts(table)))
+        count(table, components)
 
 
 if __name__ == "__main__":

@@ -3,43 +3,33 @@
     python scripts/prepare_dataset.py --etl9g-dir ETL9G --output-dir dataset
 
 Each raw file becomes one chunk of images in the input contract (images/normalization.py); then come
-character_mapping.json and metadata.json. A chunk that is already there and belongs to the same raw file is kept, so a
-stopped run goes on.
-A damaged file stops everything, one that is too short before anything is written; its dataset is whole again when the
-file has been replaced. --skip-damaged leaves damaged records out and counts them.
+character_mapping.json and metadata.json. A chunk of the same raw file that is already there is kept, so a stopped run
+goes on. A damaged file stops everything, one that is too short before anything is written.
 """
 
-import argparse
 import time
 from pathlib import Path
 
 from data.preparing import prepare
-from files.command_line import parser, run
+from files.command_line import at_least, parser, run
 from files.folders import OutputFolders
 from files.machine import MOST_PROCESSES, PROCESSES
 from records.etl9g import find_raw
 
 
-def parse_arguments() -> argparse.Namespace:
+def main() -> None:
     options = parser(__doc__)
     options.add_argument("--etl9g-dir", type=Path, default=Path("ETL9G"), help="of the raw files (default ETL9G)")
     options.add_argument("--output-dir", type=Path, default=Path("dataset"), help="of the dataset (default dataset)")
     options.add_argument("--skip-damaged", action="store_true", help="leave damaged records out, and count them")
-    options.add_argument("--processes", type=int, default=PROCESSES, help="default: one a core")
+    options.add_argument("--processes", type=at_least(1), default=PROCESSES, help="default: one a core")
     given = options.parse_args()
-    if not 1 <= given.processes <= MOST_PROCESSES:
-        options.error(f"--processes must lie between 1 and {MOST_PROCESSES}")
-    return given
-
-
-def main() -> None:
-    given = parse_arguments()
     paths, folder = find_raw(given.etl9g_dir), given.output_dir
     begin = time.monotonic()
     with OutputFolders(folder):
-        made = prepare(paths, folder, given.skip_damaged, given.processes)
-    seconds, images = time.monotonic() - begin, f"{made['samples']:,} images of {made['classes']:,} classes"
-    print(f"{images} from {len(paths)} files ({made['source']}) in {folder}: {seconds:.1f} s")
+        made = prepare(paths, folder, given.skip_damaged, min(given.processes, MOST_PROCESSES))
+    images = f"{made['samples']:,} images of {made['classes']:,} classes"
+    print(f"{images} from {len(paths)} files ({made['source']}) in {folder}: {time.monotonic() - begin:.1f} s")
     if made["damaged_records"]:
         print(f"{made['damaged_records']:,} damaged records left out")
     if stray := sum(facts["out_of_order"] for facts in made["files"]):

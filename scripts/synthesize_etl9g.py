@@ -7,42 +7,35 @@ depends on (seed, set, record) alone, however many processes draw. A file that i
 Strokes: KanjiVG, CC BY-SA 3.0; what is made from them carries that licence.
 """
 
-import argparse
 import time
 from pathlib import Path
 
 from files.atomic import atomic_write
-from files.command_line import parser, run
+from files.command_line import at_least, parser, run
 from files.folders import OutputFolders
 from files.machine import MOST_PROCESSES, PROCESSES
 from handwriting.standin import check_fonts, contact_sheet, synthesize
 from records.etl9g import FILES, SETS_PER_FILE, records_per_file
 
 
-def parse_arguments() -> argparse.Namespace:
+def main() -> None:
     options = parser(__doc__)
     options.add_argument("--sets", type=int, default=20, help="of one sample a class, a multiple of 4 (default 20)")
     options.add_argument("--out", type=Path, default=Path("ETL9G/standin"), help="their folder (default ETL9G/standin)")
     options.add_argument("--seed", type=int, default=0, help="another seed is other people (default 0)")
     options.add_argument("--font", type=Path, action="append", default=[], help="font of a further writer; repeatable")
     options.add_argument("--preview", type=Path, help="also write a contact sheet to this PNG")
-    options.add_argument("--processes", type=int, default=PROCESSES, help="default: one a core")
+    options.add_argument("--processes", type=at_least(1), default=PROCESSES, help="default: one a core")
     given = options.parse_args()
     if given.sets not in range(SETS_PER_FILE, FILES * SETS_PER_FILE + 1, SETS_PER_FILE):
         options.error(f"--sets must be a multiple of {SETS_PER_FILE}, up to {FILES * SETS_PER_FILE}")
     if not 0 <= given.seed < 10**8:  # it has to fit into a record's undefined bytes
         options.error("--seed must lie between 0 and 99,999,999")
-    if not 1 <= given.processes <= MOST_PROCESSES:
-        options.error(f"--processes must lie between 1 and {MOST_PROCESSES}")
-    return given
-
-
-def main() -> None:
-    given = parse_arguments()
     check_fonts(given.font)  # before anything is drawn
     begin = time.monotonic()
     with OutputFolders(given.out):
-        paths, mark, drawn = synthesize(given.out, given.sets, given.seed, given.font, given.processes)
+        processes = min(given.processes, MOST_PROCESSES)
+        paths, mark, drawn = synthesize(given.out, given.sets, given.seed, given.font, processes)
     seconds = time.monotonic() - begin
     records = len(paths) * records_per_file()
     print(f"{len(paths)} files, {given.sets} sets, {records:,} records in {given.out} ({mark})")

@@ -15,8 +15,7 @@ from characters.kinds import is_hiragana
 from files.atomic import atomic_write
 from files.command_line import InputError
 from files.machine import begin_worker
-from handwriting.font_glyphs import Glyphs, write_glyph
-from handwriting.page import write_character
+from handwriting.page import Glyphs, write_character, write_glyph
 from handwriting.strokes import StrokeModel, stroke_models
 from handwriting.writer import GENERATOR_VERSION, Writer, new_writer
 from records import etl9g

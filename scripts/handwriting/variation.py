@@ -23,20 +23,13 @@ UPRIGHT, FOLD, CORNERS = 0.12, 0.12, (0.9, 2.1)  # how the second leg of a folde
 _T = np.linspace(0, 1, POINTS)
 _WAVES = np.stack([np.cos(np.pi * j * _T) / j for j in (1, 2, 3, 4)]).astype(np.float32)  # (4, POINTS)
 _ARCH = (4 * _T * (1 - _T) - 2 / 3).astype(np.float32)
-
-
-def _smoothing(width: float) -> np.ndarray:
-    weights = np.exp(-0.5 * ((_T[:, None] - _T) * (POINTS - 1) / width) ** 2)
-    weights[[0, -1]] = np.eye(POINTS)[[0, -1]]  # the ends stay
-    return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
-
-
-_SMOOTH = _smoothing(2.5)  # (POINTS, POINTS)
+_SMOOTH = np.exp(-0.5 * ((_T[:, None] - _T) * (POINTS - 1) / 2.5) ** 2)  # (POINTS, POINTS)
+_SMOOTH[[0, -1]] = np.eye(POINTS)[[0, -1]]  # the ends stay
+_SMOOTH = (_SMOOTH / _SMOOTH.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
 def choose_model(models: list[StrokeModel], writer: Writer, rng: np.random.Generator) -> StrokeModel:
-    written = [m for m in models if m.written]
-    others = [m for m in models if not m.written]
+    written, others = [m for m in models if m.written], [m for m in models if not m.written]
     pool = written if written and (not others or rng.random() < writer.written_forms) else others
     # The first model is the standard form; rarer ones share the rest.
     return pool[0] if len(pool) == 1 or rng.random() < 0.6 else pool[rng.integers(1, len(pool))]
@@ -55,7 +48,8 @@ def vary_strokes(char: str, model: StrokeModel, writer: Writer, rng: np.random.G
     length = np.hypot(*np.diff(points, axis=1).transpose(2, 0, 1)).sum(axis=1)  # (S,)
     points = _overshoot(points, np.minimum(OVERSHOOT * loose * np.maximum(0, n[:, 6]), 0.3 * length))
     points = _bow(points, writer.bow + BOW * loose * n[:, 7])
-    points = _wander(points, (KANA_WANDER if kana else WANDER) * loose * np.sqrt(length), n[:, 8:])
+    wander = (KANA_WANDER if kana else WANDER) * loose * np.sqrt(length)
+    points = points + wander[:, None, None] * (n[:, 8:].reshape(len(points), 2, 4) @ _WAVES).transpose(0, 2, 1)
     if model.marks and rng.random() < writer.high_marks:
         body, marks = points[: -model.marks], points[-model.marks :]
         marks += (0.75 + 0.4 * rng.random()) * _to_top(body, marks)
@@ -149,12 +143,6 @@ def _bow(points: np.ndarray, bow: np.ndarray) -> np.ndarray:
     chord = points[:, -1] - points[:, 0]
     normal = np.stack([-chord[:, 1], chord[:, 0]], axis=1)
     return points + bow[:, None, None] * normal[:, None] * _ARCH[None, :, None]
-
-
-def _wander(points: np.ndarray, amount: np.ndarray, n: np.ndarray) -> np.ndarray:
-    """Strokes (S, P, 2) with waves on them, `amount` (S,) high; n (S, 8) normal numbers, for x four, then for y."""
-    waves = n.reshape(len(points), 2, 4) @ _WAVES
-    return points + amount[:, None, None] * waves.transpose(0, 2, 1)
 
 
 def _to_top(body: np.ndarray, marks: np.ndarray) -> np.ndarray:
