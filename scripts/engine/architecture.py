@@ -21,20 +21,17 @@ class Architecture:
 
     model(config, classes) builds it; in training mode it may return more than logits, as a tuple that begins with them,
     and loss(output, labels, config) makes of it a mean over the samples; in evaluation mode it returns logits
-    (N, classes). on_epoch(model, epoch, config) runs before each epoch. held_out(config, classes) names the classes of
-    which no image is shown; in training mode the logits may leave these out. `loose` names settings of its
-    own that a resumed run may change.
-    A module of it may say how it is quantised: quantized(weight), which quantization.network.replace_layers calls.
+    (N, classes). held_out(config, classes) names the classes of which no image is shown; in training mode the logits
+    may leave these out. A module of the model may say how it is quantised: quantized(weight), which
+    quantization.network.replace_layers calls.
     """
 
     name: str
     config: type[OptimizationConfig]
     model: Callable[[OptimizationConfig, str], nn.Module]
     loss: Callable = cross_entropy
-    on_epoch: Callable | None = None
     held_out: Callable[[OptimizationConfig, str], str] = lambda config, classes: ""
     best_name: str = ""
-    loose: frozenset[str] = frozenset()
 
     @property
     def best_file(self) -> str:

@@ -136,12 +136,11 @@ def parallel(model: nn.Module) -> nn.Module:
     """A model to be called with a part of each batch, whose gradients are the mean of all processes'."""
     if count() == 1:
         return model
-    must_match(b"".join(value.cpu().numpy().tobytes() for value in model.state_dict().values()), "weights")
     if next(model.parameters()).is_cuda:
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
     # Gradients of quantised weights lie in another order than their weights; to copy them costs nothing here.
     warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
-    return DistributedDataParallel(model, init_sync=False, gradient_as_bucket_view=True)
+    return DistributedDataParallel(model, gradient_as_bucket_view=True)
 
 
 def share_buffers(model: nn.Module) -> None:

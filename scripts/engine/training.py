@@ -134,8 +134,6 @@ def train_epochs(run: Run, stop: Stop) -> None:
 
 def train_epoch(run: Run, stop: Stop) -> int:
     """Goes on with the epoch in hand to its end, or to where a signal asks to leave it; returns the signal, or 0."""
-    if run.architecture.on_epoch:
-        run.architecture.on_epoch(run.model, run.epoch, run.config)
     run.model.train()
     begin = last_save = time.monotonic()
     before, steps = run.epoch_seconds, run.sampling.steps_per_epoch
