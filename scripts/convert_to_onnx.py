@@ -14,59 +14,42 @@ of this toolkit as well, float or quantised. A grey picture (H, W) goes in as `p
 import argparse
 from pathlib import Path
 
-from export.any_image_proof import DEFAULT_TOP, convert_any_image
+from export.any_image import convert_any_image
 from export.onnx_file import DEFAULT_OPSET, convert, default_output
-from files.command_line import run
+from files.command_line import at_least, parser, run
 from files.folders import check_not
 from images.normalization_graph import OLDEST_OPSET
 
 
-def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--model-path",
-        type=Path,
-        required=True,
-        help="a checkpoint, best model or SafeTensors file; or see --any-image",
-    )
-    parser.add_argument(
-        "--output",
-        type=Path,
-        help="default: beside the model; for best_kanji_model.pth kanji_model.onnx or kanji_model_any_image.onnx",
-    )
-    parser.add_argument(
-        "--any-image", action="store_true", help="put the normalisation into the file; MODEL_PATH may be ONNX too"
-    )
-    parser.add_argument("--top", type=int, help="how many classes an --any-image file names (default 10)")
-    parser.add_argument(
-        "--data-dir", type=Path, help="compare on this dataset's test images (default: dataset, if there)"
-    )
-    parser.add_argument("--opset", type=int, help=f"ONNX opset, 13 to 23 (default {DEFAULT_OPSET})")
-    arguments = parser.parse_args()
-    if arguments.opset is not None and not 13 <= arguments.opset <= 23:
-        parser.error("--opset must lie between 13 and 23")
-    if arguments.any_image and arguments.opset is not None and arguments.opset < OLDEST_OPSET:
-        parser.error(f"--any-image needs --opset {OLDEST_OPSET} or newer")
-    if arguments.top is not None and (not arguments.any_image or arguments.top < 1):
-        parser.error("--top goes with --any-image and must be at least 1")
-    if arguments.model_path.suffix.lower() == ".onnx" and not arguments.any_image:
-        parser.error(f"{arguments.model_path} is ONNX already: --any-image puts the normalisation into it")
-    if arguments.model_path.suffix.lower() == ".onnx" and (arguments.data_dir or arguments.opset is not None):
-        parser.error(f"{arguments.model_path} keeps its opset and is compared on pictures: no --opset, no --data-dir")
-    arguments.opset = DEFAULT_OPSET if arguments.opset is None else arguments.opset
-    return arguments
+def arguments() -> argparse.Namespace:
+    flags = parser(__doc__)
+    flags.add_argument("--model-path", type=Path, required=True, help="a checkpoint, best model or SafeTensors file")
+    flags.add_argument("--output", type=Path, help="default: beside the model; kanji_model.onnx for the best CNN")
+    flags.add_argument("--any-image", action="store_true", help="put the normalisation into it; MODEL_PATH may be ONNX")
+    flags.add_argument("--top", type=at_least(1), help="how many classes an --any-image file names (default 10)")
+    flags.add_argument("--data-dir", type=Path, help="compare on its test images (default: dataset, if there)")
+    flags.add_argument("--opset", type=int, choices=range(13, 24), metavar="13-23", help=f"default: {DEFAULT_OPSET}")
+    chosen = flags.parse_args()
+    if chosen.any_image and chosen.opset and chosen.opset < OLDEST_OPSET:
+        flags.error(f"--any-image needs --opset {OLDEST_OPSET} or newer")
+    if chosen.top and not chosen.any_image:
+        flags.error("--top goes with --any-image")
+    if chosen.model_path.suffix.lower() == ".onnx":
+        if not chosen.any_image:
+            flags.error(f"{chosen.model_path} is ONNX already: --any-image puts the normalisation into it")
+        if chosen.data_dir or chosen.opset:
+            flags.error(f"{chosen.model_path} keeps its opset and is compared on pictures: no --opset, no --data-dir")
+    return chosen
 
 
 def main() -> None:
-    arguments = parse_arguments()
-    data_dir = arguments.data_dir
-    if data_dir is None and (Path("dataset") / "metadata.json").is_file():
-        data_dir = Path("dataset")
-    model_path, opset = arguments.model_path, arguments.opset
-    output = arguments.output or default_output(model_path, arguments.any_image)
+    chosen = arguments()
+    model_path, opset, default_data = chosen.model_path, chosen.opset or DEFAULT_OPSET, Path("dataset")
+    data_dir = chosen.data_dir or (default_data if (default_data / "metadata.json").is_file() else None)
+    output = chosen.output or default_output(model_path, chosen.any_image)
     check_not(output, model_path)
-    if arguments.any_image:
-        print(convert_any_image(model_path, output, data_dir, opset, arguments.top or DEFAULT_TOP))
+    if chosen.any_image:
+        print(convert_any_image(model_path, output, data_dir, opset, chosen.top or 10))
     else:
         print(convert(model_path, output, data_dir, opset))
 

@@ -1,18 +1,15 @@
 """Probabilities with a temperature, the threshold, the calibration error, and the script that fits them."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import onnxruntime
 import pytest
 import torch
 
-import calibrate_confidence
 from characters import kinds
 from characters.jis import etl9g_classes
 from data.samples import dataset_samples
-from evaluation.measurement import evaluate_file
 from evaluation.calibration import area_under_curve, fitted_temperature, store
 from evaluation.model import load_model
 from export import any_image, onnx_file, safetensors_file
@@ -27,7 +24,6 @@ from script_runs import run_script
 from test_evaluate import CLASSES, linear_model
 from tiny_models import save_float, save_int8
 
-SCRIPT = Path(calibrate_confidence.__file__)
 LOGITS = np.array([[1.0, 3.0, 2.0], [-4.0, 0.0, 0.5]])
 
 
@@ -53,11 +49,11 @@ def test_what_lies_below_the_threshold_is_unknown():
 
 def test_what_a_file_says_is_read_or_refused():
     assert confidence_of(None, "file") == confidence_of("", "file") == confidence_of({}, "file") == Confidence()
-    told = {"temperature": 0.7, "score": "energy", "threshold": -1.5, "kept": 0.97}
-    assert confidence_of(told, "file") == confidence_of(json.dumps(told), "file") == Confidence(0.7, "energy", -1.5)
-    wrong = ["{", "[1]", "3", "[" * 100_000, '{"threshold": 1' + "0" * 400 + "}", '{"threshold": Infinity}']
+    content = {"temperature": 0.7, "score": "energy", "threshold": -1.5, "kept": 0.97}
+    for given in (content, json.dumps(content)):
+        assert confidence_of(given, "file") == Confidence(0.7, "energy", -1.5)
+    wrong = ["{", "[1]", "[" * 100_000, '{"threshold": Infinity}', '{"score": "luck"}', '{"score": []}']
     wrong += ['{"temperature": 0}', '{"temperature": 1e-9}', '{"temperature": "1"}', '{"temperature": NaN}']
-    wrong += ['{"temperature": 1, "score": "luck"}', '{"score": []}']
     for text in wrong:
         with pytest.raises(InputError, match="file: its confidence is damaged"):
             confidence_of(text, "file")
@@ -73,25 +69,18 @@ def test_reliability_and_its_error_by_hand():
 
 
 @pytest.mark.parametrize("temperature", [0.6, 1.0, 2.5])
-def test_the_temperature_that_made_the_labels_is_found(temperature):
+def test_the_temperature_that_made_the_labels_is_fitted(temperature):
     random = np.random.default_rng(0)
     logits = random.normal(0, 3, (20_000, 12)).astype(np.float32)
     draw = random.random((len(logits), 1)) < confidence.probabilities(logits, temperature).cumsum(axis=1)
     labels = draw.argmax(axis=1)
-    found = fitted_temperature(logits, labels)
-    assert found == pytest.approx(temperature, rel=0.04)
-    loss = [
-        -np.log(confidence.probabilities(logits, t)[np.arange(len(labels)), labels]).mean()
-        for t in (found, 0.98 * found, 1.02 * found)
-    ]
-    assert loss[0] == min(loss)
-
-
-def test_no_temperature_fits_a_model_that_is_always_right():
-    for margin in (1, 8, 20, 40):
-        logits = margin * np.eye(4, dtype=np.float32)[[0, 1, 2, 3] * 5]
-        with pytest.raises(InputError, match="no temperature fits: the model is right on all"):
-            fitted_temperature(logits, logits.argmax(axis=1))
+    fitted = fitted_temperature(logits, labels)
+    assert fitted == pytest.approx(temperature, rel=0.04)
+    for other in (0.98 * fitted, 1.02 * fitted):
+        losses = [-np.log(confidence.probabilities(logits, t)[range(20_000), labels]).mean() for t in (fitted, other)]
+        assert losses[0] < losses[1]
+    with pytest.raises(InputError, match="no temperature fits: the model is right on all"):
+        fitted_temperature(logits, logits.argmax(axis=1))
 
 
 def test_area_under_the_curve_by_counting_pairs():
@@ -109,7 +98,6 @@ def test_out_of_set_characters_are_none_of_the_classes():
     assert not set("ロカニヘ") & set(out_of_set.characters_of("katakana", classes))
     assert set("ロカ") <= set(out_of_set.characters_of("katakana", "あ"))  # nothing there that has their shape
     assert len(out_of_set.characters_of("Latin", classes)) == 62
-    assert "乂" not in out_of_set.characters_of("level 2", classes + "乂")
 
 
 @pytest.mark.parametrize("kind", out_of_set.KINDS)
@@ -120,71 +108,53 @@ def test_out_of_set_samples_are_drawn_in_the_input_contract(kind):
     inked = images.any(axis=(1, 2, 3))
     assert inked.sum() <= 4 if kind == "blank" else inked.all()
     assert all(shown) == (kind in out_of_set.KINDS[:3])
-    if kind != "blank":  # two specks may be the same rectangle
-        assert len({image.tobytes() for image in images}) == len(images)
-    again, _ = out_of_set.out_of_set_samples(kind, CLASSES, 12, seed=3)
-    assert (again == images).all()
+    assert (out_of_set.out_of_set_samples(kind, CLASSES, 12, seed=3)[0] == images).all()
 
 
-def imperfect(tiny_dataset, folder: Path) -> tuple[Path, Path]:
-    """A dataset, and an ONNX model that is right on most of it: the likeness to the mean sample of each class."""
+def test_the_script_fits_reports_and_writes_into_an_onnx_file(tiny_dataset, tmp_path):
     data = tiny_dataset(CLASSES, samples_per_set=40)
     samples = dataset_samples(data, "train", {})
     images = samples.images(np.arange(len(samples.characters)))[:, 0]
     means = np.stack([images[samples.characters == char].mean(axis=0) for char in CLASSES])
-    means -= means.mean(axis=0)
-    return data, linear_model(folder / "likeness.onnx", 0.005 * means, CLASSES)
-
-
-def test_the_script_fits_reports_and_writes_into_an_onnx_file(tiny_dataset, tmp_path):
-    data, model = imperfect(tiny_dataset, tmp_path)
+    # The likeness to the mean sample of each class is right on most of them.
+    model = linear_model(tmp_path / "likeness.onnx", 0.005 * (means - means.mean(axis=0)), CLASSES)
     before = model.read_bytes()
     options = ("--model", model, "--data-dir", data, "--kept", "0.9", "--out-of-set", "20")
-    done = run_script(SCRIPT, *options, "--dry-run")
+    done = run_script("calibrate_confidence", *options, "--dry-run")
     assert done.returncode == 0, done.stderr
     assert model.read_bytes() == before
-    again = run_script(SCRIPT, *options[:-2], "--strangers", "20")  # the same flag's old name
-    assert again.returncode == 0, again.stderr
+    again = run_script("calibrate_confidence", *options)
     assert again.stdout == f"{done.stdout}\nwritten into {model}\n"
     for word in ('"lead"', "katakana", "scribbles", "AUROC", "200 samples of the validation split"):
         assert word in done.stdout
-    assert max(map(len, done.stdout.partition("\n")[2].splitlines())) <= 80
-    confidence = Recognizer(model).confidence
-    content = json.loads(Recognizer(model).facts["confidence"])
-    assert (confidence.temperature, confidence.score) == (content["temperature"], "lead")
+    written = Recognizer(model)
+    content = json.loads(written.facts["confidence"])
+    assert (written.confidence.temperature, written.confidence.score) == (content["temperature"], "lead")
     assert content["calibration_error"]["after"] < content["calibration_error"]["before"]
     samples = dataset_samples(data, "validation", {})
-    known = confidence.known(Recognizer(model).logits(samples.images(np.arange(len(samples.characters)))))
+    known = written.confidence.known(written.logits(samples.images(np.arange(len(samples.characters)))))
     assert known.mean() == pytest.approx(0.9, abs=0.01)
-    assert set(content["out_of_set"]) >= {"katakana", "Latin", "level 2", "scribbles"}
-    assert Recognizer(model).classes == CLASSES  # what else it said, it still says
-    result = evaluate_file(model, tmp_path / "figures", data)
-    assert result["calibration"]["temperature"] == confidence.temperature
-    assert result["calibration"]["error"] < result["calibration"]["error_without_temperature"]
-    assert 0 < result["calibration"]["rejected"] < 30
+    assert written.classes == CLASSES  # what else it said, it still says
 
 
 FACTS = {"temperature": 0.5, "score": "logit", "threshold": 1.25, "kept": 0.97}
 
 
-@pytest.mark.parametrize("suffix", ["pth", "safetensors"])
-def test_exports_carry_it_and_an_int8_file_has_its_own(tmp_path, suffix):
-    path = save_float("train_hiercode", tmp_path / "hiercode_model_best.pth")
-    if suffix == "safetensors":
-        safetensors_file.convert(path, path.with_suffix(".safetensors"))
-        path = path.with_suffix(".safetensors")
-    weights = load_trained(path)[0].state_dict()
-    store(path, FACTS)
-    network, facts = load_trained(path)
-    assert facts["confidence"] == FACTS
-    assert all(value.equal(weights[name]) for name, value in network.state_dict().items())
-    onnx_file.convert(path, tmp_path / "out.onnx", None)
-    safetensors_file.convert(path, tmp_path / "out.safetensors")
+def test_exports_carry_it_and_an_int8_file_has_its_own(tmp_path):
+    checkpoint = save_float("train_hiercode", tmp_path / "hiercode_model_best.pth")
+    safetensors_file.convert(checkpoint, tmp_path / "own.safetensors")
     int8 = save_int8("train_hiercode", tmp_path / "quantized_hiercode_int8.pth")
-    assert load_model(int8).confidence == Confidence()
-    store(int8, FACTS)
-    for file in (path, tmp_path / "out.onnx", tmp_path / "out.safetensors", int8):
-        assert load_model(file).confidence == Confidence(0.5, "logit", 1.25), file
+    for path in (checkpoint, tmp_path / "own.safetensors", int8):
+        assert load_model(path).confidence == Confidence()
+        weights = load_trained(path)[0].state_dict()
+        store(path, FACTS)
+        network, facts = load_trained(path)
+        assert facts["confidence"] == FACTS
+        assert all(value.equal(weights[name]) for name, value in network.state_dict().items())
+    onnx_file.convert(checkpoint, tmp_path / "out.onnx", None)
+    safetensors_file.convert(checkpoint, tmp_path / "out.safetensors")
+    for path in tmp_path.iterdir():
+        assert load_model(path).confidence == Confidence(0.5, "logit", 1.25), path
 
 
 def test_a_file_for_any_image_divides_by_the_temperature(tmp_path, monkeypatch):
@@ -201,28 +171,19 @@ def test_a_file_for_any_image_divides_by_the_temperature(tmp_path, monkeypatch):
     assert logits.any()
     expected = (torch.from_numpy(logits) / 0.5).softmax(1).topk(3)[0].numpy()
     np.testing.assert_allclose(shares, expected, atol=1e-6)
-    done = run_script(SCRIPT, "--model", output, "--data-dir", tmp_path)
-    assert done.returncode == 2
-    assert "calibrate the file it was made from" in done.stderr
-    store(tmp_path / "plain.onnx", FACTS | {"temperature": 0.6})
-    with pytest.raises(onnx_file.ConversionError, match="do not fit the logits"):
-        any_image.prove(output, tmp_path / "plain.onnx")
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("words", "message"),
     [
-        (["--kept", "1"], "--kept"),
-        (["--limit", "0"], "--limit"),
-        (["--score", "luck"], "--score"),
-        (["--data-dir", "nowhere"], "prepare_dataset.py"),
-        (["--model", "damaged.onnx"], "its confidence is damaged: run scripts/calibrate_confidence.py on it"),
+        ("--model a.onnx --kept 1", "--kept"),
+        ("--model a.onnx --data-dir nowhere", "prepare_dataset.py"),
+        ("--model damaged.onnx", "its confidence is damaged: run scripts/calibrate_confidence.py on it"),
     ],
 )
-def test_wrong_calls_end_with_one_line(tmp_path, arguments, message):
-    model = linear_model(tmp_path / "a.onnx", np.zeros((5, 64, 64)), CLASSES)
+def test_wrong_calls_end_with_one_line(tmp_path, words, message):
+    linear_model(tmp_path / "a.onnx", np.zeros((5, 64, 64)), CLASSES)
     linear_model(tmp_path / "damaged.onnx", np.zeros((5, 64, 64)), CLASSES, confidence="{")
-    done = run_script(SCRIPT, "--model", model, *arguments, cwd=tmp_path)
+    done = run_script("calibrate_confidence", *words.split(), cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
     assert message in done.stderr.splitlines()[-1]
-    assert "Traceback" not in done.stderr

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from evaluation.calibration import store
-from export import any_image_proof, edge
-from export.any_image_proof import convert_any_image
+from export import any_image, edge
+from export.any_image import convert_any_image
 from export.int8_file import describe_int8
 from export.onnx_file import ConversionError
 from export.onnx_file import convert as convert_to_onnx
@@ -27,7 +27,7 @@ def cnn(tmp_path_factory) -> Path:
 
 
 def test_ort_of_a_float_onnx_file_and_of_one_that_takes_pictures(cnn, monkeypatch):
-    monkeypatch.setattr(any_image_proof, "PICTURES", 60)
+    monkeypatch.setattr(any_image, "COMPARED", 60)
     plain, pictures = cnn.with_suffix(".onnx"), cnn.with_name("pictures.onnx")
     convert_to_onnx(cnn, plain, None)
     convert_any_image(plain, pictures, None, 18, 3)

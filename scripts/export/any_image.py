@@ -1,74 +1,132 @@
-"""An ONNX model of this toolkit with the normalisation inside: one file that takes pictures as they are.
+"""An ONNX model of this toolkit with the normalisation inside: one file that takes pictures as they are, and its proof.
 
-Input `image` uint8 (N, H, W, C): N pictures of one size, any size and either polarity; C is 1 for grey, 2 for grey and
-opacity, 3 for RGB, 4 for RGBA. A grey picture (H, W) is `picture[None, :, :, None]`: the number of an ONNX input's
-axes is fixed. Outputs, each picture by itself: `probabilities` float32 (N, k) and `classes` int64 (N, k), likeliest
-first, and `logits` float32 (N, classes). The probabilities are those of the logits divided by the temperature that the
-file names, if any. A picture without ink gives logits of 0, so that all classes are as likely.
+INPUT and OUTPUTS say what goes in and what comes out, each picture by itself. The probabilities are those of the logits
+divided by the temperature that the file names. A picture without ink gives logits of 0: all classes are as likely.
 """
 
+import sys
+from pathlib import Path
+
+import numpy as np
 import onnx
+import onnxruntime
 from onnx import compose, helper, version_converter
 from onnxscript import FLOAT, INT64, script
 from onnxscript import opset18 as op
 from onnxscript.values import Opset
+from tqdm import tqdm
 
-from export.onnx_file import ConversionError, opset_of
-from files.command_line import first_line
-from images.normalization_graph import IR_VERSION, OLDEST_OPSET, PICTURES, as_model, normalize
-from inference.confidence import confidence_of
+from export.onnx_file import TOLERANCE, ConversionError, opset_of, summary, write
+from export.varied_pictures import grey_of, varied_pictures
+from files.atomic import atomic_write, scratch_folder
+from files.command_line import InputError, first_line
+from images.normalization import normalize
+from images.normalization_graph import IR_VERSION, OLDEST_OPSET, PICTURES, as_model, normalization_model
+from images.normalization_graph import normalize as normalize_in_graph
+from inference.confidence import Confidence, confidence_of
+from inference.recognizer import Recognizer, single_thread
 
 INPUT = "image uint8 (N, H, W, C), C 1 grey, 2 grey and opacity, 3 RGB, 4 RGBA; any size, either polarity"
 OUTPUTS = "probabilities float32 (N, {top}), classes int64 (N, {top}), likeliest first; logits float32 (N, {classes})"
 MODEL = Opset("model", 1)  # MODEL.Logits stands where the nodes of the model will be
+COMPARED = 1000  # pictures, before a file gets its name
+SAME_TOP1 = 0.999  # the least share of them
+SAME_PIXEL = 0.01  # largest difference of a normalised pixel …
+UNLIKE = 0.01  # … in all but this share: where rounding moves a value across a threshold, a pixel turns
+SAME_PROBABILITY = 1e-4  # largest difference from the softmax of the file's own logits
 
 
-def raised(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model in the oldest opset that the normalisation can be written in, unless its own is as new."""
-    if opset_of(model) >= OLDEST_OPSET:
-        return model
-    try:
-        return version_converter.convert_version(model, OLDEST_OPSET)
-    except (RuntimeError, ValueError, onnx.checker.ValidationError) as error:
-        reason = first_line(error)
-        raise ConversionError(f"opset {opset_of(model)} cannot be raised to {OLDEST_OPSET} ({reason})") from None
+def any_image_model(model: onnx.ModelProto, top: int) -> onnx.ModelProto:
+    """A toolkit model, float or quantised, between the normalisation and the reading of its logits.
 
-
-def reading_model(classes: int, top: int, temperature: float) -> onnx.ModelProto:
-    """From pictures to the `top` likeliest of the classes, with MODEL.Logits for the model's own nodes."""
-    most = [top]
+    Raises ConversionError where its opset is older than the normalisation's and cannot be raised.
+    """
+    properties = {entry.key: entry.value for entry in model.metadata_props}
+    temperature, count = (
+        confidence_of(properties.get("confidence"), "the model").temperature,
+        len(properties["classes"]),
+    )
+    most = [min(top, count)]
+    if opset_of(model) < OLDEST_OPSET:
+        try:
+            model = version_converter.convert_version(model, OLDEST_OPSET)
+        except (RuntimeError, ValueError, onnx.checker.ValidationError) as error:
+            raise ConversionError(f"its opset cannot be raised to {OLDEST_OPSET} ({first_line(error)})") from None
 
     @script()
     def read(image):
-        images = normalize(image)
+        images = normalize_in_graph(image)
         has_ink = op.ReduceMax(images, [1, 2, 3], keepdims=0) > 0
         logits = op.Where(op.Unsqueeze(has_ink, [1]), MODEL.Logits(images), 0.0)
         probabilities, classes = op.TopK(op.Softmax(logits / temperature, axis=1), most, axis=1)
         return probabilities, classes, logits
 
-    likeliest = FLOAT["pictures", top], INT64["pictures", top]
-    return as_model(read, [PICTURES], [*likeliest, FLOAT["pictures", classes]])
-
-
-def any_image_model(model: onnx.ModelProto, top: int) -> onnx.ModelProto:
-    """A toolkit model, float or quantised, between the normalisation and the reading of its logits."""
-    properties = {entry.key: entry.value for entry in model.metadata_props}
-    classes = len(properties["classes"])
-    top = min(top, classes)
-    temperature = confidence_of(properties.get("confidence"), "the model").temperature
-    whole = compose.add_prefix(raised(model), "model/", rename_functions=False)
-    around = reading_model(classes, top, temperature).graph
+    made = [FLOAT["pictures", most[0]], INT64["pictures", most[0]], FLOAT["pictures", count]]
+    around = as_model(read, [PICTURES], made).graph
+    whole = compose.add_prefix(model, "model/", rename_functions=False)
     nodes = list(around.node)
     place = next(i for i, node in enumerate(nodes) if node.domain == MODEL.domain)
     before = helper.make_node("Identity", nodes[place].input, ["model/input_image"])
     after = helper.make_node("Identity", ["model/logits"], nodes[place].output)
     nodes[place : place + 1] = [before, *whole.graph.node, after]
-    around.initializer.extend(whole.graph.initializer)
-    del around.node[:]
-    around.node.extend(nodes)
-    around.value_info.extend(whole.graph.value_info)
-    whole.graph.CopyFrom(around)
+    constants, known = [*around.initializer, *whole.graph.initializer], whole.graph.value_info
+    graph = helper.make_graph(nodes, around.name, around.input, around.output, constants, value_info=known)
+    whole.graph.CopyFrom(graph)
     whole.ir_version = max(whole.ir_version, IR_VERSION)
-    helper.set_model_props(whole, properties | {"input": INPUT, "outputs": OUTPUTS.format(top=top, classes=classes)})
+    properties |= {"input": INPUT, "outputs": OUTPUTS.format(top=most[0], classes=count)}
+    helper.set_model_props(whole, properties)
     onnx.checker.check_model(whole, full_check=True)
     return whole
+
+
+def checked_logits(session: onnxruntime.InferenceSession, images: np.ndarray, confidence: Confidence) -> np.ndarray:
+    """The logits (N, classes) of pictures uint8 (N, H, W, C); raises ConversionError unless the other outputs fit."""
+    shares, classes, logits = session.run(["probabilities", "classes", "logits"], {"image": images})
+    expected = np.take_along_axis(confidence.probabilities(logits), classes, axis=1)
+    ordered = (np.diff(shares, axis=1) <= 0).all() and (classes[:, 0] == logits.argmax(axis=1)).all()
+    if not np.isfinite(logits).all() or not ordered or np.abs(shares - expected).max() > SAME_PROBABILITY:
+        raise ConversionError(f"probabilities and classes do not fit the logits of a picture of {images.shape[1:]}")
+    return logits
+
+
+def prove(path: Path, original: Path) -> str:
+    """Compares a file for any image with normalization.py and the `original` model on varied pictures; one line.
+
+    Raises ConversionError where they differ in more than rounding, or where pictures together are read otherwise.
+    """
+    recognizer, session = Recognizer(original), single_thread(path)
+    normalization = single_thread(normalization_model(opset_of(onnx.load(path))).SerializeToString())
+    same, differences, pictures = 0, [], varied_pictures(recognizer.classes, COMPARED)
+    for picture in tqdm(pictures, "comparing", COMPARED, leave=False, disable=not sys.stderr.isatty()):
+        expected = normalize(grey_of(picture))[None]
+        differences.append(float(np.abs(normalization.run(None, {"image": picture[None]})[0] - expected).max()))
+        logits = checked_logits(session, picture[None], recognizer.confidence)
+        if logits.any() and not expected.any():
+            raise ConversionError(f"a picture of {picture.shape} without ink is read as something")
+        same += not expected.any() or logits.argmax() == recognizer.logits(expected).argmax()
+    together = np.stack([picture, picture[::-1], picture[:, ::-1]])
+    alone = np.concatenate([checked_logits(session, one[None], recognizer.confidence) for one in together])
+    if np.abs(checked_logits(session, together, recognizer.confidence) - alone).max() > TOLERANCE:
+        raise ConversionError("pictures together are read otherwise than each by itself")
+    unlike = sum(difference > SAME_PIXEL for difference in differences)
+    comparison = (
+        f"top-1 as by normalization.py on {same:,} of {COMPARED:,} varied pictures; largest difference of a normalised "
+        f"pixel {max(differences):.1e} (median picture {np.median(differences):.1e}, above {SAME_PIXEL} in {unlike})"
+    )
+    if same < SAME_TOP1 * COMPARED or unlike > UNLIKE * COMPARED:
+        raise ConversionError(comparison)
+    return comparison
+
+
+def convert_any_image(model_path: Path, output: Path, data_dir: Path | None, opset: int, top: int) -> str:
+    """Puts the normalisation before a trained model or an ONNX file, compares, names the file; returns one line."""
+    with scratch_folder(output) as folder, atomic_write(output) as temporary:
+        original, comparisons = model_path, []
+        if model_path.suffix.lower() != ".onnx":
+            original = folder / "model.onnx"
+            comparisons.append(write(model_path, original, data_dir, opset))
+        elif Recognizer(model_path).takes_pictures:
+            raise InputError(f"{model_path} takes pictures already")
+        onnx.save(any_image_model(onnx.load(original), top), temporary)
+        comparisons.append(prove(temporary, original))
+    return "; ".join([summary(output), *comparisons])

@@ -13,8 +13,7 @@ from onnxscript import opset18 as op
 from images import normalization
 from images.normalization import CANVAS, CONTENT, FAINT, FLOOR, INK, NOISE, PAPER_GRID, REACH, SOLID, WORKING_SIDE
 
-IR_VERSION = 8  # what opset 18 came with
-OLDEST_OPSET = 18
+OLDEST_OPSET, IR_VERSION = 18, 8  # the second came with the first
 PICTURES = UINT8["pictures", "height", "width", "channels"]
 SINGLE, DOUBLE, INTEGER = TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.INT64
 ROWS, COLUMNS, BOTH = [1], [2], [1, 2]  # axes of pictures (n, H, W)
