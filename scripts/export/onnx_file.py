@@ -67,10 +67,8 @@ def export(model: nn.Module, path: Path, opset: int) -> None:
 def check_plain_float(path: Path, facts: dict) -> None:
     """Raises InputError for a model that is on its way to integers."""
     if facts["script"] == "train_qat" and "quantization" not in facts:
-        raise InputError(
-            f"{path} is rounded as INT8 will be: convert_int8_pytorch_to_quantized_onnx.py takes the "
-            "quantized_NAME_int8.pth that train_qat.py made of it"
-        )
+        remedy = "convert_int8_pytorch_to_quantized_onnx.py takes the quantized_NAME_int8.pth that was made of it"
+        raise InputError(f"{path} is rounded as INT8 will be: {remedy}")
 
 
 def metadata(facts: dict) -> dict[str, str]:
@@ -100,10 +98,7 @@ def probe_images(data_dir: Path | None, count: int, config: dict) -> torch.Tenso
 
 
 def write(model_path: Path, path: Path, data_dir: Path | None, opset: int) -> str:
-    """Exports a trained model to `path` and compares it with PyTorch; returns what the comparison says.
-
-    Raises ConversionError if a logit differs by more than TOLERANCE or a top-1 at all.
-    """
+    """Exports a trained model to `path`; one line on how much it differs from PyTorch, ConversionError if too much."""
     model, facts = load_trained(model_path)
     check_plain_float(model_path, facts)
     images = probe_images(data_dir, 64, facts["config"])
