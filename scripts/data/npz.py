@@ -13,7 +13,7 @@ from files.command_line import InputError, first_line
 
 READ_HEADER = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 # What zipfile and numpy raise for files that are not their own.
-_UNREADABLE = (zipfile.BadZipFile, RuntimeError, LookupError, ValueError, TypeError, EOFError, ArithmeticError)
+_UNREADABLE = (OSError, zipfile.BadZipFile, RuntimeError, LookupError, ValueError, TypeError, EOFError, ArithmeticError)
 _UNREADABLE += (struct.error, SyntaxError, tokenize.TokenError)
 
 
