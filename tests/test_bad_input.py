@@ -19,8 +19,12 @@ ODD_VALUES = [None, True, -1, 0, 1e308, float("nan"), 2**70, "", "腕", [], {}, 
 AS_JSON = ("mapping", "metadata", "confusable")
 AS_CHECKPOINT = ("checkpoint", "INT8 checkpoint")
 
-given_often = settings(
-    max_examples=EXAMPLES, deadline=None, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+given_often = settings(  # the same ones each time: CI must not fail by chance
+    max_examples=EXAMPLES,
+    deadline=None,
+    database=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 
 
