@@ -17,10 +17,7 @@ def test_the_record_is_the_documented_struct():
     image = bytes(range(256)) * 31 + bytes(192)
     packed = struct.pack(STRUCT, 7, 0x3021, b"A.KAN   ", 123456, 201, 202, 203, 244, 5, 6, 8310, 8401, 9, 8, image)
     record = np.frombuffer(packed, etl9g.RECORD)[0]
-    names = ["sheet", "jis", "serial", "quality", "group_quality", "sex", "age", "industry", "occupation"]
-    assert [int(record[name]) for name in names] == [7, 0x3021, 123456, 201, 202, 203, 244, 5, 6]
-    assert [int(record[name]) for name in ("gathered", "scanned", "x", "y")] == [8310, 8401, 9, 8]
-    assert record["reading"].rstrip() == b"A.KAN"
+    assert record.tolist()[:14] == (7, 0x3021, b"A.KAN   ", 123456, 201, 202, 203, 244, 5, 6, 8310, 8401, 9, 8)
     pixels = etl9g.unpack_images(np.array([record]))[0]
     assert pixels.shape == (127, 128)
     assert pixels[0, :8].tolist() == [0, 0, 0, 1, 0, 2, 0, 3]  # bytes 0x00 0x01 0x02 0x03, the high nibble first

@@ -5,7 +5,6 @@ import dataclasses
 import numpy as np
 import pytest
 
-from characters.jis import etl9g_classes
 from handwriting import page, variation
 from handwriting.forms import JOINED_FORMS, LOW_HUMPS, SEPARATE_FORMS, SHORT_TAILS, WIDE_BOWS
 from handwriting.page import place_on_page, write_character
@@ -41,24 +40,15 @@ def varied(char: str, writer=WRITER, seeds: int = 20) -> np.ndarray:
     return np.array([variation.vary_strokes(char, model, writer, np.random.default_rng(seed)) for seed in range(seeds)])
 
 
-def test_a_frame_is_that_of_a_scan():
-    for seed in range(20):
-        writer = new_writer(np.random.default_rng(seed))
-        for char in CHARACTERS + "あきそ":
-            frame = written(char, seed, writer)
-            assert (frame.shape, frame.dtype) == ((127, 128), np.uint8)
-            assert frame.max() <= 15
-            assert 100 < (frame > 2).sum() < 0.5 * frame.size
-            assert (frame == 0).mean() > 0.5
-
-
 @pytest.mark.parametrize("habits", [{}, {"height": 160, "width": 160, "pen": 3.2}])  # the second would not fit
-def test_ink_keeps_inside_the_frame(habits, clean_page):
+def test_a_frame_is_that_of_a_scan_with_the_ink_inside(habits, clean_page):
     touching = []
     for seed in range(40):
         writer = dataclasses.replace(new_writer(np.random.default_rng(seed)), **habits)
         for char in "漢東き":
             frame = written(char, seed, writer)
+            assert (frame.shape, frame.dtype, frame.max() <= 15) == ((127, 128), np.uint8, True)
+            assert 100 < (frame > 2).sum() < 0.5 * frame.size
             touching.append(max(frame[[0, -1]].max(), frame[:, [0, -1]].max()) > 3)
     assert np.mean(touching) < 0.05
 
@@ -78,31 +68,17 @@ def features(frame: np.ndarray) -> tuple[float, float, float]:
     return np.median(frame[frame > 2]), np.log(len(xs)), np.cov(xs, ys)[0, 1] / ys.var()
 
 
-def test_writers_differ_more_than_one_writer_from_himself(clean_page):
-    """Variance between writers over that within a writer, as in an F test: 1 if writers had no habits."""
-    writers = [new_writer(np.random.default_rng(seed)) for seed in range(24)]
-    measured = np.array(
-        [[features(written(char, 100 * w + i, writer)) for i, char in enumerate(CHARACTERS)] for w, writer in
-         enumerate(writers)]
-    )  # fmt: skip
-    measured -= measured.mean(axis=0)  # what belongs to the characters
-    between = len(CHARACTERS) * measured.mean(axis=1).var(axis=0, ddof=1)
-    within = measured.var(axis=1, ddof=1).mean(axis=0)
-    assert (between / within > 2).all()
-
-
 @pytest.mark.parametrize(
-    ("habit", "low", "high", "feature", "grows"),
-    [("pressure", 5, 11, 0, True), ("pen", 4, 7, 1, True), ("slant", -0.3, 0.3, 2, False)],
+    ("habit", "low", "high", "feature"),
+    [("pressure", 5, 11, 0), ("pen", 4, 7, 1), ("slant", 0.3, -0.3, 2)],
 )
-def test_a_writers_habits_show(habit, low, high, feature, grows, clean_page):
+def test_a_writers_habits_show(habit, low, high, feature, clean_page):
     """y points down: a slant to the right moves what is high up to the right."""
     means = []
     for value in (low, high):
         writer = dataclasses.replace(WRITER, **{habit: value})
         means.append(np.mean([features(written(char, 1, writer))[feature] for char in CHARACTERS]))
-    assert (means[1] > means[0]) == grows
-    assert abs(means[1] - means[0]) > 0.2
+    assert means[1] > means[0] + 0.2
 
 
 def test_pens_are_pencils_and_others_from_hairlines_to_felt_tips():
@@ -226,12 +202,6 @@ def test_hands_in_haste_join_strokes(clean_page):
     assert amount[1] > 1.03 * amount[0]
 
 
-def test_every_class_has_strokes_and_a_character_without_says_so():
-    assert all(model_files(char) for char in etl9g_classes())
-    with pytest.raises(KeyError, match="KanjiVG has no strokes for ☃"):
-        model_files("☃")
-
-
 def test_models_are_what_the_characters_look_like():
     (level,) = MODELS["一"][0].strokes
     across, down = MODELS["十"][0].strokes
@@ -277,6 +247,8 @@ def test_variant_files_are_further_models_of_a_character(char, written_ones):
     """道 has a -Kaisho file, how it is written; 令 an -Insatsu file, how it is printed; 亜 one file alone."""
     assert [model.written for model in stroke_models(char)] == written_ones
     assert model_files(char)[0].stem == f"{ord(char):05x}"  # the standard form first
+    with pytest.raises(KeyError, match="KanjiVG has no strokes for ☃"):
+        model_files("☃")
 
 
 def test_writers_choose_between_written_and_printed_forms():
@@ -306,17 +278,14 @@ def test_a_fold_turns_its_second_leg_and_nothing_else():
         assert _corner(after) - _corner(before) == pytest.approx(np.degrees(turns), abs=3)
         np.testing.assert_allclose(after[:4], before[:4], atol=1e-6)
         np.testing.assert_allclose(*(np.hypot(*np.diff(points, axis=0).T) for points in (after, before)), atol=1e-5)
-
-
-def test_folds_stand_more_upright_than_the_model_on_average():
+    # On average folds stand more upright than the model.
     assert _corner(varied("力", STIFF, 1)[0, 0]) < _corner(stroke_models("力")[0].strokes[0])
 
 
 def test_kanji_of_few_strokes_leave_each_more_room(monkeypatch):
-    def spread() -> float:
+    spread = []
+    for most in (1.0, variation.FEW_STROKES_MOST):
+        monkeypatch.setattr(variation, "FEW_STROKES_MOST", most)
         middles = varied("人", WRITER, 80).mean(axis=2)
-        return float(np.std(middles[:, 1] - middles[:, 0], axis=0).sum())
-
-    roomy = spread()
-    monkeypatch.setattr(variation, "FEW_STROKES_MOST", 1.0)
-    assert roomy > 1.15 * spread()
+        spread.append(np.std(middles[:, 1] - middles[:, 0], axis=0).sum())
+    assert spread[1] > 1.15 * spread[0]

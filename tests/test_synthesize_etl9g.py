@@ -79,11 +79,9 @@ def test_every_set_holds_each_class_once(standin):
     assert problem is None
     for jis in records["jis"].reshape(4, 3036):
         characters = [bytes([code >> 8 | 0x80, code & 0xFF | 0x80]).decode("euc_jp") for code in jis.tolist()]
-        assert len(set(characters)) == 3036
-        assert set(characters) == set(etl9g_classes())
+        assert sorted(characters) == sorted(etl9g_classes())
     assert len(set(records["serial"].tolist())) == len(records)
-    assert records["sheet"].min() == 1
-    assert records["sheet"].max() == 20
+    assert set(records["sheet"].tolist()) == set(range(1, 21))
     assert {bytes(mark).rstrip(b"\0") for mark in records["undefined"]} == {MARK.encode()}
     assert len(f"{MARK}9999999/abcde") <= 34  # with the longest seed, and a font: all that fits into these bytes
     assert (unpack_images(records[::7]) > 2).any(axis=(1, 2)).all()
@@ -102,11 +100,6 @@ def test_a_record_depends_on_seed_set_and_place_alone(standin):
             drawn.append(write_character(char, models, writer, drawing.random_of(seed, 0, record)))
         assert np.array_equal(drawn[0], frames[record])
         assert not np.array_equal(drawn[1], frames[record])
-
-
-def test_random_streams_do_not_meet():
-    keys = [(seed, stream, index) for seed in (0, 1) for stream in (0, 1) for index in (0, 1, 607_199)]
-    assert len({drawing.random_of(*key).random() for key in keys}) == len(keys)
 
 
 def test_a_font_draws_what_it_has_and_strokes_the_rest(standin, box_font, monkeypatch):
