@@ -13,7 +13,6 @@ from PIL import Image
 import train_etl9g_model
 from characters.names import character_of
 from data.prepared import CHUNK_NAME, PreparedDataset
-from data.samples import Samples
 from engine import batches, checkpoints, training
 from evaluation import accuracy, measurement
 from evaluation.accuracy import report
@@ -137,28 +136,30 @@ def figures_of(model: Path, *data: Path, **options: object) -> dict:
 
 
 def test_a_known_model_on_the_test_split(spots, tmp_path):
-    result = figures_of(spot_model(tmp_path / "spots.onnx", script="train_spots"), spots)
+    done = run_script("evaluate", "--model", spot_model(tmp_path / "spots.onnx"), "--data-dir", spots)
+    assert done.returncode == 0, done.stderr
+    for part in ("85.00 % ± 4.24", "あ → い 3/4"):
+        assert part in done.stdout
+    figures, picture = (tmp_path / f"spots_evaluation/evaluation.{kind}" for kind in ("json", "png"))
+    assert done.stdout.endswith(f"\n{figures}\n{picture}\n")
+    result = json.loads(figures.read_text(encoding="utf-8"))
     assert (result["samples"], result["classes"], result["top1"]) == (20, 5, pytest.approx(85))
     assert result["top1_standard_error"] == pytest.approx(4.243, abs=1e-3)  # 100 √(0.6² + 0.6²) / 20, two sheets
     assert (result["by_writer"]["writers"], result["by_writer"]["median"]) == (2, pytest.approx(90.625))
     assert result["top5"] == 100  # of five classes
     assert result["confused"] == [{"true": "あ", "predicted": "い", "count": 3, "of": 4}]
-    assert result["worst_classes"] == [{"character": "あ", "right": 1, "samples": 4}]
     assert result["kinds"]["hiragana"]["top1"] == pytest.approx(75)
     top1 = result["robustness"]["top1"]
     assert list(top1) == ["clean", *DISTORTIONS]
     assert [top1[same] for same in ("clean", "thick", "blur", "noise", "low contrast")] == pytest.approx([85] * 5)
     assert top1["rotation 30°"] < 60  # most spots have left their places
-    assert result["model"]["script"] == "train_spots"
     sure, share = result["calibration"], np.e / (np.e + 4)  # the softmax of one spot among five classes
     assert sure["bins"] == [{"probability": pytest.approx(share), "right": pytest.approx(0.85), "samples": 20}]
     assert sure["error"] == sure["error_without_temperature"] == pytest.approx(0.85 - share)
     assert (sure["temperature"], sure["rejected"], sure["rejected_of_right"]) == (1, None, None)
     assert result["mixed_up"] == {"あ": {"い": 0.75}}
-    assert json.loads((tmp_path / "spots/evaluation.json").read_text(encoding="utf-8")) == result
-    with Image.open(tmp_path / "spots/evaluation.png") as picture:
-        assert picture.width > 1000
-        assert len(np.unique(np.asarray(picture))) > 100
+    with Image.open(picture) as image:
+        assert len(np.unique(np.asarray(image))) > 100
 
 
 def test_the_confidence_that_the_file_names_is_used(spots, tmp_path):
@@ -182,25 +183,11 @@ def test_other_splits_and_the_models_own_random_split(spots, tmp_path):
     result = figures_of(spot_model(tmp_path / "random.onnx", config=config), spots)
     assert "split by random" in result["data"]["description"]
     own = PreparedDataset(spots, "random", 3).splits["test"].labels
-    assert result["samples"] == len(own) > 0
     counts = {c: row[1] for c, row in result["per_class"].items()}
     assert counts == {CLASSES[label]: int((own == label).sum()) for label in own.unique().tolist()}
-
-
-def test_limit_takes_the_same_samples_of_everywhere_each_time():
-    seen = []
-
-    def images(rows: np.ndarray) -> np.ndarray:
-        seen.append(rows.tolist())
-        return np.zeros((len(rows), 1, 64, 64), np.float32)
-
-    model = Model(lambda batch: np.tile(np.float32([1, 0]), (len(batch), 1)), "あい", {})
-    for _ in range(2):
-        figures, _ = measurement.measure(model, Samples(np.array(["あ"] * 50 + ["い"] * 50), images, {}), limit=20)
-    assert figures["samples"] == len(set(seen[0])) == 20
-    assert figures["top1"] == pytest.approx(5 * figures["per_class"]["あ"][1])
-    assert 0 < figures["per_class"]["い"][1] < 20
-    assert seen[: len(seen) // 2] == seen[len(seen) // 2 :]
+    some = [figures_of(tmp_path / "writer.onnx", spots, split="train", limit=20) for _ in range(2)]
+    assert some[0] == some[1]  # always the same, from everywhere
+    assert (some[0]["samples"], some[0]["classes"]) == (20, 5)
 
 
 def test_images_in_folders_named_by_character_or_code_point(tmp_path):
@@ -319,13 +306,3 @@ def test_wrong_calls_end_with_one_line(work, words, message):
     assert message in done.stderr.splitlines()[-1]
     assert done.stderr.startswith(("error: ", "usage: "))
     assert not list(work.rglob("evaluation.*"))
-
-
-def test_the_script_prints_its_figures_and_where_they_are(work):
-    done = run_script("evaluate", "--model", "model/spots.onnx", "--data-dir", "data", cwd=work)
-    assert done.returncode == 0, done.stderr
-    for part in ("85.00 % ± 4.24", "あ → い 3/4"):
-        assert part in done.stdout
-    files = [f"model/spots_evaluation/evaluation.{kind}" for kind in ("json", "png")]
-    assert done.stdout.splitlines()[-2:] == files
-    assert all((work / name).is_file() for name in files)
