@@ -53,14 +53,7 @@ def test_the_file_is_read_as_an_evaluation_writes_it(tiny_dataset, tmp_path):
 
 @pytest.mark.parametrize(
     "content",
-    [
-        b"",
-        b"{}",
-        b"[]",
-        b'{"mixed_up": {"a": 1}, "same_shape": {}}',
-        b'{"mixed_up": {}, "same_shape": {"a": 3}}',
-        b"\xff",
-    ],
+    [b"{}", b'{"mixed_up": {"a": 1}, "same_shape": {}}', b'{"mixed_up": {}, "same_shape": {"a": 3}}', b"\xff"],
 )
 def test_a_file_that_is_none_is_refused(tmp_path, content):
     (tmp_path / "confusable.json").write_bytes(content)

@@ -133,14 +133,11 @@ def flip(chunk: Path, name: str) -> None:
     chunk.write_bytes(content)
 
 
-def claim(chunk: Path, name: str) -> None:
-    """The header of an array says that it has ten gigabytes."""
-    whole, shape = chunk.read_bytes(), str(np.load(chunk)[name].shape).encode()
-    huge = b"(9999999999, 64, 64)" if name == "images" else b"(9999999999,)"
-    at = whole.index(shape, whole.index(f"{name}.npy".encode()))
-    content = whole[:at] + huge + whole[at + len(shape) :].replace(b" " * (len(huge) - len(shape)), b"", 1)
-    assert len(content) == len(whole)
-    chunk.write_bytes(content)
+def claim(chunk: Path) -> None:
+    """The headers of the labels and sets say that they have ten gigabytes."""
+    content = chunk.read_bytes()
+    chunk.write_bytes(content.replace(b"(40,), }" + 8 * b" ", b"(9999999999,), }"))
+    assert chunk.stat().st_size == len(content)
 
 
 @pytest.mark.parametrize(
@@ -154,7 +151,7 @@ def claim(chunk: Path, name: str) -> None:
         {"labels": np.array([{}] * 40, object)},
         {"compressed": True},
         *(lambda chunk, end=end: chunk.write_bytes(chunk.read_bytes()[:end]) for end in (0, 5000, -1)),
-        *(lambda chunk, name=name: claim(chunk, name) for name in ("images", "labels", "sets")),
+        claim,
         lambda chunk: flip(chunk, "labels"),
         lambda chunk: chunk.write_bytes(chunk.read_bytes()[:-3] + b"\x7f\0\0"),  # its parts begin before the file
     ],
@@ -198,7 +195,6 @@ SETS, OTHER = "its splits do not name each data set once", f"{MAPPING_FILE} is t
         ({"splits": {}}, "'train' is missing"),
         ({"splits": {"train": [*range(9)], "validation": [9], "test": [1]}}, SETS),  # a writer on two sides
         ({"splits": {"train": [0, 1], "validation": [2], "test": [3]}}, SETS),
-        ({"splits": {"train": "0", "validation": [2], "test": [3]}}, SETS),
         ({"classes": 6}, OTHER),
     ],
 )
@@ -223,7 +219,6 @@ ROWS = "a class stands there twice, or with the label or the codes of another"
     [
         (lambda rows: rows.append(mapping_row(5, "あ")), ROWS),
         (lambda rows: rows.clear(), ROWS),
-        (lambda rows: rows.reverse(), ROWS),
         (lambda rows: rows.pop(0), ROWS),
         (lambda rows: rows[2].update(character="え"), ROWS),
         (lambda rows: rows[2].update(code_point="U+3048"), ROWS),

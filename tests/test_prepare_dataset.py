@@ -68,9 +68,9 @@ def damaged(raw: Path, changes: dict[int, bytes]) -> Iterator[None]:
     """Other bytes at these offsets of the file for the time of the block."""
     content = np.memmap(raw / "ETL9G_01", np.uint8, "r+")
     before = {offset: content[offset : offset + len(piece)].copy() for offset, piece in changes.items()}
-    for offset, piece in changes.items():
-        content[offset : offset + len(piece)] = np.frombuffer(piece, np.uint8)
     try:
+        for offset, piece in changes.items():
+            content[offset : offset + len(piece)] = np.frombuffer(piece, np.uint8)
         yield
     finally:
         for offset, piece in before.items():
@@ -264,19 +264,15 @@ def test_names_that_no_raw_file_has_are_refused(name, prepare, tmp_path):
     assert_refused(prepare(tmp_path, output), output, f"{name}: not a name of an ETL9G raw file")
 
 
-def test_the_real_files_win_over_the_stand_in(tmp_path):
+def test_the_real_files_win_over_the_stand_in_and_there_must_be_some(prepare, tmp_path):
+    output = tmp_path / "dataset"
+    assert_refused(prepare(tmp_path / "nowhere", output), output, "nowhere is missing", "--etl9g-dir")
+    says = "holds no ETL9G_01", f"--out {tmp_path / 'standin'}"
+    assert_refused(prepare(tmp_path, output), output, *says)
+    assert not output.exists()
     (tmp_path / "standin").mkdir()
     (tmp_path / "standin" / "ETL9G_01").write_bytes(b"")
     assert etl9g.find_raw(tmp_path) == [tmp_path / "standin" / "ETL9G_01"]
     for name in ("ETL9G_07", "ETL9G_50", "ETL9G.zip", "ETL9INFO", "README.md"):
         (tmp_path / name).write_bytes(b"")
     assert etl9g.find_raw(tmp_path) == [tmp_path / "ETL9G_07", tmp_path / "ETL9G_50"]
-
-
-def test_folders_that_hold_nothing_to_read(prepare, tmp_path):
-    output = tmp_path / "dataset"
-    assert_refused(prepare(tmp_path / "nowhere", output), output, "nowhere is missing", "--etl9g-dir")
-    (tmp_path / "empty").mkdir()
-    answer = prepare(tmp_path / "empty", output)
-    assert_refused(answer, output, "holds no ETL9G_01", f"--out {tmp_path / 'empty' / 'standin'}")
-    assert not output.exists()
