@@ -10,37 +10,35 @@ import pytest
 from onnxscript import FLOAT, INT64, UINT8, OnnxFunction
 from PIL import Image
 
-from export.varied_pictures import borderline_pictures, grey_of, varied_pictures
+from export.varied_pictures import grey_of, varied_pictures
 from images import normalization_graph
 from images.normalization import normalize, place
 from images.normalization_graph import as_model, normalization_model
 from images.reading import over_paper, read_grey
+from inference.recognizer import single_thread
 
 REAL = Path(__file__).resolve().parent.parent.parent / "shared" / "real_handwriting"
 CLASSES = "あいう亜腕語鬱一"
 
 
-def session_of(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-
-
 @pytest.fixture(scope="module")
 def whole() -> onnxruntime.InferenceSession:
-    return session_of(normalization_model())
+    return session(normalization_model())
+
+
+def session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
+    return single_thread(model.SerializeToString())
 
 
 def computed(step: OnnxFunction, *arrays: np.ndarray) -> np.ndarray:
     """What a part of the graph makes of these arrays."""
     given = [{"uint8": UINT8, "int64": INT64, "float32": FLOAT}[a.dtype.name][(None,) * a.ndim] for a in arrays]
-    session = session_of(as_model(step, given, [FLOAT[...]]))
-    names = [entry.name for entry in session.get_inputs()]
-    return session.run(None, dict(zip(names, arrays, strict=True)))[0]
+    graph = session(as_model(step, given, [FLOAT[...]]))
+    return graph.run(None, {entry.name: array for entry, array in zip(graph.get_inputs(), arrays, strict=True)})[0]
 
 
-def largest_difference(session: onnxruntime.InferenceSession, picture: np.ndarray) -> float:
-    made = session.run(None, {"image": picture[None]})[0]
+def largest_difference(graph: onnxruntime.InferenceSession, picture: np.ndarray) -> float:
+    made = graph.run(None, {"image": picture[None]})[0]
     assert made.shape == (1, 1, 64, 64)
     return float(np.abs(made[0] - normalize(grey_of(picture))).max())
 
@@ -49,18 +47,6 @@ def test_varied_pictures_become_what_normalization_makes_of_them(whole):
     differences = [largest_difference(whole, picture) for picture in varied_pictures(CLASSES, 150)]
     assert np.sort(differences)[-3] < 1e-4  # rounding may turn a pixel at a threshold, but hardly ever
     assert max(differences) < 0.3
-
-
-def test_varied_pictures_are_varied():
-    pictures = list(varied_pictures(CLASSES, 150))
-    assert {picture.shape[2] for picture in pictures} == {1, 3, 4}
-    sides = [max(picture.shape[:2]) for picture in pictures]
-    assert min(sides) == 1
-    assert max(sides) > 256
-    assert max(max(p.shape[:2]) / min(p.shape[:2]) for p in pictures) > 100
-    assert any(np.median(grey_of(p)) < 60 for p in pictures) and any(np.median(grey_of(p)) > 200 for p in pictures)
-    inked = [normalize(grey_of(picture)).any() for picture in pictures[len(borderline_pictures()) :]]
-    assert np.mean(inked) > 0.8
 
 
 @pytest.mark.parametrize(("side", "blob"), [(200, 150), (200, 120), (256, 200), (256, 240), (40, 39)])
@@ -86,35 +72,31 @@ def test_a_stroke_near_an_edge_stays_and_one_at_it_goes_as_there(height):
 
 @pytest.mark.parametrize("side", [128, 200, 300])
 def test_frame_lines_along_the_edges_are_dropped_as_there(whole, side):
-    picture = np.full((side, side, 1), 255, np.uint8)
-    picture[side // 3 : side // 3 + side // 20, side // 4 : 3 * side // 4] = 0
-    picture[side // 4 : 3 * side // 4, side // 2 : side // 2 + side // 20] = 0
-    plain = normalize(grey_of(picture))
+    plain = np.full((side, side, 1), 255, np.uint8)
+    plain[side // 3 : side // 3 + side // 20, side // 4 : 3 * side // 4] = 0
+    plain[side // 4 : 3 * side // 4, side // 2 : side // 2 + side // 20] = 0
     for edge in (np.s_[1:3, :], np.s_[-3:-1, 5:], np.s_[4:, 0:2], np.s_[:-4, -2:]):
-        framed = picture.copy()
+        framed = plain.copy()
         framed[edge] = 60
         assert largest_difference(whole, framed) < 1e-4
-        assert np.abs(normalize(grey_of(framed)) - plain).max() < 0.05  # the line is really dropped
+        assert np.abs(normalize(grey_of(framed)) - normalize(grey_of(plain))).max() < 0.05  # it is really dropped
 
 
 @pytest.mark.parametrize("opset", [18, 20, 21, 23])
 def test_every_newer_opset(opset):
     model = normalization_model(opset)
     assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", opset)]
-    session = session_of(model)
-    assert all(largest_difference(session, picture) < 1e-4 for picture in varied_pictures(CLASSES, 40))
+    assert max(largest_difference(session(model), picture) for picture in varied_pictures(CLASSES, 40)) < 1e-4
 
 
 def test_pictures_together_are_read_as_each_alone(whole):
-    random = np.random.default_rng(0)
     picture = next(p for p in varied_pictures(CLASSES, 60) if min(p.shape[:2]) > 100)
-    blank, noise = np.full_like(picture, 255), random.integers(0, 256, picture.shape).astype(np.uint8)
-    together = np.stack([picture, blank, picture[::-1], 255 - picture, noise])
+    noise = np.random.default_rng(0).integers(0, 256, picture.shape).astype(np.uint8)
+    together = np.stack([picture, np.full_like(picture, 255), picture[::-1], 255 - picture, noise])
     made = whole.run(None, {"image": together})[0]
     for image, one in zip(made, together, strict=True):
         np.testing.assert_allclose(image, whole.run(None, {"image": one[None]})[0][0], atol=1e-5)
-    assert not made[1].any()
-    assert made[0].any()
+    assert (made[0].any(), made[1].any()) == (True, False)
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
@@ -140,15 +122,6 @@ def test_reflection_is_that_of_numpy(length):
     values = np.random.default_rng(length).random((length, 3))
     low, high = values.min(), values.max()  # beyond which cells are clipped
     np.testing.assert_allclose((matrix @ values).clip(low, high), (expected @ values).clip(low, high), atol=1e-5)
-
-
-@pytest.mark.parametrize("shape", [(1, 1), (1, 2), (3, 5), (4, 6), (40, 51)])
-def test_noise_is_the_median_step(shape):
-    grey = np.random.default_rng(0).integers(0, 9, (4, *shape)).astype(np.float32)
-    steps = np.abs(np.diff(grey, axis=2, prepend=grey[:, :, :1]))
-    np.testing.assert_array_equal(
-        computed(normalization_graph.noise_of, grey).ravel(), np.median(steps.reshape(4, -1), axis=1)
-    )
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="the real drawings are measured on where they lie, and not kept here")
