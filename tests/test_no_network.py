@@ -72,7 +72,6 @@ def calls(folder: Path, data: Path) -> list[list]:
         ["convert_to_onnx", *cnn, "--data-dir", data, "--output", "model.onnx"],
         ["convert_to_onnx", "--any-image", "--model-path", "model.onnx", "--output", "any.onnx"],
         ["convert_to_safetensors", *cnn, "--folder", "hub"],
-        ["convert_to_edge", "ort", "--model-path", "model.onnx", "--output", "model.ort"],
         ["calibrate_confidence", "--model", models["train_vit"], "--data-dir", data, "--out-of-set", 5, "--dry-run"],
         ["evaluate", "--model", models["train_vit"], "--data-dir", data, "--output-dir", "evaluation"],
         ["recognize", folder / "picture.png", "--model", "model.onnx"],
