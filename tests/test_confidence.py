@@ -39,7 +39,6 @@ def test_probabilities_and_scores_are_pytorchs(temperature):
 
 
 def test_what_lies_below_the_threshold_is_unknown():
-    assert Confidence(score="logit", threshold=0.5).known(LOGITS).tolist() == [True, True]
     assert Confidence(score="logit", threshold=0.6).known(LOGITS).tolist() == [True, False]
     assert Confidence(score="lead", threshold=1.1).known(LOGITS).tolist() == [False, True]
     assert Confidence().known(LOGITS - 1e6).tolist() == [True, True]

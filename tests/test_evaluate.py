@@ -102,16 +102,13 @@ def test_summary_equals_figures_worked_by_hand():
     }
 
 
-def test_what_one_writer_wrote_counts_as_one_observation():
+def test_a_writer_is_one_observation_and_the_first_of_equal_logits_the_likelier():
     figures = accuracy.summary("あいう亜", LABELS, PREDICTED, LABELS, np.array([7, 7, 30, 30, 30, 9]))
     assert figures["top1_standard_error"] == pytest.approx(7.857, abs=1e-3)  # 100 √((1/3)² + 0 + (1/3)²) / 6
     by_writer = {"writers": 3, "median": 200 / 3, "lowest_twentieth": 50 + (200 / 3 - 50) / 10}  # of 50, 66.7, 100 %
     assert figures["by_writer"] == pytest.approx(by_writer)
     alone = accuracy.summary("あいう亜", LABELS, PREDICTED, LABELS, np.full(6, 7))
     assert alone["top1_standard_error"] == pytest.approx(19.245, abs=1e-3)  # as if by six
-
-
-def test_the_first_of_equal_logits_is_the_likelier():
     predicted, rank = accuracy.ranked(np.float32([[1, 1, 0], [1, 1, 0], [0, 0, 0]]), np.array([0, 1, 2]))
     assert (predicted.tolist(), rank.tolist()) == ([0, 0, 0], [0, 1, 2])
 
@@ -198,7 +195,6 @@ def test_images_in_folders_named_by_character_or_code_point(tmp_path):
     draw_bar(folder / "い" / "standing.gif", lying=False)
     draw_bar(folder / "漢" / "lying.png", lying=True)
     (folder / "あ" / ".DS_Store").write_bytes(b"\0")
-    (folder / "README.md").write_text("about")
     result = figures_of(bar_model(tmp_path / "bars.onnx"), images_dir=folder)
     assert (result["samples"], result["left_out"]) == (5, {"漢": 1})
     assert result["per_class"] == {"あ": [2, 3], "い": [2, 2]}
