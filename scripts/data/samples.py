@@ -55,8 +55,8 @@ def labelled_images(folder: Path) -> dict[Path, str]:
 def image_samples(folder: Path) -> Samples:
     """The same as samples, normalised when they are asked for."""
     paths, characters = zip(*labelled_images(folder).items(), strict=True)
-
-    def images(rows: np.ndarray) -> np.ndarray:
-        return np.stack([normalize(read_grey(paths[row])) for row in rows])
-
-    return Samples(np.array(characters), images, {"description": f"the images of {folder}"})
+    return Samples(
+        np.array(characters),
+        lambda rows: np.stack([normalize(read_grey(paths[row])) for row in rows]),
+        {"description": f"the images of {folder}"},
+    )

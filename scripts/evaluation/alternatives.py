@@ -80,9 +80,7 @@ def one_character_scores(shares: np.ndarray) -> np.ndarray:
         after = (after + written) * step[0]
         written = (written + before) * step
         before *= step[0]
-    scores = written + after
-    scores[0] = 0
-    return scores
+    return np.append(0, (written + after)[1:])
 
 
 def rapidocr_reader() -> Reader:
