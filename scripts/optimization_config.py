@@ -66,7 +66,6 @@ class OptimizationConfig:
     compile: bool | None = option(None, "torch.compile (on GPUs that can)", changeable=True)
     deterministic: bool = option(False, "deterministic GPU kernels, slower", changeable=True)
     plot: bool = option(False, "draw the curves as PNG (needs matplotlib)", changeable=True)
-    tensorboard: bool = option(False, "write TensorBoard events (needs tensorboard)", changeable=True)
 
     def check(self) -> None:
         """Raises ValueError with one line for values that make no sense."""

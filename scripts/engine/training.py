@@ -93,9 +93,8 @@ def check_outputs(run: Run) -> None:
     run.model_dir.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=run.model_dir):  # raises OSError where nothing can be written
         pass
-    for flag, package in (("plot", "matplotlib"), ("tensorboard", "tensorboard")):
-        if getattr(run.config, flag) and not importlib.util.find_spec(package):
-            raise InputError(f"--{flag} needs the package {package}: pip install {package}")
+    if run.config.plot and not importlib.util.find_spec("matplotlib"):
+        raise InputError("--plot needs the package matplotlib: pip install matplotlib")
 
 
 def train_epochs(run: Run, stop: Stop) -> None:
@@ -103,11 +102,6 @@ def train_epochs(run: Run, stop: Stop) -> None:
     config = run.config
     if config.on_nonfinite == "step-back" and not run.epoch and not run.step:
         position.save(run)  # to step back to
-    events = None
-    if config.tensorboard and processes.is_main():
-        from torch.utils.tensorboard import SummaryWriter  # optional
-
-        events = SummaryWriter(str(run.log_dir))
     while run.epoch < config.epochs:
         try:
             signal = train_epoch(run, stop)
@@ -120,8 +114,6 @@ def train_epochs(run: Run, stop: Stop) -> None:
                 step_back(run, error)
             continue
         processes.say(training_log.epoch_line(metrics, config.epochs, run.best))
-        if events:
-            training_log.write_event(events, metrics)
         (signal,) = processes.all_max(stop.signal)
         if signal and run.epoch < config.epochs:
             end_early(f"stopped after epoch {run.epoch}; go on with --resume-from auto", signal)

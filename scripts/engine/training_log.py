@@ -1,4 +1,4 @@
-"""What a training reports: a line for each epoch, on the terminal and in metrics.jsonl; curves; TensorBoard events."""
+"""What a training reports: a line for each epoch, on the terminal and in metrics.jsonl; curves."""
 
 import json
 import math
@@ -41,21 +41,17 @@ def plot(log: Path, picture: Path) -> None:
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2)
     epochs = [row["epoch"] for row in rows]
-    left.plot(epochs, [row["train_loss"] for row in rows], label="training loss")
-    if "validation_loss" in rows[0]:
-        left.plot(epochs, [row["validation_loss"] for row in rows], label="validation loss")
-        right.plot(epochs, [row["validation_top1"] for row in rows], label="validation top-1, %")
-        right.plot(epochs, [row["validation_top5"] for row in rows], label="validation top-5, %")
+    for axes, name in (
+        (left, "train_loss"),
+        (left, "validation_loss"),
+        (right, "validation_top1"),
+        (right, "validation_top5"),
+    ):
+        if name in rows[0]:
+            axes.plot(epochs, [row[name] for row in rows], label=name.replace("_", " "))
     for axes in (left, right):
         axes.set_xlabel("epoch")
         axes.grid(alpha=0.3)
         axes.legend()
     with atomic_write(picture) as temporary:
         figure.savefig(temporary, dpi=120, format="png")
-
-
-def write_event(events, metrics: dict) -> None:
-    """The metrics of an epoch as scalars of a TensorBoard writer."""
-    for name, value in metrics.items():
-        events.add_scalar(name, value, metrics["epoch"])
-    events.flush()
