@@ -1,16 +1,20 @@
 """The prepared dataset: uint8 images memory-mapped from its chunks, split by writer, fetched in whole batches."""
 
 import contextlib
+import math
 import mmap
+import struct
+import tokenize
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.lib import format as npy
 
 from characters.jis import jis_code
-from data.npz import map_member
 from files.command_line import InputError, first_line
 from files.plain_json import read_json
 from images.normalization import CANVAS
@@ -19,8 +23,12 @@ from records.etl9g import SETS_PER_FILE, file_number, set_layout
 CHUNK_NAME = "etl9g_dataset_chunk_{:02d}.npz"
 MAPPING_FILE, METADATA_FILE = "character_mapping.json", "metadata.json"
 SPLITS = ("train", "validation", "test")
-AGAIN = "prepare it again"
+AGAIN, REMADE = "prepare it again", "delete it and run scripts/prepare_dataset.py again"
 IMAGE_BYTES = CANVAS * CANVAS
+READ_HEADER = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
+# What zipfile and numpy raise for files that are not their own.
+_UNREADABLE = (OSError, zipfile.BadZipFile, RuntimeError, LookupError, ValueError, TypeError, EOFError, ArithmeticError)
+_UNREADABLE += (struct.error, SyntaxError, tokenize.TokenError)
 
 
 def split_sets(sets: list[int]) -> dict[str, list[int]]:
@@ -66,6 +74,32 @@ def read_classes(path: Path) -> str:
     return classes
 
 
+def map_member(path: Path, member: str, kinds: str, check: bool = True) -> np.ndarray:
+    """One array of an uncompressed npz, memory-mapped; `kinds` are the kinds of dtype that it may have.
+
+    `check` compares it with the checksum in the file, for which all of it is read. Raises InputError if the file is
+    not such a thing.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            info = archive.getinfo(f"{member}.npy")
+            with archive.open(info) as entry:
+                shape, fortran, dtype = READ_HEADER[npy.read_magic(entry)](entry)
+                begin = entry.tell()
+                while check and entry.read(2**20):
+                    pass  # at its end zipfile compares the checksums
+        whole = begin + math.prod(shape) * dtype.itemsize == info.file_size == info.compress_size
+        if not whole or fortran or dtype.kind not in kinds:
+            raise ValueError(f"{member} is not what its header says")
+        with path.open("rb") as file:
+            file.seek(info.header_offset + 26)
+            begin += info.header_offset + 30 + sum(struct.unpack("<2H", file.read(4)))  # after its name and extra field
+        return np.memmap(path, dtype, "r", begin, shape)
+    except _UNREADABLE as error:
+        reason = first_line(error)
+        raise InputError(f"{path} is damaged ({reason}): {REMADE}") from None
+
+
 @dataclass
 class Split:
     """The samples of one split: positions in the whole dataset (n,) and labels int64 (n,)."""
@@ -86,7 +120,7 @@ def map_chunk(path: Path, number: int, count: int) -> tuple[np.ndarray, np.ndarr
     labels, sets = (np.array(map_member(path, name, "iu"), np.int64) for name in ("labels", "sets"))
     whole = images.dtype == np.uint8 and images.shape == (count, CANVAS, CANVAS)
     if not whole or not labels.shape == sets.shape == (count,) or (sets // SETS_PER_FILE != number - 1).any():
-        raise InputError(f"{path} is damaged, or of another file: delete it and run scripts/prepare_dataset.py again")
+        raise InputError(f"{path} is damaged, or of another file: {REMADE}")
     if hasattr(mmap, "MADV_RANDOM"):
         images.base.madvise(mmap.MADV_RANDOM)  # what lies around an image is not wanted next
     return images, labels, sets

@@ -10,8 +10,7 @@ import numpy as np
 from tqdm import tqdm
 
 from characters.jis import etl9g_classes, jis_codes
-from data.npz import map_member
-from data.prepared import CHUNK_NAME, MAPPING_FILE, METADATA_FILE, mapping_row, split_sets
+from data.prepared import CHUNK_NAME, MAPPING_FILE, METADATA_FILE, map_member, mapping_row, split_sets
 from files.atomic import atomic_write, write_text
 from files.command_line import InputError
 from files.machine import begin_worker

@@ -70,12 +70,10 @@ def _write_set(path: Path, seed: int, set_number: int, mark: str) -> int:
 
 
 def check_fonts(fonts: list[Path]) -> None:
-    """Raises InputError for a font that cannot be read or has none of the characters, and for too many fonts."""
+    """Raises InputError for a font that cannot be read or has none of the characters."""
     for font in fonts:
         if not any(map(Glyphs(font).has, etl9g_classes())):
             raise InputError(f"{font} has none of the characters")
-    if len(fonts) * FONT_SHARE > 1:
-        raise InputError(f"{len(fonts)} fonts are too many: each copies {FONT_SHARE:.0%} of the sheets")
 
 
 def missing_files(folder: Path, files: int, mark: str) -> list[int]:

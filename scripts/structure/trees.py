@@ -51,9 +51,6 @@ class Node:
         """The components in reading order."""
         return [leaf for part in self.parts for leaf in part.leaves()] or [self.name]
 
-    def depth(self) -> int:
-        return 1 + max(part.depth() for part in self.parts) if self.parts else 0
-
 
 @dataclass
 class _Group:
