@@ -27,7 +27,7 @@ AGAIN, REMADE = "prepare it again", "delete it and run scripts/prepare_dataset.p
 IMAGE_BYTES = CANVAS * CANVAS
 READ_HEADER = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 # What zipfile and numpy raise for files that are not their own.
-_UNREADABLE = (OSError, zipfile.BadZipFile, RuntimeError, LookupError, ValueError, TypeError, EOFError, ArithmeticError)
+_UNREADABLE = (zipfile.BadZipFile, RuntimeError, LookupError, ValueError, TypeError, EOFError, ArithmeticError)
 _UNREADABLE += (struct.error, SyntaxError, tokenize.TokenError)
 
 
@@ -83,6 +83,8 @@ def map_member(path: Path, member: str, kinds: str, check: bool = True) -> np.nd
     try:
         with zipfile.ZipFile(path) as archive:
             info = archive.getinfo(f"{member}.npy")
+            if info.header_offset < 0:
+                raise ValueError(f"{member} begins before the file")
             with archive.open(info) as entry:
                 shape, fortran, dtype = READ_HEADER[npy.read_magic(entry)](entry)
                 begin = entry.tell()
