@@ -18,8 +18,7 @@ AHEAD = 4  # batches that are being read from the disk while one is worked on
 
 
 class Batches:
-    """Batches of one split on the device: from the memory-mapped chunks, or resident where the device is a GPU that has
-    room for them."""
+    """Batches of one split on the device: from the memory-mapped chunks, or resident on a GPU that has room."""
 
     def __init__(self, dataset: PreparedDataset, split: str, device: torch.device):
         self.dataset, self.split, self.device = dataset, dataset.splits[split], device

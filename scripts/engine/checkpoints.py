@@ -20,12 +20,9 @@ FILE_NAME = "checkpoint_epoch_{:03d}.pt"
 # What torch.load raises for files that are not its own.
 UNREADABLE = (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, LookupError, AttributeError, TypeError)
 UNREADABLE += (AssertionError, ArithmeticError, zipfile.BadZipFile)
-KINDS = {  # of the plain values
-    **dict.fromkeys(("script", "source", "generator", "run"), str),
-    **dict.fromkeys(("config", "metrics", "quantization", "versions", "confidence"), dict),
-    **dict.fromkeys(("epoch", "step", "training_samples", "setbacks", "ema_count"), int),
-    "best": int | float,
-}
+TEXTS, TABLES = ("script", "source", "generator", "run"), ("config", "metrics", "quantization", "confidence")
+NUMBERS = ("epoch", "step", "best", "training_samples")
+KINDS = dict.fromkeys(TEXTS, str) | dict.fromkeys(TABLES, dict) | dict.fromkeys(NUMBERS, int | float)
 
 
 def save(path: Path, content: dict) -> None:

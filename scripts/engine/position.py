@@ -49,10 +49,7 @@ def state(run: Run, epoch_loss: torch.Tensor) -> dict:
 
 
 def save(run: Run) -> Path:
-    """Writes a checkpoint of the run as it stands and deletes old ones.
-
-    Raises FloatingPointError if its weights are not finite, OSError if its folders have vanished.
-    """
+    """Writes a checkpoint of the run and deletes old ones. Raises FloatingPointError if its weights are not finite."""
     run.check_finite()
     run.folders.check()
     path = run.checkpoint_dir / checkpoints.FILE_NAME.format(run.epoch + (run.step > 0))

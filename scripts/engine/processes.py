@@ -82,10 +82,7 @@ def all_sum(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def all_max(*numbers: int) -> list[int]:
-    """The greatest of the processes' numbers, each; in the memory of the host, so that no GPU is waited for.
-
-    Returns when all processes have come here.
-    """
+    """The greatest of the processes' numbers, each; of the host's memory, so that no GPU is waited for."""
     if count() == 1:
         return list(numbers)
     dist.all_reduce(tensor := torch.tensor(numbers), dist.ReduceOp.MAX)

@@ -7,10 +7,7 @@ from engine import processes
 
 
 class Stop:
-    """Notes Ctrl-C and SIGTERM, which the loop looks at after each step; a second one ends at once.
-
-    As a context it gives both signals back their former meaning.
-    """
+    """A context that notes Ctrl-C and SIGTERM, for the loop to look at after each step; a second one ends at once."""
 
     def __init__(self) -> None:
         self.signal = 0

@@ -189,11 +189,8 @@ def end_early(text: str, signal: int) -> None:
 
 
 def step_back(run: Run, error: FloatingPointError) -> None:
-    """Returns to the start of the epoch in hand, with half the learning rate from there on.
-
-    To its start, not to a checkpoint inside it: where those lie depends on the clock, what is learned must not.
-    Raises FloatingPointError where that is not wanted, not possible or has not helped.
-    """
+    """Returns to the start of the epoch in hand, with half the learning rate from there on; not to a checkpoint inside
+    it: where those lie depends on the clock. Raises FloatingPointError where that is not wanted or has not helped."""
     start = run.checkpoint_dir / checkpoints.FILE_NAME.format(run.epoch)
     what = str(error).partition(":")[0]
     if run.config.on_nonfinite != "step-back":
