@@ -4,19 +4,17 @@
     python scripts/compare_architectures.py radical_rnn "radical_rnn --radical-weight 0" --epochs 1
 
 An architecture may be followed by settings of its own, which makes an ablation. Each is trained by its own script,
-exported and measured by evaluate.py; latencies are taken in turn within one interleaved run. The table, as text and as
-JSON, and a picture of accuracy against bytes and against latency go to --output-dir. Run again, it goes on
-with the trainings that are there.
+exported and measured by evaluate.py; latencies are taken in turn within one interleaved run. The table goes to
+--output-dir, as text and as JSON. Run again, it goes on with the trainings that are there.
 """
 
-import importlib.util
 import json
 from pathlib import Path
 
 from data.prepared import PreparedDataset
-from evaluation.comparison import DEFAULT, make, measure, read_entries, table, write_picture
+from evaluation.comparison import DEFAULT, make, measure, read_entries, table
 from files.atomic import write_text
-from files.command_line import InputError, at_least, parser, run
+from files.command_line import at_least, parser, run
 from files.machine import cores, processor
 
 
@@ -32,8 +30,6 @@ def main() -> None:
     given = options.parse_args()
     if given.images and not given.images.is_dir():
         raise FileNotFoundError(f"{given.images} is missing: --images takes a folder of images")
-    if not importlib.util.find_spec("matplotlib"):
-        raise InputError("the picture needs the package matplotlib: pip install matplotlib")
     budget = ["--epochs", str(given.epochs), "--seed", str(given.seed)]
     entries = read_entries(given.entries, budget, given.output_dir)
     dataset = PreparedDataset(given.data_dir)
@@ -42,11 +38,9 @@ def main() -> None:
     rows = measure(entries, given.data_dir, given.images, given.limit)
     facts = {"source": dataset.source, "training_samples": len(dataset.splits["train"]), "epochs": given.epochs}
     facts |= {"seed": given.seed, "processor": f"{processor()}, {cores()} cores", "rows": rows}
-    files = [given.output_dir / f"comparison.{kind}" for kind in ("json", "md", "png")]
+    files = [given.output_dir / f"comparison.{kind}" for kind in ("json", "md")]
     write_text(files[0], json.dumps(facts, ensure_ascii=False, indent=1) + "\n")
     write_text(files[1], table(rows) + "\n")
-    title = f"trained on {facts['training_samples']:,} samples ({dataset.source}) × {given.epochs}"
-    write_picture(rows, files[2], title)
     print(f"\n{table(rows)}\n", *files, sep="\n")
 
 

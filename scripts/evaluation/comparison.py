@@ -1,4 +1,4 @@
-"""Architectures trained with one budget on the same data: their accuracy, size and speed as a table and a picture."""
+"""Architectures trained with one budget on the same data: their accuracy, size and speed as a table."""
 
 import json
 import subprocess
@@ -10,7 +10,6 @@ from engine.model_files import architecture_of
 from evaluation.measurement import evaluate_file
 from evaluation.speed import inference_seconds
 from export.onnx_file import default_output
-from files.atomic import atomic_write
 from files.command_line import InputError
 from optimization_config import parse_config
 from quantization.files import load_trained
@@ -99,25 +98,3 @@ def table(rows: list[dict]) -> str:
             cells += [f"{figures['top1']:.2f} ± {figures['top1_standard_error']:.2f}", f"{figures['top5']:.2f}"]
         lines.append(cells)
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-def write_picture(rows: list[dict], path: Path, title: str) -> None:
-    """Accuracy against bytes and against latency, as PNG."""
-    from matplotlib.figure import Figure  # optional
-
-    figure = Figure(figsize=(10, 4.4), layout="constrained")
-    figure.supylabel("top-1, % (± 2 standard errors)", fontsize=10)
-    panels = (("bytes", 1e6, "ONNX file, fp32, MB"), ("latency_ms", 1, "one image, one thread, ms"))
-    for axes, (name, unit, label) in zip(figure.subplots(1, 2, sharey=True), panels, strict=True):
-        x = [row[name] / unit for row in rows]
-        for kind in [kind for kind in KINDS if kind in rows[0]]:
-            y, errors = zip(*((row[kind]["top1"], 2 * row[kind]["top1_standard_error"]) for row in rows), strict=True)
-            axes.errorbar(x, y, errors, fmt="o", capsize=3, label=KINDS[kind])
-        for row, place in zip(rows, x, strict=True):
-            axes.annotate(row["name"], (place, row["unseen_writers"]["top1"]), (5, 5), textcoords="offset points")
-        axes.set(xlabel=label, xlim=(0, 1.2 * max(x)))
-        axes.grid(alpha=0.3)
-    axes.legend(loc="lower left")
-    figure.suptitle(title, fontsize=10)
-    with atomic_write(path) as temporary:
-        figure.savefig(temporary, dpi=120, format="png")
