@@ -3,48 +3,31 @@
     python scripts/convert_int8_pytorch_to_quantized_onnx.py --model-path models/quantized_hiercode_int8.pth
 
 Takes what quantize_model.py and train_qat.py write. Input `input_image` float32 (N, 1, 64, 64), ink 1 on paper 0;
-output `logits` float32 (N, classes). onnxruntime computes its convolutions and matrices in integers.
+output `logits` float32 (N, classes). Its metadata names its classes, input contract, data source and accuracy.
 
 The file is kept only if onnxruntime and PyTorch agree on test images, no convolution or matrix is left in float, and
 the file is as small as its weights in int8 allow. Its speed is compared with that of a float file of the same
-architecture, both timed in turn. Its metadata names its classes, input contract, data source, and the accuracy that was
-measured on this very file.
+architecture, both timed in turn.
 """
 
-import argparse
 from pathlib import Path
 
 from export.int8_file import AGREEMENT, convert
 from export.older_opset import OLDEST
 from files.command_line import at_least, parser, run
 
-NEWEST = 23
-NAME = "NAME_int8_quantized_quantized_int8_onnx_opsetNN.onnx"
 
-
-def parse_arguments() -> argparse.Namespace:
+def main() -> None:
     arguments = parser(__doc__)
     add = arguments.add_argument
     add("--model-path", type=Path, required=True, help="a quantized_NAME_int8.pth")
-    add("--output", type=Path, help=f"default: {NAME} beside the model")
+    add("--output", type=Path, help="default: NAME_int8_quantized_quantized_int8_onnx_opsetNN.onnx beside it")
     add("--data-dir", type=Path, default=Path("dataset"), help="to prove it on (default dataset)")
-    add("--opset", type=int, default=14, metavar="N", help=f"{OLDEST} to {NEWEST} (default 14)")
+    add("--opset", type=int, default=14, metavar="N", choices=range(OLDEST, 24), help="14 to 23 (default 14)")
     add = arguments.add_argument_group("proof").add_argument
     add("--compare", type=at_least(1), default=2000, metavar="N", help="test images compared (default 2000)")
-    add("--test-samples", type=at_least(1), default=30000, metavar="N", help="to measure its accuracy (default 30000)")
     add("--agreement", type=at_least(0, float), default=AGREEMENT, metavar="X", help="least, in %% (default 99.9)")
-    add("--most-megabytes", type=at_least(0, float), metavar="X", help="default: what the model's weights in int8 need")
-    called = arguments.parse_args()
-    if not OLDEST <= called.opset <= NEWEST:
-        arguments.error(f"--opset must lie between {OLDEST} and {NEWEST}")
-    return called
-
-
-def main() -> None:
-    called = parse_arguments()
-    most = None if called.most_megabytes is None else 1e6 * called.most_megabytes
-    proof = {"compared": called.compare, "tested": called.test_samples, "agreement": called.agreement}
-    print(convert(called.model_path, called.output, called.data_dir, called.opset, **proof, most_bytes=most))
+    print(convert(**vars(arguments.parse_args())))
 
 
 if __name__ == "__main__":

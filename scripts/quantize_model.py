@@ -11,31 +11,22 @@ The result goes to quantized_NAME_int8.pth beside the model: int8 weights, scale
 costs too much, fine-tune with scripts/train_qat.py. convert_int8_pytorch_to_quantized_onnx.py makes an ONNX file of it.
 """
 
-import argparse
 from pathlib import Path
 
 from files.command_line import at_least, parser, run
-from quantization.calibration import quantize
+from quantization.making import quantize
 
 
-def parse_arguments() -> argparse.Namespace:
+def main() -> None:
     arguments = parser(__doc__)
     add = arguments.add_argument
     add("--model-path", type=Path, required=True, help="a trained float model")
     add("--data-dir", type=Path, default=Path("dataset"), help="the prepared dataset (default dataset)")
     add("--output", type=Path, help="default: quantized_NAME_int8.pth beside the model")
-    add("--calibration-images", type=at_least(1), default=1024, metavar="N", help="default 1024")
+    add("--calibration-images", type=at_least(1), default=1024, metavar="N", help="default 1024", dest="count")
     add("--images", type=Path, metavar="DIR", help="also measure on this folder of images")
     add("--limit", type=at_least(1), metavar="N", help="measure on N samples at most")
-    return arguments.parse_args()
-
-
-def main() -> None:
-    called = parse_arguments()
-    if called.images is not None and not called.images.is_dir():
-        raise FileNotFoundError(f"{called.images} is missing: --images takes a folder of images")
-    count = called.calibration_images
-    print(quantize(called.model_path, called.output, called.data_dir, count, called.images, called.limit))
+    print(quantize(**vars(arguments.parse_args())))
 
 
 if __name__ == "__main__":

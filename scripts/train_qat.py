@@ -3,24 +3,24 @@
     python scripts/train_qat.py --data-dir dataset
 
 MODEL_PATH is of any architecture; the CNN is trained first where there is none. Weights and activations are rounded in
-the forward pass, and the gradient passes as if they were not. Batch norm and the ranges, measured on training
-images, stay. It learns the float model's answers to the same augmented images (distillation, arXiv:1503.02531).
-
-It ends with quantized_NAME_int8.pth in --model-dir, measured against the float model on the test split;
-convert_int8_pytorch_to_quantized_onnx.py makes an ONNX file of it.
+the forward pass, and the gradient passes as if they were not; batch norm and the ranges stay. It learns the float
+model's answers to the same augmented images (distillation, arXiv:1503.02531). It ends with quantized_NAME_int8.pth in
+--model-dir, measured on the test split, of which convert_int8_pytorch_to_quantized_onnx.py makes an ONNX file.
 """
 
 from dataclasses import dataclass
 
 import torch
-from torch import fx, nn
+from torch import nn
 
 from engine import processes
 from engine.architecture import Architecture, loss_of_shown
 from engine.devices import explain_device_errors
 from files.command_line import run
+from files.plain_json import parse_json
 from optimization_config import OptimizationConfig, default, internal, option, parse_config
-from quantization.fine_tuning import CNN, architecture_trained, fine_tune
+from quantization.files import float_architecture
+from quantization.making import CNN, fine_tune
 from quantization.network import prepare
 
 
@@ -38,17 +38,27 @@ class QATConfig(OptimizationConfig):
     precision: str = default("precision", "fp32")  # bf16 has too few bits to distinguish the steps of uint8
 
 
+def architecture_trained(config: QATConfig) -> tuple[Architecture, OptimizationConfig]:
+    return float_architecture(
+        {"script": config.float_script, "config": parse_json(config.float_settings, "config", "")}
+    )
+
+
+def held_out(config: QATConfig, classes: str) -> str:
+    architecture, settings = architecture_trained(config)
+    return architecture.held_out(settings, classes)
+
+
 class FakeQuantized(nn.Module):
-    """float32 (N, 1, 64, 64), ink 1 on paper 0, to logits (N, classes), rounded on the way.
+    """float32 (N, 1, 64, 64), ink 1 on paper 0, to logits (N, classes), rounded on the way; in training mode to those
+    of the classes shown (N, shown), with the column of each class (classes,)."""
 
-    In training mode the logits are those of the classes shown (N, shown), with the column of each class (classes,).
-    """
-
-    def __init__(self, network: fx.GraphModule, classes: str, held_out: str):
+    def __init__(self, config: QATConfig, classes: str):
         super().__init__()
-        self.network = network
-        shown = torch.tensor([char not in held_out for char in classes])
-        self.register_buffer("shown", shown, persistent=False)
+        architecture, settings = architecture_trained(config)
+        self.network = prepare(architecture.model(settings, classes))
+        unseen = architecture.held_out(settings, classes)
+        self.register_buffer("shown", torch.tensor([char not in unseen for char in classes]), persistent=False)
 
     def train(self, mode: bool = True) -> "FakeQuantized":
         """Batch norm and dropout stay as in evaluation."""
@@ -60,17 +70,7 @@ class FakeQuantized(nn.Module):
         return (logits[:, self.shown], self.shown.cumsum(0) - 1) if self.training else logits
 
 
-def fake_quantized(config: QATConfig, classes: str) -> FakeQuantized:
-    architecture, settings = architecture_trained(config)
-    return FakeQuantized(prepare(architecture.model(settings, classes)), classes, held_out_classes(config, classes))
-
-
-def held_out_classes(config: QATConfig, classes: str) -> str:
-    architecture, settings = architecture_trained(config)
-    return architecture.held_out(settings, classes)
-
-
-ARCHITECTURE = Architecture("qat", QATConfig, fake_quantized, loss_of_shown, held_out=held_out_classes)
+ARCHITECTURE = Architecture("qat", QATConfig, FakeQuantized, loss_of_shown, held_out=held_out)
 
 
 def main() -> None:

@@ -253,7 +253,7 @@ def commands(tiny_dataset, tmp_path_factory) -> dict[str, tuple[str, list]]:
     save_int8("train_etl9g_model", models / "int8.pth")
     cnn = ["--model-path", models / "train_etl9g_model.pth"]
     onnx = [*cnn, "--data-dir", data]
-    limits = ["--compare", 20, "--test-samples", 40, "--times-faster", 0, "--most-megabytes", 10, "--agreement", 90]
+    limits = ["--compare", 20, "--agreement", 90]
     return {
         "raw": ("synthesize_etl9g", ["--sets", 8, "--out", raw, "--seed", 5, "--processes", 2]),
         "synthesize_etl9g": ("synthesize_etl9g", ["--sets", 8, "--out", OUTPUT, "--seed", 5, "--processes", 2]),

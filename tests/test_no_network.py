@@ -57,7 +57,7 @@ def calls(folder: Path, data: Path) -> list[list]:
     cnn = ["--model-path", models["train_etl9g_model"]]
     Image.linear_gradient("L").save(folder / "picture.png")
     short = ["--data-dir", data, "--epochs", 1, "--batch-size", 16, "--device", "cpu"]
-    limits = ["--compare", 20, "--test-samples", 20, "--most-megabytes", 10, "--agreement", 0]
+    limits = ["--compare", 20, "--agreement", 0]
     return [
         ["preflight_check", "--etl9g-dir", "raw", "--data-dir", data],
         ["synthesize_etl9g", "--sets", 2, "--out", "raw", "--processes", 2],

@@ -4,39 +4,28 @@ import re
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 import torch
-from onnx import TensorProto, helper
-from torch import fx, nn
+from torch import nn
 
 from data.prepared import PreparedDataset
 from engine import checkpoints
 from files.command_line import InputError
-from quantization.calibration import calibration_images
+from inference.recognizer import single_thread
 from quantization.files import load_float, load_quantized
-from quantization.integers import (
-    LARGEST_ACTIVATION,
-    LARGEST_WEIGHT,
-    fake_quantize_rows,
-    from_integers,
-    row_scales,
-    to_integers,
-)
-from quantization.layers import LSTM, Convolution, convert_layer
-from quantization.network import Tracer, calibrate, convert, fold_batch_norms, prepare
-from quantization.ranges import Activation, Observer, Uint8Activation
+from quantization.making import calibration_images
+from quantization.network import calibrate, convert, prepare
+from quantization.rounding import LARGEST_ACTIVATION, LARGEST_WEIGHT, LSTM, Activation, Convolution, Observer, Weight
 from tiny_models import CLASSES, TINY, save_float, save_int8, some_images, tiny_model
 
 
 def test_rows_are_rounded_by_hand():
-    weight = torch.tensor([[1.28, -1.0, 0.011], [0.0, 0.0, 0.0], [-0.064, 0.0318, 0.0]])
-    scale = row_scales(weight)
-    assert scale.tolist() == pytest.approx([0.02, 1e-9, 0.001])
-    assert to_integers(weight, scale).tolist() == [[64, -50, 1], [0, 0, 0], [-64, 32, 0]]
-    rounded = from_integers(to_integers(weight, scale), scale)
-    torch.testing.assert_close(rounded[0], torch.tensor([1.28, -1.0, 0.02]))
-    torch.testing.assert_close(fake_quantize_rows(weight), rounded)
+    weight = Weight(torch.tensor([[1.28, -1.0, 0.011], [0.0, 0.0, 0.0], [-0.064, 0.0318, 0.0]]))
+    rounded = weight.integers()
+    assert rounded.scale.tolist() == pytest.approx([0.02, 1e-9, 0.001])
+    assert rounded.integers.tolist() == [[64, -50, 1], [0, 0, 0], [-64, 32, 0]]
+    torch.testing.assert_close(rounded()[0], torch.tensor([1.28, -1.0, 0.02]))
+    torch.testing.assert_close(weight(), rounded())
     # Processors without VNNI add two products in 16 bits; with weights up to 127 one answer in 26 was another there.
     assert 2 * LARGEST_WEIGHT * LARGEST_ACTIVATION < 2**15
 
@@ -44,21 +33,15 @@ def test_rows_are_rounded_by_hand():
 def test_activations_are_rounded_as_onnxruntime_rounds_them():
     scale, zero_point = 0.037, 101
     x = torch.cat([torch.linspace(-6, 9, 4001), scale * (torch.arange(-110, 170) + 0.5)])
-    nodes = [
-        helper.make_node("QuantizeLinear", ["x", "scale", "zero"], ["q"]),
-        helper.make_node("DequantizeLinear", ["q", "scale", "zero"], ["y"]),
-    ]
-    constants = [
-        helper.make_tensor("scale", TensorProto.FLOAT, [], [scale]),
-        helper.make_tensor("zero", TensorProto.UINT8, [], [zero_point]),
-    ]
-    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n"]) for name in "xy"]
-    graph = helper.make_graph(nodes, "rounding", ends[:1], ends[1:], constants)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 14)], ir_version=8)
-    onnx.checker.check_model(model)
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    rounded = Uint8Activation(torch.tensor(scale), torch.tensor(zero_point))
-    np.testing.assert_array_equal(rounded(x).numpy(), session.run(None, {"x": x.numpy()})[0])
+    model = onnx.parser.parse_model(f"""<ir_version: 8, opset_import: ["" : 14]>
+        rounding (float[n] x) => (float[n] y) <float scale = {{{scale}}}, uint8 zero = {{{zero_point}}}> {{
+            q = QuantizeLinear (x, scale, zero)
+            y = DequantizeLinear (q, scale, zero)
+        }}""")
+    activation = Activation()
+    activation.scale, activation.zero_point = torch.tensor(scale), torch.tensor(zero_point)
+    expected = single_thread(model.SerializeToString()).run(None, {"x": x.numpy()})[0]
+    np.testing.assert_array_equal(activation.integers()(x).numpy(), expected)
 
 
 def test_zero_is_a_step_of_every_range():
@@ -89,25 +72,13 @@ def test_a_range_gives_up_what_is_rare():
 
 
 @pytest.mark.parametrize("script", TINY)
-def test_batch_norms_are_folded(script):
-    model, _ = tiny_model(script)
-    images = some_images(4)
-    expected = model(images)
-    network = fx.GraphModule(model, Tracer().trace(model))
-    fold_batch_norms(network)
-    network.delete_all_unused_submodules()
-    network.recompile()
-    left = [m for m in network.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)]
-    assert len(left) == (script == "train_radical_rnn")  # that one follows a sum
-    torch.testing.assert_close(network(images), expected, atol=1e-4, rtol=1e-4)
-
-
-@pytest.mark.parametrize("script", TINY)
 def test_integers_compute_what_floats_did(script):
     model, _ = tiny_model(script)
     images = some_images()
     network = prepare(model)
     assert not any(isinstance(m, nn.Conv2d | nn.Linear | nn.LSTM) for m in network.modules())
+    norms = [m for m in network.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)]
+    assert len(norms) == (script == "train_radical_rnn")  # it follows a sum; the others are folded
     calibrate(network, [images[:16], images[16:]])
     integer = convert(network)
     with torch.no_grad():
@@ -153,7 +124,7 @@ def test_a_large_bias_has_room():
     with torch.no_grad():
         layer.weight.value.zero_()
         layer.bias.value.copy_(torch.tensor([0.75, -3.0]))
-        convert_layer(layer, torch.tensor(1 / 255))
+        layer.convert(torch.tensor(1 / 255))
     torch.testing.assert_close(layer.bias(), torch.tensor([0.75, -3.0]))
 
 
@@ -204,5 +175,3 @@ def test_an_lstm_is_pytorch_s_but_for_the_rounding():
     with torch.no_grad():
         expected, rounded = layer(x)[0], LSTM(layer)(x)[0]
     assert 0 < float((rounded - expected).abs().max()) < 0.02
-    with pytest.raises(ValueError, match="one layer"):
-        LSTM(nn.LSTM(6, 5, num_layers=2, batch_first=True))

@@ -12,11 +12,12 @@ from engine import checkpoints, training
 from export import onnx_file
 from files.command_line import InputError
 from optimization_config import parse_config
-from quantization import fine_tuning
+from quantization import making
 from quantization.files import load_quantized, load_trained
-from quantization.fine_tuning import fine_tune, float_checkpoint
+from quantization.making import fine_tune, float_checkpoint
 from script_runs import run_script
-from tiny_models import CLASSES, TINY, save_float, some_images
+from structure.codes import held_out
+from tiny_models import TINY, save_float, some_images
 from train_qat import ARCHITECTURE, QATConfig
 
 LONG = ("train_radical_rnn", "train_vit")
@@ -64,9 +65,13 @@ def test_any_architecture_goes_on_learning_and_becomes_int8(script, tiny_dataset
             onnx_file.convert(path, tmp_path / "never.onnx", None)
 
 
-def test_batch_norm_and_ranges_stay_as_they_were(tiny_dataset, tmp_path):
-    plain = save_float("train_radical_rnn", tmp_path / "float.pth")
-    fine_tune(ARCHITECTURE, config(tiny_dataset(), tmp_path, model_path=str(plain)))
+def test_batch_norm_and_ranges_stay_as_they_were(tiny_dataset, tmp_path, monkeypatch):
+    """And a resumed run may be measured otherwise, and its model named otherwise."""
+    data, plain = tiny_dataset(), save_float("train_radical_rnn", tmp_path / "float.pth")
+    fine_tune(ARCHITECTURE, config(data, tmp_path, model_path=str(plain)))
+    monkeypatch.chdir(tmp_path)
+    changes = {"model_path": "float.pth", "teacher": str(plain), "test_samples": 7}
+    fine_tune(ARCHITECTURE, config(data, tmp_path, epochs=2, resume_from="auto", **changes))
     before = checkpoints.load(tmp_path / "qat" / "calibrated.pth")["model"]
     after = checkpoints.load(checkpoints.existing(tmp_path / "checkpoints" / "qat")[-1])["model"]
     still = [k for k in before if k.endswith((".scale", ".zero_point", "running_mean", "running_var"))]
@@ -105,34 +110,25 @@ def test_a_cnn_killed_before_its_first_checkpoint_is_not_taken_for_trained(monke
     assert checkpoints.load(last)["epoch"] == 2
 
 
-def test_the_cnn_that_is_trained_first_takes_over_settings(tiny_dataset, tmp_path, monkeypatch):
+def test_the_cnn_that_is_trained_first_takes_over_settings(tmp_path, monkeypatch):
     changes = {"compile": False, "deterministic": True, "on_nonfinite": "step-back", "epoch_samples": 32}
     seen = []
-    monkeypatch.setattr(fine_tuning, "fit", lambda architecture, cnn: seen.append(cnn))
-    float_checkpoint(config(tiny_dataset(), tmp_path, cnn_epochs=7, **changes))
-    assert {name: getattr(seen[0], name) for name in changes} == changes
-    assert (seen[0].epochs, seen[0].batch_size) == (7, 8)
+    monkeypatch.setattr(making, "fit", lambda architecture, cnn: seen.append(vars(cnn)))
+    float_checkpoint(config(tmp_path / "data", tmp_path, cnn_epochs=7, **changes))
+    assert (changes | {"epochs": 7, "batch_size": 8}).items() <= seen[0].items()
 
 
 def test_held_out_classes_stay_held_out():
     """Neither shown nor, in the loss, taken for wrong."""
-    model = train_qat.FakeQuantized(torch.nn.Flatten(), CLASSES, "う")
-    logits, column = model.train()(torch.eye(5))
-    assert logits.shape == (5, 4)
-    assert column[[0, 1, 3, 4]].tolist() == [0, 1, 2, 3]
-    assert model.eval()(torch.eye(5)).shape == (5, 5)
-    kanji = "".join(map(chr, range(0x4E00, 0x9FA0)))  # with all of those that are held out
-    settings = QATConfig(float_script="train_hiercode", float_settings='{"hold_out_classes": 500}')
-    assert len(ARCHITECTURE.held_out(settings, kanji)) == 500
-
-
-def test_a_resumed_run_may_be_measured_otherwise_and_its_model_named_otherwise(tiny_dataset, tmp_path, monkeypatch):
-    data = tiny_dataset()
-    plain = save_float("train_etl9g_model", tmp_path / "float.pth")
-    monkeypatch.chdir(tmp_path)
-    fine_tune(ARCHITECTURE, config(data, tmp_path, model_path=str(plain), teacher=str(plain)))
-    changes = {"model_path": "float.pth", "teacher": str(plain), "test_samples": 7}
-    fine_tune(ARCHITECTURE, config(data, tmp_path, epochs=2, resume_from="auto", **changes))
+    settings = QATConfig(float_script="train_hiercode", float_settings='{"hold_out_classes": 500, "width": 0.25}')
+    unseen = held_out(500, "".join(map(chr, range(0x4E00, 0x9FA0))))
+    classes = f"あ{unseen}亜腕"
+    assert ARCHITECTURE.held_out(settings, classes) == unseen
+    model = ARCHITECTURE.model(settings, classes)
+    logits, column = model.train()(some_images(2))
+    assert logits.shape == (2, 3)
+    assert column[[0, -2, -1]].tolist() == [0, 1, 2]
+    assert model.eval()(some_images(2)).shape == (2, 503)
 
 
 def test_what_the_float_model_says_is_recorded_but_no_flag(capsys):
@@ -146,13 +142,11 @@ def test_what_the_float_model_says_is_recorded_but_no_flag(capsys):
 def test_wrong_calls(tiny_dataset, tmp_path, monkeypatch):
     data = tiny_dataset()
     plain = save_float("train_etl9g_model", tmp_path / "float.pth")
-    monkeypatch.setattr(fine_tuning, "fit", lambda *_: pytest.fail("it trained"))
-    for changes, words in (
-        ({"split": "random"}, "--split writer"),
-        ({"data_dir": str(tiny_dataset(classes="あいえ亜腕"))}, "other classes"),
-    ):
-        with pytest.raises(InputError, match=words):
-            fine_tune(ARCHITECTURE, config(data, tmp_path, **({"model_path": str(plain)} | changes)))
+    monkeypatch.setattr(making, "fit", lambda *_: pytest.fail("it trained"))
+    with pytest.raises(InputError, match="--split writer"):
+        fine_tune(ARCHITECTURE, config(data, tmp_path, model_path=str(plain), split="random"))
+    with pytest.raises(InputError, match="other classes"):
+        fine_tune(ARCHITECTURE, config(tiny_dataset(classes="あいえ亜腕"), tmp_path, model_path=str(plain)))
     with pytest.raises(ValueError, match="--cnn-epochs must lie in"):
         config(data, tmp_path, cnn_epochs=0).check()
     done = run_script(Path(train_qat.__file__), "--model-path", "none.pth", cwd=tmp_path)

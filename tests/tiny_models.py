@@ -49,5 +49,5 @@ def save_int8(script: str, path: Path) -> Path:
     model, facts = tiny_model(script)
     network = prepare(model)
     calibrate(network, [some_images()])
-    save_quantized(path, convert(network), facts, {"how": "calibration"})
+    save_quantized(path, convert(network), facts | {"quantization": {"how": "calibration"}})
     return path

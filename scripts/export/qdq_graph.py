@@ -1,11 +1,10 @@
-"""An integer network as an ONNX graph: QuantizeLinear and DequantizeLinear around ordinary operators.
-
-Weights and biases are int8 and int32 constants, each before a DequantizeLinear, activations a pair of both; onnxruntime
-fuses these with the operator between them into QLinearConv and QGemm. What it has no integer form of, an LSTM and the
-tables of prototypes, is multiplied out by Cast and Mul instead, which it does once, when the file is loaded.
-"""
+"""An integer network as an ONNX graph: QuantizeLinear and DequantizeLinear around ordinary operators, which onnxruntime
+fuses into QLinearConv and QGemm. What it has no integer form of, an LSTM and the tables of prototypes, is multiplied
+out by Cast and Mul instead, which it does once, when the file is loaded."""
 
 import copy
+import itertools
+from collections import defaultdict
 from pathlib import Path
 
 import onnx
@@ -14,11 +13,8 @@ from torch import fx, nn
 
 from export.older_opset import downgrade
 from export.onnx_file import OLDEST_OF_NEW_EXPORTER, export
-from quantization import layers
-from quantization.layers import Convolution, Integers
-from quantization.ranges import Uint8Activation
-
-GATES = (0, 3, 1, 2)  # PyTorch's input, forget, cell, output in the order of ONNX: input, output, forget, cell
+from quantization import rounding
+from quantization.rounding import Integers, Uint8Activation
 
 
 def node(kind: str, *inputs: torch.Tensor, shape, dtype: torch.dtype = torch.float32, **attributes) -> torch.Tensor:
@@ -27,6 +23,9 @@ def node(kind: str, *inputs: torch.Tensor, shape, dtype: torch.dtype = torch.flo
 
 
 class Activation(Uint8Activation):
+    def __init__(self, layer: Uint8Activation):
+        super().__init__(layer.scale, layer.zero_point)
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         integers = node("QuantizeLinear", x, self.scale, self.zero_point, shape=x.shape, dtype=torch.uint8)
         return node("DequantizeLinear", integers, self.scale, self.zero_point, shape=x.shape)
@@ -48,7 +47,7 @@ class Constant(Integers):
 class Matrix(nn.Module):
     """A linear layer as one Gemm, which fuses with its bias; (N, tokens, width) is laid flat for it."""
 
-    def __init__(self, layer: layers.Matrix):
+    def __init__(self, layer: rounding.Matrix):
         super().__init__()
         self.weight, self.bias = Constant(layer.weight), Constant(layer.bias)
 
@@ -62,7 +61,7 @@ class Matrix(nn.Module):
 class Comparison(nn.Module):
     """Its matrix becomes int8 when the file is loaded: onnxruntime folds what hangs on constants alone."""
 
-    def __init__(self, comparison: layers.Comparison):
+    def __init__(self, comparison: rounding.Comparison):
         super().__init__()
         scale = comparison.rows.scale
         self.register_buffer("scale", scale)
@@ -76,20 +75,16 @@ class Comparison(nn.Module):
 
 
 class LSTM(nn.Module):
-    def __init__(self, layer: layers.LSTM):
+    def __init__(self, layer: rounding.LSTM):
         super().__init__()
         self.hidden_size = layer.hidden_size
+        # PyTorch's rows are those of the input, forget, cell and output gate; ONNX has input, output, forget, cell.
+        order = torch.arange(4 * layer.hidden_size).view(4, -1)[[0, 3, 1, 2]].flatten()
         for i, name in enumerate(("inputs", "states")):
-            self.register_buffer(name, torch.stack([self.ordered(way[i].integers) for way in layer.ways]))
-            scales = [self.ordered(way[i].scale)[:, None] for way in layer.ways]
-            self.register_buffer(f"{name}_scale", torch.stack(scales))
-        biases = [torch.cat([self.ordered(bias.value) for bias in way[2:]]) for way in layer.ways]
+            self.register_buffer(name, torch.stack([way[i].integers[order] for way in layer.ways]))
+            self.register_buffer(f"{name}_scale", torch.stack([way[i].scale[order, None] for way in layer.ways]))
+        biases = [torch.cat([bias.value[order] for bias in way[2:]]) for way in layer.ways]
         self.register_buffer("biases", torch.stack(biases).detach())
-
-    def ordered(self, rows: torch.Tensor) -> torch.Tensor:
-        """The rows (4 hidden, …) of PyTorch's gates in the order of ONNX."""
-        gates = rows.split(self.hidden_size)
-        return torch.cat([gates[k] for k in GATES])
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, None]:
         (n, steps, _), ways = x.shape, len(self.inputs)
@@ -100,12 +95,7 @@ class LSTM(nn.Module):
         return states.permute(2, 0, 1, 3).reshape(n, steps, ways * self.hidden_size), None
 
 
-LAYERS = {
-    Uint8Activation: lambda layer: Activation(layer.scale, layer.zero_point),
-    layers.Matrix: Matrix,
-    layers.Comparison: Comparison,
-    layers.LSTM: LSTM,
-}
+LAYERS = {Uint8Activation: Activation, rounding.Matrix: Matrix, rounding.Comparison: Comparison, rounding.LSTM: LSTM}
 
 
 def symbolic(network: fx.GraphModule) -> fx.GraphModule:
@@ -114,34 +104,23 @@ def symbolic(network: fx.GraphModule) -> fx.GraphModule:
     for name, layer in list(network.named_modules()):
         if type(layer) in LAYERS:
             network.set_submodule(name, LAYERS[type(layer)](layer))
-    for layer in [m for m in network.modules() if isinstance(m, Convolution)]:
-        layer.weight, layer.bias = Constant(layer.weight), Constant(layer.bias)
+        elif isinstance(layer, rounding.Convolution):
+            layer.weight, layer.bias = Constant(layer.weight), Constant(layer.bias)
     return network
 
 
-def short_names(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model with numbers for the names of its inner values."""
-    kept = {value.name for value in (*model.graph.input, *model.graph.output)}
-    number: dict[str, str] = {"": ""}
-
-    def short(name: str) -> str:
-        return name if name in kept else number.setdefault(name, str(len(number)))
-
-    for constant in model.graph.initializer:
-        constant.name = short(constant.name)
-    for i, part in enumerate(model.graph.node):
-        part.name = f"{part.op_type}_{i}"
-        part.input[:] = [short(name) for name in part.input]
-        part.output[:] = [short(name) for name in part.output]
-    return model
-
-
 def write(network: fx.GraphModule, path: Path, opset: int) -> None:
-    """Writes an integer network as ONNX of this opset, batch dynamic."""
+    """Writes an integer network as ONNX of this opset, batch dynamic, with numbers for the names of inner values."""
     export(symbolic(network), path, max(opset, OLDEST_OF_NEW_EXPORTER))
     model = onnx.load(path)
     if opset < OLDEST_OF_NEW_EXPORTER:
         model = downgrade(model, opset)
-    model = short_names(model)
-    onnx.checker.check_model(model, full_check=True)
+    graph, numbers = model.graph, itertools.count(1)
+    names = defaultdict(lambda: str(next(numbers)), {"": "", "input_image": "input_image", "logits": "logits"})
+    for constant in graph.initializer:
+        constant.name = names[constant.name]
+    for i, part in enumerate(graph.node):
+        part.name = f"{part.op_type}_{i}"
+        part.input[:] = [names[name] for name in part.input]
+        part.output[:] = [names[name] for name in part.output]
     onnx.save(model, path)

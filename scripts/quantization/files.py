@@ -6,35 +6,24 @@ from torch import fx, nn
 
 from engine import checkpoints, model_files
 from engine.architecture import Architecture
-from files.command_line import InputError, first_line
+from files.command_line import InputError
 from optimization_config import OptimizationConfig, restored
-from quantization.loss import accuracy_table, metrics_of, quantization_loss
-from quantization.network import convert, integer_model
+from quantization.network import integer_model
 
-KEPT = ("script", "config", "classes", "source", "generator", "metrics")  # of what the float checkpoint says of itself
+KEPT = ("script", "config", "classes", "source", "generator", "metrics", "quantization")  # of what facts say
 
 
-def float_architecture(facts: dict, path: Path) -> tuple[Architecture, OptimizationConfig]:
-    """The architecture and the settings that a model file names, INT8 or float.
-
-    Raises InputError for a checkpoint of quantisation-aware training and for settings that `check` refuses.
-    """
-    architecture = model_files.architecture_of(facts["script"], path)
-    if architecture.name == "qat":
-        raise InputError(f"{path} is quantised already: give a float model")
-    try:
-        return architecture, restored(architecture.config, facts["config"])
-    except ValueError as error:
-        raise InputError(f"{path} names settings that make no sense ({first_line(error)})") from None
+def float_architecture(facts: dict) -> tuple[Architecture, OptimizationConfig]:
+    """The architecture and the settings of a float network, by the script and the config that its file names."""
+    architecture = model_files.architecture_of(facts["script"])
+    return architecture, restored(architecture.config, facts["config"])
 
 
 def load_float(path: Path) -> tuple[nn.Module, dict]:
-    """A trained float checkpoint: the model (CPU, evaluation mode), and what the file says about itself.
-
-    Raises InputError for one that is quantised already.
-    """
+    """A trained float checkpoint as `load_trained` gives it. Raises InputError for one that is quantised already."""
     model, facts = model_files.load_float(path)
-    float_architecture(facts, path)
+    if facts["script"] == "train_qat":
+        raise InputError(f"{path} is quantised already: give a float model")
     return model, facts
 
 
@@ -45,40 +34,15 @@ def load_trained(path: Path) -> tuple[nn.Module, dict]:
 
 
 def load_quantized(path: Path) -> tuple[fx.GraphModule, dict]:
-    """An INT8 file: the network that computes with its integers, and what the file says about itself.
-
-    Raises InputError for a model file of another kind.
-    """
+    """An INT8 file as `load_trained` gives it. Raises InputError for a model file of another kind."""
     network, facts = load_trained(path)
     if "quantization" not in facts:
-        raise InputError(
-            f"{path} is a float model: make it INT8 with scripts/quantize_model.py or scripts/train_qat.py"
-        )
+        scripts = "scripts/quantize_model.py or scripts/train_qat.py"
+        raise InputError(f"{path} is a float model: make it INT8 with {scripts}")
     return network, facts
 
 
-def save_quantized(path: Path, network: fx.GraphModule, facts: dict, how: dict) -> None:
-    """Writes an integer network with what its float checkpoint says about itself, and how it was quantised."""
+def save_quantized(path: Path, network: fx.GraphModule, facts: dict) -> None:
+    """Writes an integer network, what its float checkpoint says about itself, and as "quantization" how it was made."""
     tensors = {name: value.clone() for name, value in network.state_dict().items()}
-    checkpoints.save(path, {name: facts.get(name) for name in KEPT} | {"quantization": how, "model": tensors})
-
-
-def save_measured(
-    path: Path,
-    network: fx.GraphModule,
-    model: nn.Module,
-    facts: dict,
-    how: dict,
-    data_dir: Path,
-    images_dir: Path | None = None,
-    limit: int | None = None,
-) -> str:
-    """Makes a prepared network INT8, measures it beside the float model it comes from, and writes it to `path`.
-
-    `facts` is what the float checkpoint says about itself, `how` is how it was quantised. Returns the accuracies and
-    the size of the file as lines.
-    """
-    integer = convert(network)
-    figures = quantization_loss({"float": model, "int8": integer}, facts, data_dir, images_dir, limit)
-    save_quantized(path, integer, facts | {"metrics": metrics_of(figures)}, how | {"measured": figures})
-    return f"{accuracy_table(figures)}\n{path}: {path.stat().st_size:,} bytes"
+    checkpoints.save(path, {name: facts.get(name) for name in KEPT} | {"model": tensors})

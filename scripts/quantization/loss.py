@@ -1,19 +1,16 @@
-"""What quantisation costs: how often a float model and its INT8 model are right on the same samples.
+"""What quantisation costs: how often a float network and its INT8 network are right on the same samples.
 
-Lookalikes are the samples of characters that the float model confuses: those of the 100 pairs of characters that it
+Lookalikes are the samples of characters that the float network confuses: those of the 100 pairs of characters that it
 most often takes for one another on the validation split. They are chosen there and counted elsewhere, because on
-samples chosen by its own mistakes the float model would look worse than it is.
+samples chosen by its own mistakes the float network would look worse than it is.
 """
-
-import sys
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
 from tqdm import tqdm
 
-from data.samples import Samples, dataset_samples, image_samples
+from data.samples import Samples
 from files.command_line import InputError
 
 PAIRS = 100
@@ -21,12 +18,11 @@ BATCH = 256
 
 
 @torch.inference_mode()
-def predictions(network: nn.Module, samples: Samples, rows: np.ndarray) -> np.ndarray:
-    """The likeliest class (n,) of each of these samples."""
-    parts = np.array_split(rows, -(-len(rows) // BATCH))
-    quiet = not sys.stderr.isatty()
-    images = (torch.from_numpy(samples.images(part)) for part in tqdm(parts, leave=False, disable=quiet))
-    return np.concatenate([network(batch).argmax(dim=1).numpy() for batch in images])
+def predictions(network: nn.Module, classes: str, samples: Samples, rows: np.ndarray) -> np.ndarray:
+    """The likeliest character (n,) of each of these samples."""
+    parts = tqdm(np.array_split(rows, -(-len(rows) // BATCH)), leave=False, disable=None)
+    labels = [network(torch.from_numpy(samples.images(part))).argmax(dim=1).numpy() for part in parts]
+    return np.array(list(classes))[np.concatenate(labels)]
 
 
 def select_rows(samples: Samples, classes: str, limit: int | None) -> np.ndarray:
@@ -40,14 +36,12 @@ def select_rows(samples: Samples, classes: str, limit: int | None) -> np.ndarray
 
 
 def lookalikes(network: nn.Module, classes: str, samples: Samples, limit: int | None = None) -> str:
-    """The characters of the PAIRS unordered pairs that a model confuses most often in these samples."""
+    """The characters of the PAIRS unordered pairs that a network confuses most often in these samples."""
     rows = select_rows(samples, classes, limit)
-    names = np.array(list(classes))
-    taken = names[predictions(network, samples, rows)]
-    true = samples.characters[rows]
-    pairs, counts = np.unique(np.sort(np.stack([true, taken])[:, true != taken], axis=0), axis=1, return_counts=True)
+    true, read = samples.characters[rows], predictions(network, classes, samples, rows)
+    pairs, counts = np.unique(np.sort(np.stack([true, read])[:, true != read], axis=0), axis=1, return_counts=True)
     most = np.argsort(-counts, kind="stable")[:PAIRS]
-    return "".join(sorted(set(pairs[:, most].ravel().tolist())))
+    return "".join(np.unique(pairs[:, most]))
 
 
 def measure(networks: dict[str, nn.Module], classes: str, samples: Samples, alike: str, limit: int | None) -> dict:
@@ -55,48 +49,22 @@ def measure(networks: dict[str, nn.Module], classes: str, samples: Samples, alik
     rows = select_rows(samples, classes, limit)
     true = samples.characters[rows]
     is_alike = np.isin(true, list(alike))
-    figures: dict = {"samples": len(rows), "lookalike_samples": int(is_alike.sum())}
-    names = np.array(list(classes))
+    figures = {"samples": len(rows), "lookalike_samples": int(is_alike.sum())}
     for name, network in networks.items():
-        right = names[predictions(network, samples, rows)] == true
+        right = predictions(network, classes, samples, rows) == true
         figures[f"{name}_top1"] = 100 * float(right.mean())
         if is_alike.any():
             figures[f"{name}_lookalike_top1"] = 100 * float(right[is_alike].mean())
     return figures
 
 
-def quantization_loss(
-    networks: dict[str, nn.Module],
-    facts: dict,
-    data_dir: Path,
-    images_dir: Path | None = None,
-    limit: int | None = None,
-) -> dict[str, dict]:
-    """The figures of networks "float" and "int8" on the test split, and on a folder of images if there is one."""
-    classes, config = facts["classes"], facts["config"]
-    alike = lookalikes(networks["float"], classes, dataset_samples(data_dir, "validation", config), limit)
-    places = {"test": dataset_samples(data_dir, "test", config)}
-    if images_dir is not None:
-        places["images"] = image_samples(images_dir)
-    return {place: measure(networks, classes, samples, alike, limit) for place, samples in places.items()}
-
-
 def accuracy_table(figures: dict[str, dict]) -> str:
-    """The figures as lines: float, INT8 and the change."""
+    """What was measured in each place as lines: float, INT8 and the change."""
     lines = [f"{'':<24}{'samples':>9}{'float':>10}{'INT8':>10}{'change':>9}"]
-    for place, of_place in figures.items():
-        for kind, count, title in (("", "samples", place), ("lookalike_", "lookalike_samples", f"{place}, lookalikes")):
-            if f"float_{kind}top1" in of_place:
-                before, after = of_place[f"float_{kind}top1"], of_place[f"int8_{kind}top1"]
-                lines.append(f"{title:<24}{of_place[count]:>9,}{before:>8.2f} %{after:>8.2f} %{after - before:>+9.2f}")
+    for place, measured in figures.items():
+        for kind, title in (("", place), ("lookalike_", f"{place}, lookalikes")):
+            if f"float_{kind}top1" in measured:
+                before, after = measured[f"float_{kind}top1"], measured[f"int8_{kind}top1"]
+                numbers = f"{measured[f'{kind}samples']:>9,}{before:>8.2f} %{after:>8.2f} %{after - before:>+9.2f}"
+                lines.append(f"{title:<24}{numbers}")
     return "\n".join(lines)
-
-
-def metrics_of(figures: dict[str, dict]) -> dict:
-    """The accuracy of the INT8 model alone, as its file names it."""
-    return {
-        f"{place}_{name.removeprefix('int8_')}": value
-        for place, of_place in figures.items()
-        for name, value in of_place.items()
-        if not name.startswith("float_")
-    }

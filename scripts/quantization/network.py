@@ -1,13 +1,9 @@
 """INT8 for any architecture: fake-quantised to be trained or calibrated, then converted to integers.
 
-The scheme is that of integer-only inference (Jacob et al. 2018, arXiv:1712.05877; Krishnamoorthi 2018,
-arXiv:1806.08342): weights int8 in -64 … 64 with a scale for each row, activations uint8 with a scale and a zero point
-for each tensor, biases int32, batch norm with frozen statistics folded into the layer before it. The range of an
-activation is the one with the least squared error over the calibration images. Logits are never quantised.
-
-`prepare` traces a model and replaces its layers; weights, biases and ranges are small modules of their own, of which
-`convert` makes integers. Every convolution's output is quantised, and every input of a matrix; what lies between
-(layer norm, softmax, GELU, the products of the attention, the steps of an LSTM) stays float.
+Integer-only inference (Jacob et al. 2018, arXiv:1712.05877; Krishnamoorthi 2018, arXiv:1806.08342): weights int8 in
+-64 … 64 with a scale for each row, activations uint8 with a scale and a zero point for each tensor, biases int32, batch
+norm folded into the layer before it. Every convolution's output is quantised, and every input of a matrix; logits and
+what lies between (layer norm, softmax, GELU, the products of the attention, the steps of an LSTM) stay float.
 """
 
 import copy
@@ -15,16 +11,14 @@ import copy
 import torch
 import torch.nn.functional as F
 from torch import fx, nn
-from torch.nn.utils import fuse_conv_bn_weights, fuse_linear_bn_weights
+from torch.nn.utils import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from engine.layers import StochasticDepth
 from images.normalization import CANVAS
-from quantization.integers import row_scales, to_integers
-from quantization.layers import LSTM, Comparison, Convolution, Integers, Layer, Matrix, Weight, convert_layer
-from quantization.ranges import Activation, Observer, Uint8Activation
+from quantization.rounding import LSTM, Activation, Comparison, Convolution, Layer, Matrix, Observer, Weight
 
 SAME_VALUES_MODULES = (nn.Flatten, nn.Dropout, nn.Identity, StochasticDepth)  # in evaluation mode
-SAME_VALUES_METHODS = {"flatten", "float", "reshape", "view", "transpose", "permute", "contiguous"}
+SAME_VALUES = {torch.flatten, "flatten", "float", "reshape", "view", "transpose", "permute", "contiguous"}
 REPLACED = {nn.Conv2d: Convolution, nn.Linear: Matrix, nn.LSTM: LSTM}
 
 
@@ -39,36 +33,26 @@ def module_of(network: fx.GraphModule, node: fx.Node) -> nn.Module | None:
     return network.get_submodule(node.target) if node.op == "call_module" else None
 
 
-def same_values(network: fx.GraphModule, node: fx.Node) -> bool:
-    """Whether a node passes its input's values on, in another shape at most."""
-    if node.op == "call_method":
-        return node.target in SAME_VALUES_METHODS
-    return isinstance(module_of(network, node), SAME_VALUES_MODULES) or node.target is torch.flatten
-
-
 def source(network: fx.GraphModule, node: fx.Node) -> fx.Node:
-    """The node that made the values of this one."""
-    while same_values(network, node):
+    """The node that made the values of this one, before others passed them on, in another shape at most."""
+    while isinstance(module_of(network, node), SAME_VALUES_MODULES) or (
+        node.op in {"call_method", "call_function"} and node.target in SAME_VALUES
+    ):
         node = node.args[0]
     return node
 
 
 def fold_batch_norms(network: fx.GraphModule) -> None:
     """Puts each batch norm that follows a convolution or a linear layer into that layer's weight and bias."""
+    fold = {nn.Conv2d: fuse_conv_bn_eval, nn.Linear: fuse_linear_bn_eval}
     for node in list(network.graph.nodes):
-        norm = module_of(network, node)
-        if not isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d):
-            continue
-        before = source(network, node.args[0])
-        layer = module_of(network, before)
-        foldable = isinstance(layer, nn.Conv2d | nn.Linear) and len(before.users) == 1
-        if not foldable or norm.num_features != len(layer.weight):
-            continue
-        fold = fuse_conv_bn_weights if isinstance(layer, nn.Conv2d) else fuse_linear_bn_weights
-        statistics = (norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias)
-        layer.weight, layer.bias = fold(layer.weight, layer.bias, *statistics)
-        node.replace_all_uses_with(node.args[0])
-        network.graph.erase_node(node)
+        if isinstance(module_of(network, node), nn.BatchNorm1d | nn.BatchNorm2d):
+            before = source(network, node.args[0])
+            norm, layer = module_of(network, node), module_of(network, before)
+            if type(layer) in fold and len(before.users) == 1 and norm.num_features == len(layer.weight):
+                network.set_submodule(before.target, fold[type(layer)](layer, norm))
+                node.replace_all_uses_with(node.args[0])
+                network.graph.erase_node(node)
 
 
 def replace_layers(network: fx.GraphModule) -> None:
@@ -122,7 +106,7 @@ def rounded_node(network: fx.GraphModule, node: fx.Node) -> fx.Node:
 def prepare(model: nn.Module) -> fx.GraphModule:
     """A copy of a float network, in evaluation mode for good, that rounds as INT8 will and can be trained."""
     model = copy.deepcopy(model).eval()
-    network = fx.GraphModule(model, Tracer().trace(model), "Int8" + type(model).__name__)
+    network = fx.GraphModule(model, Tracer().trace(model))
     fold_batch_norms(network)
     replace_layers(network)
     insert_activations(network)
@@ -156,24 +140,14 @@ def convert(network: fx.GraphModule) -> fx.GraphModule:
     for node in network.graph.nodes:
         layer = module_of(network, node)
         if isinstance(layer, Layer):
-            convert_layer(layer, module_of(network, node.args[0]).scale)
+            layer.convert(module_of(network, node.args[0]).scale)
     for name, module in list(network.named_modules()):
-        if isinstance(module, Weight):
-            scale = row_scales(module.value)
-            network.set_submodule(name, Integers(to_integers(module.value, scale), scale))
-        elif isinstance(module, Activation):
-            network.set_submodule(name, Uint8Activation(module.scale, module.zero_point))
-    comparisons = [module for module in network.modules() if isinstance(module, Comparison)]
-    hooks = [comparison.register_forward_pre_hook(keep_scales) for comparison in comparisons]
-    network(torch.zeros(1, 1, CANVAS, CANVAS))  # whatever the images, a comparison's matrix is the same
-    for hook in hooks:
-        hook.remove()
+        if isinstance(module, Weight | Activation):
+            network.set_submodule(name, module.integers())
+        elif isinstance(module, Comparison):
+            module.rows.scale = torch.empty(0)
+    network(torch.zeros(1, 1, CANVAS, CANVAS))  # for the scales of comparisons, whose matrix no image changes
     return network.requires_grad_(False)
-
-
-def keep_scales(comparison: Comparison, inputs: tuple[torch.Tensor, torch.Tensor]) -> None:
-    """Gives a comparison the scale of each row of the matrix that it takes."""
-    comparison.rows.scale = row_scales(inputs[1])
 
 
 def integer_model(model: nn.Module) -> fx.GraphModule:
