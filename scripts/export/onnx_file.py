@@ -64,24 +64,15 @@ def export(model: nn.Module, path: Path, opset: int) -> None:
     onnx.save(written, path)
 
 
-def check_plain_float(path: Path, facts: dict) -> None:
-    """Raises InputError for a model that is on its way to integers."""
-    if facts["script"] == "train_qat" and "quantization" not in facts:
-        remedy = "convert_int8_pytorch_to_quantized_onnx.py takes the quantized_NAME_int8.pth that was made of it"
-        raise InputError(f"{path} is rounded as INT8 will be: {remedy}")
-
-
-def metadata(facts: dict) -> dict[str, str]:
-    """What a user of the file has to know, as text."""
+def describe(path: Path, facts: dict) -> None:
+    """Puts what a user of the file has to know into its metadata."""
     entries = {"classes": facts["classes"], "contract": CONTRACT, "source": str(facts["source"])}
     entries |= {"generator": str(facts.get("generator") or ""), "script": facts["script"]}
     entries |= {"config": json.dumps(published_config(facts["config"])), "metrics": json.dumps(facts["metrics"])}
-    return entries | ({"confidence": json.dumps(facts["confidence"])} if facts.get("confidence") else {})
-
-
-def describe(path: Path, facts: dict) -> None:
+    if facts.get("confidence"):
+        entries["confidence"] = json.dumps(facts["confidence"])
     model = onnx.load(path)
-    onnx.helper.set_model_props(model, metadata(facts))
+    onnx.helper.set_model_props(model, entries)
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, path)
 
@@ -100,7 +91,9 @@ def probe_images(data_dir: Path | None, count: int, config: dict) -> torch.Tenso
 def write(model_path: Path, path: Path, data_dir: Path | None, opset: int) -> str:
     """Exports a trained model to `path`; one line on how much it differs from PyTorch, ConversionError if too much."""
     model, facts = load_trained(model_path)
-    check_plain_float(model_path, facts)
+    if facts["script"] == "train_qat" and "quantization" not in facts:
+        remedy = "convert_int8_pytorch_to_quantized_onnx.py takes the quantized_NAME_int8.pth that was made of it"
+        raise InputError(f"{model_path} is rounded as INT8 will be: {remedy}")
     images = probe_images(data_dir, 64, facts["config"])
     export(model, path, opset)
     describe(path, facts)
