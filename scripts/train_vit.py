@@ -3,8 +3,8 @@
     python scripts/train_vit.py --data-dir dataset
 
 Convolutions turn the 64 x 64 picture into 8 x 8 tokens; pre-norm blocks of attention and MLP follow, with stochastic
-depth (arXiv:1603.09382) that grows towards the last; the head sees every token in its place. Weight matrices are
-trained with Muon, after a long warm-up.
+depth (arXiv:1603.09382) that grows towards the last; the head sees every token in its place. Muon trains the weight
+matrices; the learning rate warms up over the first 10 % of the steps.
 """
 
 from dataclasses import dataclass
@@ -22,13 +22,13 @@ from optimization_config import OptimizationConfig, default, option
 
 @dataclass
 class ViTConfig(OptimizationConfig):
-    width: int = option(96, "of a token", within="[1, inf)")
+    width: int = option(96, "of a token's vector", within="[1, inf)")
     depth: int = option(4, "blocks", within="[1, 100]")
     heads: int = option(2, "of the attention; must divide the width", within="[1, inf)")
     patch_size: int = option(8, "side of a token's patch", [4, 8, 16])
     embedding: int = option(128, "rank of the head", within="[1, inf)")
     stem: str = option("convolutions", "patches: a linear map of each", ["convolutions", "patches"])
-    drop_path: float = option(0.05, "how often the last block is skipped", within="[0, 1)")
+    drop_path: float = option(0.05, "how often a branch of the last block is skipped", within="[0, 1)")
     optimizer: str = default("optimizer", "muon")
     weight_decay: float = default("weight_decay", 0.05)
     warmup: float = default("warmup", 0.1)
@@ -60,13 +60,14 @@ class Block(nn.Module):
         self.qkv = nn.Linear(config.width, 3 * config.width)
         self.project = nn.Linear(config.width, config.width)
         hidden = 4 * config.width
-        # Without dropout, which the second place would hold: the places are the weights' names.
+        # nn.Identity fills the slot of a dropout, so that the last layer stays `mlp.3` in weight files.
         self.mlp = nn.Sequential(
             nn.Linear(config.width, hidden), nn.GELU(), nn.Identity(), nn.Linear(hidden, config.width)
         )
         self.drop = StochasticDepth(drop_path)
 
     def attend(self, x: torch.Tensor) -> torch.Tensor:
+        """Self-attention: (N, tokens, width) to the same."""
         n, tokens, width = x.shape
         q, k, v = self.qkv(x).view(n, tokens, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
         # Written out: PyTorch's fused attention has a backward pass on the CPU that takes five times as long.

@@ -1,4 +1,4 @@
-"""The one training loop, and what it needs: the seam, checkpoints, devices, optimizers, the log, processes.
+"""The one training loop and what it needs: the interface to models, checkpoints, devices, optimizers, processes.
 
-`architecture` and `layers` stand below all that trains. May import `files` to `data`.
+`architecture` and `layers` import nothing of the training loop. May import `files` to `data`.
 """

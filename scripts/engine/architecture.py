@@ -1,4 +1,4 @@
-"""The seam: all that the engine knows of a model, and the losses that two or more architectures use."""
+"""The interface between engine and models: the Architecture dataclass, and losses that several models share."""
 
 import dataclasses
 from collections.abc import Callable

@@ -29,11 +29,12 @@ def distillation(logits: torch.Tensor, teacher_logits: torch.Tensor) -> torch.Te
 
 
 class Run:
-    """All state of a training; `position` (epoch, step, best, …) and the weights are what a checkpoint holds."""
+    """All state of a training; position.py writes it to a checkpoint and restores it."""
 
     def __init__(self, architecture: Architecture, config: OptimizationConfig, dataset: PreparedDataset):
         self.architecture, self.config, self.dataset = architecture, config, dataset
         self.device = choose_device(config.device)
+        # The script that a checkpoint names is the one that defines the model.
         self.script = Path(sys.modules[architecture.model.__module__].__file__).stem
         self.model_dir = Path(config.model_dir)
         default = self.model_dir / "checkpoints" / architecture.name
@@ -46,10 +47,10 @@ class Run:
             model = architecture.model(config, dataset.classes)
         except (TypeError, OverflowError) as error:
             raise InputError(f"no model can be made with these settings: {first_line(error)}") from None
-        self.started = start_from(model, config, dataset, held_out) if config.init_from else ""
+        self.start_message = start_from(model, config, dataset, held_out) if config.init_from else ""
         self.model = model.to(self.device, memory_format=torch.channels_last)
-        taught = config.teacher and config.distillation
-        self.teacher = load_teacher(config, dataset, self.device) if taught else None
+        has_teacher = config.teacher and config.distillation
+        self.teacher = load_teacher(config, dataset, self.device) if has_teacher else None
         self.training, self.validation = (Batches(dataset, name, self.device) for name in ("train", "validation"))
         self.sampling = Sampling(dataset, held_out, config)
         self.shown = self.sampling.classes.to(self.device)
@@ -60,14 +61,14 @@ class Run:
             for o in self.optimizers
         ]
         self.averaged = average_weights(self.model, config.ema_decay) if config.ema_decay else None
-        self.epoch, self.step = 0, 0  # epochs done, steps done of the epoch in hand
+        self.epoch, self.step = 0, 0  # epochs done, steps done of the current epoch
         self.setbacks, self.init_from, self.identity = 0, config.init_from, ""
         self.best, self.metrics = -1.0, {}
         self.epoch_loss, self.epoch_seconds = torch.zeros((), device=self.device), 0.0
 
     @functools.cached_property
     def forward(self) -> nn.Module:
-        """The model as it is called in training."""
+        """The model as training calls it: compiled, and shared between processes, where that is asked for."""
         use_compile = compiles_well(self.device) if self.config.compile is None else self.config.compile
         model = processes.parallel(self.model)
         return torch.compile(model) if use_compile else model
@@ -82,7 +83,7 @@ class Run:
         return self.model_dir / self.architecture.best_file
 
     def loss(self, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """The mean loss of these images float32 (n, 1, 64, 64), of which the teacher has its share."""
+        """The mean loss of images float32 (n, 1, 64, 64); --distillation is the teacher's share of it."""
         output = self.forward(images)
         if not self.teacher:
             return self.architecture.loss(output, labels, self.config)
@@ -98,7 +99,7 @@ class Run:
     def train_step(self, rows: torch.Tensor) -> torch.Tensor:
         """One update of the weights on `rows` (n,) of the training split, this process's part of the batch.
 
-        Returns its part of the batch's mean loss, a scalar on the device that nobody has waited for.
+        Returns its part of the batch's mean loss, a scalar on the device that is not synchronised with the CPU.
         """
         config, part = self.config, len(rows) / self.sampling.batch_size
         images, labels = self.training.get(rows)
@@ -106,7 +107,7 @@ class Run:
         images = augment(to_input(images), config.augmentation)
         with autocast(config, self.device):
             loss = self.loss(images, labels) * part
-        (loss * processes.count()).backward()  # of the processes' gradients the mean is taken
+        (loss * processes.count()).backward()  # DDP takes the mean of the gradients, this makes it their sum
         nn.utils.clip_grad_norm_(self.model.parameters(), config.clip_norm)
         for optimizer, scheduler in zip(self.optimizers, self.schedulers, strict=True):
             optimizer.step()
@@ -122,17 +123,17 @@ class Run:
             raise self.not_finite(f"the loss became {loss}")
 
     def check_finite(self) -> None:
-        """Raises FloatingPointError if the loss, or anything that a checkpoint holds, is infinite or not a number."""
+        """Raises FloatingPointError if the loss, or anything that a checkpoint holds, is not finite."""
         self.check_loss()
         states = [value for o in self.optimizers for state in o.state.values() for value in state.values()]
         models = [self.model, self.averaged] if self.averaged else [self.model]
         tensors = [*states, *(value for model in models for value in model.state_dict().values())]
         finite = [t.isfinite().all() for t in tensors if isinstance(t, torch.Tensor) and t.is_floating_point()]
         if not torch.stack([f.to(self.device) for f in finite]).all():
-            raise self.not_finite("the weights became infinite or no numbers")
+            raise self.not_finite("the weights became infinite or not numbers")
 
     def not_finite(self, what: str) -> FloatingPointError:
-        """The error that says so of the epoch in hand, and what to do."""
+        """An error that says what is not finite in the current epoch, and what to do."""
         return FloatingPointError(
             f"{what} in epoch {self.epoch + 1}: go on from the last checkpoint with a lower --learning-rate, "
             "or with --on-nonfinite step-back"

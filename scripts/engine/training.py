@@ -29,7 +29,7 @@ from files.command_line import InputError
 from files.command_line import run as run_script
 from optimization_config import OptimizationConfig, parse_config
 
-LOOK_EVERY = 100  # steps; to look at the loss is to wait for the device
+LOOK_EVERY = 100  # steps; reading the loss waits for the device
 MOST_SETBACKS = 5
 
 
@@ -44,15 +44,15 @@ def fit(architecture: Architecture, config: OptimizationConfig) -> dict:
             if processes.is_main():
                 held.enter_context(run.folders)
         with processes.fail_together():
-            begin(run)
+            start_or_resume(run)
         train_epochs(run, stop)
     return run.metrics
 
 
-def begin(run: Run) -> None:
+def start_or_resume(run: Run) -> None:
     """Puts the run where --resume-from says, or at the start; says what is trained."""
     config = run.config
-    # Every process must have the same settings, but for folders and files, and the same data.
+    # Every process must have the same settings, but for the places of its files, and the same data.
     settings = {k: v for k, v in vars(config).items() if not k.endswith(("_dir", "_from", "_path"))}
     facts = json.dumps([settings, run.dataset.metadata, run.dataset.classes])
     processes.must_match(facts.encode(), "settings and data")
@@ -61,8 +61,8 @@ def begin(run: Run) -> None:
         go_on(run, Path(resumed[0]), resumed[1])
     else:
         run.identity = resume.identity(run)
-        if run.started:
-            processes.say(run.started)
+        if run.start_message:
+            processes.say(run.start_message)
     if processes.is_main():
         checkpoints.clean(run.checkpoint_dir)
         check_outputs(run)
@@ -77,7 +77,7 @@ def begin(run: Run) -> None:
 
 
 def go_on(run: Run, path: Path, content: dict) -> None:
-    """Puts the run where a checkpoint stands, and says where that is and what is changed."""
+    """Restores a checkpoint after checking that it is of this run; says where it goes on and what is changed."""
     resume.check_same_run(run, path, content)
     position.restore(run, path, content)
     line, run.best = processes.from_main(lambda: resume.take_over(run, path, content))
@@ -125,9 +125,9 @@ def train_epochs(run: Run, stop: Stop) -> None:
 
 
 def train_epoch(run: Run, stop: Stop) -> int:
-    """Goes on with the epoch in hand to its end, or to where a signal asks to leave it; returns the signal, or 0."""
+    """Trains the current epoch to its end, or until a signal asks to stop; returns the signal, or 0."""
     run.model.train()
-    begin = last_save = time.monotonic()
+    started_at = last_save = time.monotonic()
     before, steps = run.epoch_seconds, run.sampling.steps_per_epoch
     quiet = not (processes.is_main() and sys.stdout.isatty() and sys.stderr.isatty())
     bar = tqdm(total=steps, initial=run.step, leave=False, disable=quiet, desc=f"epoch {run.epoch + 1}")
@@ -135,7 +135,7 @@ def train_epoch(run: Run, stop: Stop) -> int:
     for rows in run.training.in_turn(run.sampling.batches(run.config.seed, run.epoch, run.step)):
         run.epoch_loss = run.epoch_loss + run.train_step(rows)
         run.step += 1
-        run.epoch_seconds = before + time.monotonic() - begin
+        run.epoch_seconds = before + time.monotonic() - started_at
         bar.update()
         if run.step % LOOK_EVERY == 0:
             run.check_loss()
@@ -171,7 +171,7 @@ def end_epoch(run: Run) -> dict:
         **{f"validation_{k}": v for k, v in scores.items()},
     }
     run.epoch_loss, run.epoch_seconds = torch.zeros((), device=run.device), 0.0
-    score = scores.get("top1", float(run.epoch))
+    score = scores.get("top1", float(run.epoch))  # without validation the last model is the best
     if score >= run.best:
         run.best = score
         position.save_best(run)
@@ -182,15 +182,18 @@ def end_epoch(run: Run) -> dict:
 
 
 def end_early(text: str, signal: int) -> None:
-    """Ends as a signal asked."""
+    """Prints the text, waits for all processes, and exits as a signal asked."""
     processes.say(text)
-    processes.all_max(0)  # waits for the main one, which wrote the checkpoint: the end of one is the end of all
+    processes.all_max(0)  # waits for the main one, which writes the checkpoint: torchrun ends all when one ends
     sys.exit(128 + signal)
 
 
 def step_back(run: Run, error: FloatingPointError) -> None:
-    """Returns to the start of the epoch in hand, with half the learning rate from there on; not to a checkpoint inside
-    it: where those lie depends on the clock. Raises FloatingPointError where that is not wanted or has not helped."""
+    """Restores the checkpoint from the start of the current epoch and halves the learning rate. Checkpoints inside the
+    epoch are timed by the clock: using them would not be reproducible.
+
+    Raises FloatingPointError without --on-nonfinite step-back, after five such steps, or if the checkpoint is missing.
+    """
     start = run.checkpoint_dir / checkpoints.FILE_NAME.format(run.epoch)
     what = str(error).partition(":")[0]
     if run.config.on_nonfinite != "step-back":
