@@ -1,22 +1,32 @@
-"""Rounding, folding, ranges; every architecture computes with integers what it did with floats."""
+"""INT8: rounding, folding, ranges; integers compute what floats did; calibration from the command line, its cost."""
 
 import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
+import quantize_model
 from data.prepared import PreparedDataset
-from engine import checkpoints
-from files.command_line import InputError
+from data.samples import Samples, dataset_samples
+from engine import checkpoints, training
+from files.command_line import InputError, run
 from inference.recognizer import single_thread
-from quantization.files import load_float, load_quantized
-from quantization.making import calibration_images
+from quantization import loss
+from quantization.files import load_quantized
+from quantization.loss import accuracy_table, lookalikes, measure, predictions
+from quantization.making import calibration_images, quantize
 from quantization.network import calibrate, convert, prepare
-from quantization.rounding import LARGEST_ACTIVATION, LARGEST_WEIGHT, LSTM, Activation, Convolution, Observer, Weight
+from quantization.rounding import LARGEST_ACTIVATION, LARGEST_WEIGHT, Activation, Convolution, Observer, Weight
+from script_runs import run_script
 from tiny_models import CLASSES, TINY, save_float, save_int8, some_images, tiny_model
+from train_etl9g_model import ARCHITECTURE, CNNConfig
 
 
 def test_rows_are_rounded_by_hand():
@@ -90,7 +100,6 @@ def test_integers_compute_what_floats_did(script):
     state = integer.state_dict()
     floats = [name for name, value in state.items() if value.is_floating_point() and value.numel() > 300]
     assert all("position" in name or name.endswith(".scale") for name in floats), floats
-    assert {v.dtype for name, v in state.items() if name.endswith(".integers")} == {torch.int8, torch.int32}
     eight = [v for v in state.values() if v.dtype == torch.int8 and v.ndim > 1]
     assert max(int(v.abs().max()) for v in eight[1:]) == LARGEST_WEIGHT
     assert min(int(v.min()) for v in eight) >= -LARGEST_WEIGHT
@@ -140,15 +149,18 @@ def test_a_file_comes_back_as_it_was(script, tmp_path):
     assert (facts["script"], facts["classes"]) == (script, CLASSES)
 
 
-def test_files_of_other_kinds_are_refused(tmp_path):
-    plain = save_float("train_etl9g_model", tmp_path / "float.pth")
+@pytest.fixture(scope="module")
+def models(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("models")
+    save_float("train_etl9g_model", folder / "float.pth")
+    save_int8("train_etl9g_model", folder / "int8.pth")
+    return folder
+
+
+def test_files_of_other_kinds_are_refused(models, tmp_path):
     with pytest.raises(InputError, match=re.escape("scripts/quantize_model.py")):
-        load_quantized(plain)
-    int8 = save_int8("train_etl9g_model", tmp_path / "int8.pth")
-    with pytest.raises(InputError, match="quantised already"):
-        load_float(int8)
-    content = checkpoints.load(int8)
-    checkpoints.save(tmp_path / "torn.pth", content | {"model": {}})
+        load_quantized(models / "float.pth")
+    checkpoints.save(tmp_path / "torn.pth", checkpoints.load(models / "int8.pth") | {"model": {}})
     with pytest.raises(InputError, match="do not fit"):
         load_quantized(tmp_path / "torn.pth")
 
@@ -156,9 +168,8 @@ def test_files_of_other_kinds_are_refused(tmp_path):
 def test_calibration_sees_every_class_as_often_and_none_held_out(tiny_dataset):
     dataset = PreparedDataset(tiny_dataset(samples_per_set=8))
     split = dataset.splits["train"]
-    label_of = {
-        dataset.images(split.positions[i : i + 1]).numpy().tobytes(): int(split.labels[i]) for i in range(len(split))
-    }
+    images = [image.numpy().tobytes() for image in dataset.images(split.positions)]
+    label_of = dict(zip(images, split.labels.tolist(), strict=True))
 
     def labels(**changes) -> list[int]:
         images = (255 * torch.cat(calibration_images(dataset, 20, **changes))).round().to(torch.uint8)
@@ -168,10 +179,75 @@ def test_calibration_sees_every_class_as_often_and_none_held_out(tiny_dataset):
     assert labels(held_out="う") == [k for k in (0, 1, 3, 4) for _ in range(5)]
 
 
-def test_an_lstm_is_pytorch_s_but_for_the_rounding():
-    torch.manual_seed(0)
-    layer = nn.LSTM(6, 5, batch_first=True, bidirectional=True)
-    x = torch.randn(2, 7, 6)
-    with torch.no_grad():
-        expected, rounded = layer(x)[0], LSTM(layer)(x)[0]
-    assert 0 < float((rounded - expected).abs().max()) < 0.02
+def test_lookalikes_and_losses_by_hand(monkeypatch):
+    def answers(labels: str) -> Callable[[torch.Tensor], torch.Tensor]:
+        return lambda images: torch.eye(len(CLASSES))[[CLASSES.index(labels[int(i)]) for i in images[:, 0]]]
+
+    samples = Samples(np.array(list("ああいいうう亜亜腕腕")), lambda rows: rows[:, None], {})
+    network, better = answers("あいあいうう亜腕腕腕"), answers("ああいいうあ亜亜腕腕")
+    monkeypatch.setattr(loss, "PAIRS", 1)
+    assert lookalikes(network, CLASSES, samples) == "あい"
+    monkeypatch.setattr(loss, "PAIRS", 100)
+    assert lookalikes(network, CLASSES, samples) == "あい亜腕"
+    figures = measure({"float": network, "int8": better}, CLASSES, samples, "あい", None)
+    counts = {"samples": 10, "lookalike_samples": 4}
+    float_top1 = {"float_top1": 70.0, "float_lookalike_top1": 50.0}
+    assert figures == counts | float_top1 | {"int8_top1": 90.0, "int8_lookalike_top1": 100.0}
+    lines = accuracy_table({"test": figures}).splitlines()
+    assert "+20.00" in lines[1]
+    assert lines[2].startswith("test, lookalikes")
+    assert len({len(line) for line in lines}) == 1
+
+
+def test_a_trained_model_becomes_int8(tiny_dataset, tmp_path):
+    data = tiny_dataset(samples_per_set=8)
+    settings = {"data_dir": str(data), "model_dir": str(tmp_path), "batch_size": 8, "device": "cpu"}
+    training.fit(ARCHITECTURE, CNNConfig(**TINY["train_etl9g_model"], **settings, epochs=10, ema_decay=0.9))
+    pictures = tmp_path / "pictures" / "あ"
+    pictures.mkdir(parents=True)
+    Image.fromarray(np.kron(np.eye(8), np.ones((9, 9))).astype(np.uint8) * 255).save(pictures / "1.png")
+    report = quantize(tmp_path / ARCHITECTURE.best_file, data, None, 20, pictures.parent, None)
+    path = tmp_path / "quantized_cnn_int8.pth"
+    network, facts = load_quantized(path)
+    assert str(path) in report
+    measured = facts["quantization"]["measured"]
+    assert measured["images"]["samples"] == 1
+    assert measured["test"]["int8_top1"] > measured["test"]["float_top1"] - 5 > 85
+    samples = dataset_samples(data, "test", facts["config"])
+    right = predictions(network, CLASSES, samples, np.arange(40)) == samples.characters
+    assert facts["metrics"]["test_top1"] == measured["test"]["int8_top1"] == 100 * right.mean()
+    assert not any("float" in name for name in facts["metrics"])
+    assert (facts["quantization"]["how"], facts["quantization"]["images"]) == ("calibration", 20)
+
+
+def test_wrong_calls_end_with_one_line(models, tiny_dataset, tmp_path, monkeypatch, capsys):
+    data = str(tiny_dataset())
+    (tmp_path / "龍").mkdir()
+    Image.fromarray(np.full((64, 64), 255, np.uint8)).save(tmp_path / "龍/a.png")
+    monkeypatch.chdir(models)
+    calls = [
+        ("missing.pth", ["--data-dir", data], "missing.pth is missing"),
+        ("int8.pth", ["--data-dir", data], "quantised already"),
+        ("float.pth", ["--data-dir", "nothing"], "prepare_dataset.py"),
+        ("float.pth", ["--data-dir", data, "--images", "nothing"], "holds no images"),
+        ("float.pth", ["--data-dir", data, "--images", str(tmp_path)], "none is of the model's 5 classes"),
+        ("float.pth", ["--calibration-images", "0"], "--calibration-images"),
+        ("float.pth", ["--output", "float.pth"], "is the model itself"),
+        ("float.pth", ["--output", "x.safetensors"], "is named *.pth"),
+    ]
+    for model, flags, words in calls:
+        monkeypatch.setattr(sys, "argv", ["quantize_model.py", "--model-path", model, *flags])
+        with pytest.raises(SystemExit) as ended:
+            run(quantize_model.main)
+        assert ended.value.code == 2, flags
+        assert words in capsys.readouterr().err.splitlines()[-1]
+    assert sorted(path.name for path in models.iterdir()) == ["float.pth", "int8.pth"]
+
+
+def test_the_script_runs_from_anywhere(models, tiny_dataset, tmp_path):
+    flags = ["--model-path", models / "float.pth", "--data-dir", tiny_dataset(), "--output", "small.pth"]
+    done = run_script(Path(quantize_model.__file__), *flags, "--limit", 9, "--calibration-images", 8, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["small.pth"]
+    assert done.stdout.splitlines()[1].split()[:2] == ["test", "9"]
+    assert "calibrated on 8 images" in done.stdout

@@ -1,7 +1,6 @@
 """Quantisation-aware training: on the engine, and ending in an INT8 file (killed and resumed: test_crashes.py)."""
 
 import importlib
-import signal
 from pathlib import Path
 
 import pytest
@@ -20,15 +19,7 @@ from structure.codes import held_out
 from tiny_models import TINY, save_float, some_images
 from train_qat import ARCHITECTURE, QATConfig
 
-LONG = ("train_radical_rnn", "train_vit")
-
-
-@pytest.fixture(autouse=True)
-def signals_as_they_were():
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
+LONG = ("train_radical_rnn", "train_vit")  # CI quantises and converts these elsewhere
 
 
 def config(data: Path, models: Path, **changes) -> QATConfig:
@@ -36,9 +27,7 @@ def config(data: Path, models: Path, **changes) -> QATConfig:
     return QATConfig(**(few | {"data_dir": str(data), "model_dir": str(models)} | changes))
 
 
-@pytest.mark.parametrize(  # two of the four in CI, which quantises and converts all of them elsewhere
-    "script", [pytest.param(s, marks=[pytest.mark.long] if s in LONG else []) for s in TINY]
-)
+@pytest.mark.parametrize("script", [pytest.param(s, marks=[pytest.mark.long] if s in LONG else []) for s in TINY])
 def test_any_architecture_goes_on_learning_and_becomes_int8(script, tiny_dataset, tmp_path):
     """A float model that has learned something: what it knows, the INT8 file knows too."""
     data = tiny_dataset(samples_per_set=8)
@@ -51,12 +40,10 @@ def test_any_architecture_goes_on_learning_and_becomes_int8(script, tiny_dataset
     network, facts = load_quantized(tmp_path / f"quantized_{architecture.name}_int8.pth")
     assert (facts["script"], facts["quantization"]["how"]) == (script, "training")
     measured = facts["quantization"]["measured"]["test"]
-    assert measured["float_top1"] > 60
-    assert measured["int8_top1"] >= measured["float_top1"] - 10
+    assert measured["int8_top1"] >= measured["float_top1"] - 10 > 50
     best, about = load_trained(tmp_path / "qat_model_best.pth")
-    saved = about["config"]
-    assert (about["script"], saved["float_script"]) == ("train_qat", script)
-    assert (saved["teacher"], saved["distillation"]) == (plain, 1)  # it learns the float model's answers
+    saved = {"float_script": script, "teacher": plain, "distillation": 1}  # it learns the float model's answers
+    assert saved.items() <= about["config"].items()
     with torch.no_grad():
         expected, logits = best(some_images(8)), network(some_images(8))
     assert float((logits - expected).abs().mean()) < 0.05 * float(expected.std())
@@ -76,8 +63,7 @@ def test_batch_norm_and_ranges_stay_as_they_were(tiny_dataset, tmp_path, monkeyp
     after = checkpoints.load(checkpoints.existing(tmp_path / "checkpoints" / "qat")[-1])["model"]
     still = [k for k in before if k.endswith((".scale", ".zero_point", "running_mean", "running_var"))]
     assert len(still) > 10
-    for name in still:
-        assert torch.equal(before[name], after[name]), name
+    assert [name for name in still if not torch.equal(before[name], after[name])] == []
     assert not torch.equal(before["network.see.weight.value"], after["network.see.weight.value"])
 
 
@@ -147,8 +133,6 @@ def test_wrong_calls(tiny_dataset, tmp_path, monkeypatch):
         fine_tune(ARCHITECTURE, config(data, tmp_path, model_path=str(plain), split="random"))
     with pytest.raises(InputError, match="other classes"):
         fine_tune(ARCHITECTURE, config(tiny_dataset(classes="あいえ亜腕"), tmp_path, model_path=str(plain)))
-    with pytest.raises(ValueError, match="--cnn-epochs must lie in"):
-        config(data, tmp_path, cnn_epochs=0).check()
     done = run_script(Path(train_qat.__file__), "--model-path", "none.pth", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "error: none.pth is missing: give the path of a checkpoint or a trained model\n"
