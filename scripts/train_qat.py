@@ -61,8 +61,7 @@ class FakeQuantized(nn.Module):
         self.register_buffer("shown", torch.tensor([char not in unseen for char in classes]), persistent=False)
 
     def train(self, mode: bool = True) -> "FakeQuantized":
-        """Batch norm and dropout stay as in evaluation."""
-        self.training = mode
+        self.training = mode  # alone: batch norm and dropout stay as in evaluation
         return self
 
     def forward(self, images: torch.Tensor):

@@ -207,9 +207,8 @@ def test_a_trained_model_becomes_int8(tiny_dataset, tmp_path):
     pictures.mkdir(parents=True)
     Image.fromarray(np.kron(np.eye(8), np.ones((9, 9))).astype(np.uint8) * 255).save(pictures / "1.png")
     report = quantize(tmp_path / ARCHITECTURE.best_file, data, None, 20, pictures.parent, None)
-    path = tmp_path / "quantized_cnn_int8.pth"
-    network, facts = load_quantized(path)
-    assert str(path) in report
+    network, facts = load_quantized(tmp_path / "quantized_cnn_int8.pth")
+    assert f"{tmp_path}/quantized_cnn_int8.pth: " in report
     measured = facts["quantization"]["measured"]
     assert measured["images"]["samples"] == 1
     assert measured["test"]["int8_top1"] > measured["test"]["float_top1"] - 5 > 85

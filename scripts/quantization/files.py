@@ -21,7 +21,7 @@ def float_architecture(facts: dict) -> tuple[Architecture, OptimizationConfig]:
 
 def load_float(path: Path) -> tuple[nn.Module, dict]:
     """A trained float checkpoint as `load_trained` gives it. Raises InputError for one that is quantised already."""
-    model, facts = model_files.load_float(path)
+    model, facts = model_files.load_network(path)
     if facts["script"] == "train_qat":
         raise InputError(f"{path} is quantised already: give a float model")
     return model, facts
@@ -29,8 +29,7 @@ def load_float(path: Path) -> tuple[nn.Module, dict]:
 
 def load_trained(path: Path) -> tuple[nn.Module, dict]:
     """Any trained model of this toolkit, float or INT8: the model (CPU, evaluation mode), and what its file says."""
-    content = model_files.load_content(path)
-    return model_files.build(content, path, integer_model), model_files.facts_of(content)
+    return model_files.load_network(path, integer_model)
 
 
 def load_quantized(path: Path) -> tuple[fx.GraphModule, dict]:

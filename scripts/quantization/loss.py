@@ -1,9 +1,6 @@
-"""What quantisation costs: how often a float network and its INT8 network are right on the same samples.
-
-Lookalikes are the samples of characters that the float network confuses: those of the 100 pairs of characters that it
-most often takes for one another on the validation split. They are chosen there and counted elsewhere, because on
-samples chosen by its own mistakes the float network would look worse than it is.
-"""
+"""What quantisation costs: how often a float network and its INT8 network are right on the same samples, and on those
+of lookalikes, the 100 pairs of characters that the float network most often takes for one another. These are chosen on
+the validation split, for on samples chosen by its own mistakes it would look worse than it is."""
 
 import numpy as np
 import torch
@@ -14,13 +11,12 @@ from data.samples import Samples
 from files.command_line import InputError
 
 PAIRS = 100
-BATCH = 256
 
 
 @torch.inference_mode()
 def predictions(network: nn.Module, classes: str, samples: Samples, rows: np.ndarray) -> np.ndarray:
     """The likeliest character (n,) of each of these samples."""
-    parts = tqdm(np.array_split(rows, -(-len(rows) // BATCH)), leave=False, disable=None)
+    parts = tqdm(np.array_split(rows, -(-len(rows) // 256)), leave=False, disable=None)
     labels = [network(torch.from_numpy(samples.images(part))).argmax(dim=1).numpy() for part in parts]
     return np.array(list(classes))[np.concatenate(labels)]
 

@@ -1,7 +1,5 @@
-"""INT8 files made of trained float checkpoints: by calibration alone, or by quantisation-aware training after it.
-
-Several processes may share the training: the main one writes.
-"""
+"""INT8 files made of trained float checkpoints: by calibration alone, or by quantisation-aware training after it, which
+several processes may share; the main one writes."""
 
 import contextlib
 import json
@@ -24,7 +22,6 @@ from quantization.files import float_architecture, load_float, save_quantized
 from quantization.loss import accuracy_table, lookalikes, measure
 from quantization.network import calibrate, convert, prepare
 
-BATCH = 128
 CONFIDENCE_LOST = "\nthe float model's confidence does not hold for it: export it, then run calibrate_confidence.py"
 CNN = "train_etl9g_model"
 SHARED_WITH_CNN = (  # settings that a CNN that is trained first takes over
@@ -43,7 +40,7 @@ def calibration_images(dataset: PreparedDataset, count: int, held_out: str = "")
     index_in_class = np.empty(len(order), np.int64)
     index_in_class[by_class] = np.arange(len(order)) - np.searchsorted(labels[by_class], labels[by_class])
     chosen = order[np.argsort(index_in_class, kind="stable")[:count]]
-    batches = np.array_split(split.positions[chosen], -(-len(chosen) // BATCH))
+    batches = np.array_split(split.positions[chosen], -(-len(chosen) // 128))
     return [dataset.images(positions).float() / 255 for positions in batches]
 
 
@@ -103,8 +100,7 @@ def quantize(
 def fine_tune(architecture: Architecture, config: OptimizationConfig) -> str:
     """Makes an INT8 file of a trained float checkpoint; returns its accuracy as lines, "" in all but the main process.
 
-    `architecture` is that of train_qat.py: its model holds the network that rounds as `network`. With --resume-from,
-    what is done already is not done again.
+    `architecture` is that of train_qat.py: its model holds the network that rounds as `network`.
     """
     models = Path(config.model_dir)
     folder = Path(config.checkpoint_dir or models / "checkpoints" / architecture.name)
@@ -128,7 +124,7 @@ def fine_tune(architecture: Architecture, config: OptimizationConfig) -> str:
         fit(architecture, config)
         if not processes.is_main():
             return ""
-        best, about = model_files.load_float(models / architecture.best_file)
+        best, about = model_files.load_network(models / architecture.best_file)
         how = {"how": "training", "epoch": about["epoch"], "images": config.calibration_images}
         path, made = models / f"quantized_{trained.name}_int8.pth", facts | {"quantization": how}
         return save_measured(path, best.network, model, made, Path(config.data_dir), None, config.test_samples)
@@ -162,6 +158,6 @@ def save_start(path: Path, name: str, config: OptimizationConfig, model: nn.Modu
     if facts["classes"] != dataset.classes:
         raise InputError(f"{config.model_path} was trained on other classes than {config.data_dir} has")
     network, _ = calibrated(model, facts, dataset, config.calibration_images)
-    tensors = {f"network.{name}": value.clone() for name, value in network.state_dict().items()}
+    tensors = {f"network.{key}": value.clone() for key, value in network.state_dict().items()}
     content = {"script": f"train_{name}", "config": recorded(config), "classes": dataset.classes}
     checkpoints.save(path, content | {"model": tensors})
