@@ -118,20 +118,6 @@ def _filled(description: str) -> str:
     return "\n\n".join(p if p.startswith(" ") else textwrap.fill(p, width) for p in paragraphs)
 
 
-def _add_flag(parser, field: dataclasses.Field, kind: type) -> None:
-    """A config field as a flag: name, type, default and help are the field's."""
-    flag, text = "--" + field.name.replace("_", "-"), field.metadata["help"].replace("%", "%%")
-    if field.default is False:
-        parser.add_argument(flag, action="store_true", help=text)
-    elif kind is bool:
-        parser.add_argument(flag, action=argparse.BooleanOptionalAction, default=field.default, help=text)
-    else:
-        text += "" if field.default is None else " [%(default)s]"
-        metavar = None if field.metadata["choices"] else {int: "N", float: "X", str: "S"}[kind]
-        choices = field.metadata["choices"]
-        parser.add_argument(flag, type=kind, default=field.default, help=text, choices=choices, metavar=metavar)
-
-
 def parse_config(config_class: type[OptimizationConfig], description: str, argv: list[str] | None = None):
     """An instance of config_class from the command line. Ends the program with exit code 2 for a wrong call."""
     parser = argparse.ArgumentParser(
@@ -150,7 +136,16 @@ def parse_config(config_class: type[OptimizationConfig], description: str, argv:
         kind = hints[field.name]
         if isinstance(kind, types.UnionType):
             kind = next(k for k in typing.get_args(kind) if k is not type(None))
-        _add_flag(every if field.name in shared else own, field, kind)
+        group, flag = every if field.name in shared else own, "--" + field.name.replace("_", "-")
+        text, choices = field.metadata["help"].replace("%", "%%"), field.metadata["choices"]
+        if field.default is False:
+            group.add_argument(flag, action="store_true", help=text)
+        elif kind is bool:
+            group.add_argument(flag, action=argparse.BooleanOptionalAction, default=field.default, help=text)
+        else:
+            text += "" if field.default is None else " [%(default)s]"
+            metavar = None if choices else {int: "N", float: "X", str: "S"}[kind]
+            group.add_argument(flag, type=kind, default=field.default, help=text, choices=choices, metavar=metavar)
     config = config_class(**vars(parser.parse_args(argv)))
     try:
         config.check()

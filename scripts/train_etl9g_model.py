@@ -41,6 +41,5 @@ class CNN(nn.Module):
 
 ARCHITECTURE = Architecture("cnn", CNNConfig, CNN, best_name="best_kanji_model.pth")
 
-
 if __name__ == "__main__":
     train(ARCHITECTURE)

@@ -83,6 +83,5 @@ def class_and_radicals(output, labels: torch.Tensor, config: RadicalRNNConfig) -
 
 ARCHITECTURE = Architecture("radical_rnn", RadicalRNNConfig, RadicalRNN, class_and_radicals)
 
-
 if __name__ == "__main__":
     train(ARCHITECTURE)

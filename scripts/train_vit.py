@@ -100,6 +100,5 @@ class VisionTransformer(nn.Module):
 
 ARCHITECTURE = Architecture("vit", ViTConfig, VisionTransformer)
 
-
 if __name__ == "__main__":
     train(ARCHITECTURE)

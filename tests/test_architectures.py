@@ -95,7 +95,7 @@ def test_it_learns_exports_and_comes_back(module, tiny_dataset, tmp_path):
     exported = onnx_file.default_output(best)
     onnx_file.convert(best, exported, data)
     images = np.random.default_rng(0).random((3, 1, 64, 64), np.float32)
-    model, facts = model_files.load_float(best)
+    model, facts = model_files.load_network(best)
     with torch.no_grad():
         expected = model(torch.from_numpy(images)).numpy()
     assert facts["classes"] == CLASSES

@@ -80,7 +80,7 @@ def test_other_files_are_refused(tmp_path, bad):
     with pytest.raises(InputError, match=r"model\.safetensors"):
         other = tmp_path / "model.safetensors"
         other.write_bytes(bad)
-        model_files.load_float(other)
+        model_files.load_network(other)
 
 
 def test_a_full_disk_is_a_plain_failure_and_leaves_the_old_file(tmp_path):
@@ -111,14 +111,14 @@ def test_only_training_scripts_are_imported(tmp_path, script):
     path = tmp_path / "model.pth"
     checkpoints.save(path, content(script=script))
     with pytest.raises(InputError, match="not one of this toolkit's"):
-        model_files.load_float(path)
+        model_files.load_network(path)
 
 
 def test_a_trained_model_comes_back_equal(tmp_path):
     saved = content()
     path = tmp_path / "model.pth"
     checkpoints.save(path, saved)
-    model, facts = model_files.load_float(path)
+    model, facts = model_files.load_network(path)
     original = CNN(CNNConfig(width=0.25, embedding=16), CLASSES)
     original.load_state_dict(saved["model"])
     images = torch.rand(3, 1, 64, 64)
@@ -133,14 +133,14 @@ def test_the_averaged_weights_are_preferred(tmp_path):
     saved = content()
     averaged = {k: v * 0 if v.is_floating_point() else v for k, v in saved["model"].items()}
     checkpoints.save(tmp_path / "model.pth", saved | {"ema": averaged})
-    model, _ = model_files.load_float(tmp_path / "model.pth")
+    model, _ = model_files.load_network(tmp_path / "model.pth")
     assert all((p == 0).all() for p in model.parameters())
 
 
 def test_weights_of_another_shape_are_refused(tmp_path):
     checkpoints.save(tmp_path / "model.pth", content(config={"width": 0.5, "embedding": 16}))
     with pytest.raises(InputError, match="do not fit"):
-        model_files.load_float(tmp_path / "model.pth")
+        model_files.load_network(tmp_path / "model.pth")
 
 
 def test_only_the_last_checkpoints_are_kept(tmp_path):

@@ -43,7 +43,7 @@ def test_it_learns(tiny_dataset, tmp_path, optimizer):
     settings = config(data, tmp_path, epochs=12, **changes)
     metrics = training.fit(ARCHITECTURE, settings)
     assert metrics["validation_top1"] > 90
-    model, facts = model_files.load_float(tmp_path / "best_kanji_model.pth")
+    model, facts = model_files.load_network(tmp_path / "best_kanji_model.pth")
     assert facts["classes"] == "あいう亜腕"
     assert facts["script"] == "train_etl9g_model"
     assert facts["best"] > 90
@@ -81,7 +81,7 @@ def test_a_teacher_has_its_share_of_the_loss(share, tiny_dataset, tmp_path, monk
     run.model.train()
     torch.manual_seed(0)  # its codes are drawn
     logits, _ = run.model(images)
-    wanted = model_files.load_float(teacher)[0](images)[:, [0, 1, 3, 4]].softmax(1)
+    wanted = model_files.load_network(teacher)[0](images)[:, [0, 1, 3, 4]].softmax(1)
     soft = -(wanted * logits.log_softmax(1)).sum(1).mean()
     smoothed = 0.95 * torch.eye(4).repeat(2, 1) + 0.05 / 4
     hard = -(smoothed * logits.log_softmax(1)).sum(1).mean()

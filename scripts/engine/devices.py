@@ -40,9 +40,8 @@ def uses_bf16(config: OptimizationConfig, device: torch.device) -> bool:
 
 def compiles_well(device: torch.device) -> bool:
     """Whether torch.compile can work on this device and is worth its time: its code for GPUs needs Triton."""
-    if device.type != "cuda" or not importlib.util.find_spec("triton"):
-        return False
-    return torch.cuda.get_device_capability(device) >= (7, 0)
+    gpu = device.type == "cuda" and importlib.util.find_spec("triton") is not None
+    return gpu and torch.cuda.get_device_capability(device) >= (7, 0)
 
 
 def derive_seed(*numbers: int) -> int:

@@ -58,15 +58,12 @@ def load_content(path: Path) -> dict:
     return load_safetensors(path) if path.suffix == ".safetensors" else load(path)
 
 
-def facts_of(content: dict) -> dict:
-    """What a model file says about itself: script, config, classes, source, metrics."""
-    return {k: v for k, v in content.items() if k not in {"model", "ema", "optimizers", "schedulers", "rng"}}
-
-
-def load_float(path: Path) -> tuple[nn.Module, dict]:
-    """A trained float model (CPU, evaluation mode), and what its file says about it."""
+def load_network(path: Path, quantized: Callable | None = None) -> tuple[nn.Module, dict]:
+    """A trained model (CPU, evaluation mode), and what its file says: script, config, classes, source, metrics;
+    `quantized` is that of `build`."""
     content = load_content(path)
-    return build(content, path), facts_of(content)
+    facts = {k: v for k, v in content.items() if k not in {"model", "ema", "optimizers", "schedulers", "rng"}}
+    return build(content, path, quantized), facts
 
 
 def load_safetensors(path: Path) -> dict:

@@ -22,16 +22,11 @@ def orthogonalized(update: torch.Tensor, coefficients: tuple, steps: int, eps: f
 
 
 class Muon(torch.optim.Muon):
-    """Muon (Jordan et al. 2024) with updates of the size of AdamW's (arXiv:2502.16982), in the parameters' precision.
-
-    PyTorch's own makes its products in bf16. A processor without bf16 instructions emulates them: of a step of the
-    Vision Transformer they took three quarters there.
-    """
+    """Muon (Jordan et al. 2024) with updates of the size of AdamW's (arXiv:2502.16982), in the parameters' precision:
+    PyTorch's own multiplies in bf16, which a processor without bf16 instructions emulates slowly."""
 
     @torch.no_grad()
     def step(self, closure=None) -> None:
-        if closure is not None:
-            raise ValueError("a closure is not used here")
         for group in self.param_groups:
             for parameter in (p for p in group["params"] if p.grad is not None):
                 if "momentum_buffer" not in self.state[parameter]:
@@ -45,10 +40,8 @@ class Muon(torch.optim.Muon):
 
 
 def make_optimizers(model: nn.Module, config: OptimizationConfig, fast_bf16: bool) -> list[torch.optim.Optimizer]:
-    """AdamW, or Muon for the weight matrices and AdamW for the rest; no weight decay on vectors.
-
-    `fast_bf16` says whether the device multiplies bf16 quickly, as PyTorch's Muon does.
-    """
+    """AdamW, or Muon for the weight matrices and AdamW for the rest; no weight decay on vectors. PyTorch's Muon is for
+    devices that multiply bf16 quickly (`fast_bf16`)."""
     parameters = [p for p in model.parameters() if p.requires_grad]
     matrices = [p for p in parameters if p.ndim == 2] if config.optimizer == "muon" else []
     taken = {id(p) for p in matrices}

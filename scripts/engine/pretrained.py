@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from data.prepared import PreparedDataset
-from engine.model_files import architecture_of, load_content, load_float
+from engine.model_files import architecture_of, load_content, load_network
 from files.command_line import InputError
 from optimization_config import OptimizationConfig, restored
 
@@ -59,7 +59,7 @@ def start_from(model: nn.Module, config: OptimizationConfig, dataset: PreparedDa
 def load_teacher(config: OptimizationConfig, dataset: PreparedDataset, device: torch.device) -> nn.Module:
     """The model that --teacher names, on the device. Raises InputError for one that cannot teach this run."""
     path = Path(config.teacher)
-    model, facts = load_float(path)
+    model, facts = load_network(path)
     if facts["classes"] != dataset.classes:
         raise InputError(f"{path} was trained on other classes than {config.data_dir} has")
     check_split(path, facts, config, dataset)
