@@ -1,8 +1,4 @@
-"""Which characters are taken for which: classes that a model mixes up, and shapes that stand for two characters.
-
-`evaluate.py --confusable` writes it as JSON; recognize.py and the web page read it beside the model, as
-confusable.json, and say what else a character looks like.
-"""
+"""Which classes a model mixes up, and which shapes stand for two characters: confusable.json beside a model."""
 
 import json
 from collections import Counter
@@ -24,11 +20,10 @@ SAME_SHAPE = dict(zip("口力二へべぺ一夕工八卜り才千", "ロカニ�
 
 @dataclass
 class Confusable:
-    """mixed_up[true][read]: the share of a character's samples that was read as another one; same_shape: the characters
-    outside the classes that no model can tell from one of them."""
+    """What a model cannot tell apart."""
 
-    mixed_up: dict[str, dict[str, float]] = field(default_factory=dict)
-    same_shape: dict[str, str] = field(default_factory=dict)
+    mixed_up: dict[str, dict[str, float]] = field(default_factory=dict)  # [true][read]: the share of true's samples
+    same_shape: dict[str, str] = field(default_factory=dict)  # of a class: characters outside the classes
 
     def looks_like(self, top: list[tuple[str, float]]) -> list[str]:
         """What else the likeliest of these candidates, (character, probability), may be."""

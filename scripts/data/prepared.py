@@ -32,11 +32,9 @@ _UNREADABLE += (struct.error, SyntaxError, tokenize.TokenError)
 
 
 def split_sets(sets: list[int]) -> dict[str, list[int]]:
-    """Data sets to splits, so that no writer is on two sides: of every twenty one validates and two test.
-
-    A set's number decides its side, so that it stays there when more are made; where there is none of such a number,
-    the last of the others takes its place. One or two sets cannot be split by writer.
-    """
+    """Data sets to splits, so that no writer is on two sides: of every twenty one validates and two test. A set's
+    number decides its side, so that it stays there when more are made; where there is none of such a number, the last
+    of the others takes its place. One or two sets cannot be split by writer."""
     if len(sets) < 3:
         return {"train": list(sets), "validation": [], "test": []}
     validation = [s for s in sets if s % 20 == 4]
@@ -59,8 +57,7 @@ def damage_reported(path: Path) -> Iterator[None]:
 
 def mapping_row(label: int, char: str) -> dict:
     """What character_mapping.json says of a class."""
-    codes = {"jis": f"0x{jis_code(char):04X}", "code_point": f"U+{ord(char):04X}"}
-    return {"label": label, "character": char} | codes
+    return {"label": label, "character": char, "jis": f"0x{jis_code(char):04X}", "code_point": f"U+{ord(char):04X}"}
 
 
 def read_classes(path: Path) -> str:
@@ -75,11 +72,9 @@ def read_classes(path: Path) -> str:
 
 
 def map_member(path: Path, member: str, kinds: str, check: bool = True) -> np.ndarray:
-    """One array of an uncompressed npz, memory-mapped; `kinds` are the kinds of dtype that it may have.
-
-    `check` compares it with the checksum in the file, for which all of it is read. Raises InputError if the file is
-    not such a thing.
-    """
+    """One array of an uncompressed npz, memory-mapped; `kinds` are the kinds of dtype that it may have. `check`
+    compares it with the checksum in the file, for which all of it is read. Raises InputError if the file is not such a
+    thing."""
     try:
         with zipfile.ZipFile(path) as archive:
             info = archive.getinfo(f"{member}.npy")
@@ -98,8 +93,7 @@ def map_member(path: Path, member: str, kinds: str, check: bool = True) -> np.nd
             begin += info.header_offset + 30 + sum(struct.unpack("<2H", file.read(4)))  # after its name and extra field
         return np.memmap(path, dtype, "r", begin, shape)
     except _UNREADABLE as error:
-        reason = first_line(error)
-        raise InputError(f"{path} is damaged ({reason}): {REMADE}") from None
+        raise InputError(f"{path} is damaged ({first_line(error)}): {REMADE}") from None
 
 
 @dataclass
@@ -167,8 +161,8 @@ class PreparedDataset:
     def _at_random(self, seed: int) -> dict[str, np.ndarray]:
         """A sample's side depends on it alone: a larger dataset must not test with what a smaller one trained on."""
         sets, rows = np.unique(self.sets, return_inverse=True)
-        draws = [np.random.default_rng([seed, s]).random(len(self.classes)) for s in sets]
-        draw = np.stack(draws)[rows, self.labels]
+        draws = np.stack([np.random.default_rng([seed, s]).random(len(self.classes)) for s in sets])
+        draw = draws[rows, self.labels]
         sides = {"train": draw >= 0.15, "validation": (draw >= 0.1) & (draw < 0.15), "test": draw < 0.1}
         return {name: np.flatnonzero(side) for name, side in sides.items()}
 
@@ -179,8 +173,7 @@ class PreparedDataset:
 
     def writers(self, positions: np.ndarray) -> np.ndarray:
         """Who wrote the samples at these positions, int64 (n,): each sheet of each data set is another person's."""
-        characters, sheets, _ = set_layout()
-        sheet_of = dict(zip(characters, sheets.tolist(), strict=True))
+        sheet_of = dict(zip(*set_layout()[:2], strict=True))
         sheets = np.array([sheet_of.get(c, 0) for c in self.classes])
         return self.sets[positions] * (sheets.max() + 1) + sheets[self.labels[positions]]
 
@@ -192,8 +185,7 @@ class PreparedDataset:
             yield self._images[chunk], rows, positions[rows] - self._starts[chunk]
 
     def expect(self, positions: np.ndarray) -> None:
-        """Has the system read these images, which will be wanted soon, meanwhile: a dataset may be larger than memory,
-        and a disk that is asked for many things at once is quicker than one that is asked for one after the other."""
+        """Has the system read these images, which will be wanted soon, meanwhile and all at once."""
         if not hasattr(mmap, "MADV_WILLNEED"):
             return
         for images, _, places in self._places(positions):

@@ -73,10 +73,8 @@ def whole_records(path: Path, skip_damaged: bool) -> tuple[np.ndarray, str | Non
 
 
 def normalised(path: Path, records: np.ndarray, skip_damaged: bool) -> tuple[np.ndarray, list[int]]:
-    """The images uint8 (n, 64, 64) of a file's n records, and the numbers of the damaged ones.
-
-    Raises InputError for an ETL8G file, and for a damaged record unless such records are left out.
-    """
+    """The images uint8 (n, 64, 64) of a file's n records, and the numbers of the damaged ones. Raises InputError for an
+    ETL8G file, and for a damaged record unless such records are left out."""
     images = np.empty((len(records), CANVAS, CANVAS), np.uint8)
     damaged: list[int] = []
     for begin in range(0, len(records), BLOCK):
@@ -84,8 +82,8 @@ def normalised(path: Path, records: np.ndarray, skip_damaged: bool) -> tuple[np.
         frames = etl9g.unpack_images(block)
         damage = etl9g.find_damage(block, frames)
         if damage and not skip_damaged:
-            first = min(damage)
-            where = f"record {begin + first} (offset {(begin + first) * records.itemsize:,}): {damage[first]}"
+            first = begin + min(damage)
+            where = f"record {first} (offset {first * records.itemsize:,}): {damage[min(damage)]}"
             remedy = "get the file again, or leave such records out with --skip-damaged"
             raise InputError(f"{path} is damaged: {where}; {remedy}")
         damaged += [begin + i for i in damage]
@@ -96,10 +94,8 @@ def normalised(path: Path, records: np.ndarray, skip_damaged: bool) -> tuple[np.
 
 
 def prepare(paths: list[Path], folder: Path, skip_damaged: bool, processes: int) -> dict:
-    """Makes the chunks that are not there yet, then the mapping, then metadata.json, whose content it returns.
-
-    Raises InputError for files of several sources, and for damaged ones unless their damaged records are left out.
-    """
+    """Makes the chunks that are not there yet, then the mapping, then metadata.json, whose content it returns. Raises
+    InputError for files of several sources, and for damaged ones unless their damaged records are left out."""
     marks = {etl9g.standin_mark(whole_records(path, skip_damaged)[0]) for path in paths}
     if len(marks) > 1:
         sources = ", ".join(sorted(str(mark or "real ETL9G") for mark in marks))

@@ -51,13 +51,10 @@ def _draw(strokes, traces, writer, step, rng) -> np.ndarray:
     pen = writer.pen * np.exp(0.05 * rng.standard_normal()) * OVERSAMPLING
     widths = np.maximum(1, np.round(pen * np.exp(0.08 * rng.standard_normal(len(strokes))))).astype(int)
     scale = OVERSAMPLING * 2**fraction
+    lines = [(stroke[::step] * scale).astype(np.int32) for stroke in strokes]
     for width in set(widths.tolist()):
-        lines = [
-            (stroke[::step] * scale).astype(np.int32)
-            for stroke, own in zip(strokes, widths, strict=True)
-            if own == width
-        ]
-        cv2.polylines(canvas, lines, False, 255, width, cv2.LINE_8, fraction)
+        same = [line for line, own in zip(lines, widths, strict=True) if own == width]
+        cv2.polylines(canvas, same, False, 255, width, cv2.LINE_8, fraction)
     if traces:
         thin = max(1, round(pen * (0.45 + 0.5 * rng.random())))
         cv2.polylines(canvas, [(t * scale).astype(np.int32) for t in traces], False, 255, thin, cv2.LINE_8, fraction)

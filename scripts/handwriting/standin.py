@@ -92,9 +92,8 @@ def missing_files(folder: Path, files: int, mark: str) -> list[int]:
 
 def synthesize(folder: Path, sets: int, seed: int, fonts: list[Path], processes: int) -> tuple[list[Path], str, int]:
     """Draws the files of a stand-in that are not in the folder yet: all its files, its mark, how many records are new.
-
-    The mark stands in every record: generator, seed and fonts. Raises InputError for a folder that holds anything else.
-    """
+    The mark stands in every record: generator, seed and fonts. Raises InputError for a folder that holds anything
+    else."""
     mark = f"{etl9g.STANDIN_MARK.decode()} {GENERATOR_VERSION}/{seed}"
     if fonts:
         mark += "/" + hashlib.sha256(b"".join(font.read_bytes() for font in fonts)).hexdigest()[:5]

@@ -1,8 +1,4 @@
-"""Stroke models of characters, from KanjiVG.
-
-A model is one way to write a character: its strokes as evenly spaced points and the parts (groups) they belong to.
-Most kanji have several: the printed form, the written one (-Kaisho), and others.
-"""
+"""Stroke models from KanjiVG: ways to write a character. Most kanji have several, such as printed and written."""
 
 import xml.etree.ElementTree as ElementTree
 from dataclasses import dataclass
@@ -22,25 +18,19 @@ HALF_VOICED = frozenset("ぱぴぷぺぽ")
 
 @dataclass(frozen=True)
 class StrokeModel:
-    """strokes float32 (S, POINTS, 2) in [-0.5, 0.5], x right and y down; plain, the same strokes drawn with straight
-    lines, point for point; groups bool (G, S), outer parts first;
-    hooks (S,) the position in [0, 1] from which a stroke only flicks (1 where it has no hook);
-    marks, how many strokes at the end are a voicing mark; written, whether it is the handwritten form.
-    """
+    """One way to write a character, as S strokes of POINTS points evenly spaced."""
 
-    strokes: np.ndarray
-    plain: np.ndarray
-    groups: np.ndarray
-    hooks: np.ndarray
-    marks: int
-    written: bool
+    strokes: np.ndarray  # float32 (S, POINTS, 2) in [-0.5, 0.5], x right and y down
+    plain: np.ndarray  # the same strokes drawn with straight lines, point for point
+    groups: np.ndarray  # the parts, bool (G, S), outer ones first
+    hooks: np.ndarray  # (S,) the position in [0, 1] from which a stroke only flicks, 1 where it has no hook
+    marks: int  # how many strokes at the end are a voicing mark
+    written: bool  # whether it is the handwritten form
 
 
 def _hook_starts(strokes: np.ndarray) -> np.ndarray:
-    """Where the closing flick of each stroke (S, POINTS, 2) begins, as a share of its length; 1 if it has none.
-
-    The bowl of わ, the loop of ね and the right side of 口 follow a corner too, and are none.
-    """
+    """Where the closing flick of each stroke (S, POINTS, 2) begins, as a share of its length; 1 if it has none. The
+    bowl of わ, the loop of ね and the right side of 口 follow a corner too, and are none."""
     step = np.diff(strokes @ [1, 1j])
     turn = np.abs(np.angle(step[:, 1:] / (step[:, :-1] + 1e-9)))
     begin = int(0.6 * turn.shape[1])
@@ -86,12 +76,9 @@ def read_model(path: Path) -> StrokeModel:
 
 def stroke_models(char: str) -> list[StrokeModel]:
     """Every model of a character; files that only reorder the strokes of another count once."""
-    models: list[StrokeModel] = []
-    seen = set()
+    models: dict[bytes, StrokeModel] = {}
     for path in model_files(char):
         model = read_model(path)
         shape = np.sort(np.round(model.strokes.reshape(len(model.strokes), -1), 2).sum(axis=1)).tobytes()
-        if shape not in seen:
-            seen.add(shape)
-            models.append(model)
-    return models
+        models.setdefault(shape, model)
+    return list(models.values())

@@ -1,7 +1,5 @@
 """How a made-up person departs from a stroke model: curves, forms, ends, lines, the places of strokes and parts.
-
-Lengths are in units of the character's side, angles in radians; spreads are standard deviations at looseness 1.
-"""
+Lengths are in units of the character's side, angles in radians; spreads are standard deviations at looseness 1."""
 
 import numpy as np
 
@@ -57,10 +55,7 @@ def vary_strokes(char: str, model: StrokeModel, writer: Writer, rng: np.random.G
 
 
 def _curves(model, writer, kana, loose, n, rng) -> np.ndarray:
-    """A model's strokes with flatter curves, with corners instead of turns, or rounder; n (S, 4) normal numbers.
-
-    Then the loops of kana open and close, and the second legs of folded kanji strokes lean.
-    """
+    """A model's strokes, plainer or rounder; loops of kana vary, second legs of kanji lean; n (S, 4) normal numbers."""
     plain = np.clip(writer.plainness + 0.25 * rng.standard_normal() + 0.15 * n[:, :1, None], -0.5, 1)
     points = model.strokes + plain * (model.plain - model.strokes)
     if kana:
@@ -69,10 +64,8 @@ def _curves(model, writer, kana, loose, n, rng) -> np.ndarray:
 
 
 def _bend(points: np.ndarray, noise: np.ndarray, overall: np.ndarray) -> np.ndarray:
-    """Strokes (S, P, 2) with the turning between their steps made stronger here and weaker there.
-
-    The noise (S, P - 2) leaves the average turn as it is, `overall` (S, 1) does not; the end stays roughly in place.
-    """
+    """Strokes (S, P, 2) with the turning between their steps made stronger here and weaker there. The noise (S, P - 2)
+    leaves the average turn as it is, `overall` (S, 1) does not; the end stays roughly in place."""
     z = points[..., 0] + 1j * points[..., 1]
     step = np.diff(z)
     turn = np.angle(step[:, 1:] * step[:, :-1].conj())
@@ -88,10 +81,7 @@ def _bend(points: np.ndarray, noise: np.ndarray, overall: np.ndarray) -> np.ndar
 
 
 def _refold(points: np.ndarray, hooks: np.ndarray, turn: np.ndarray) -> np.ndarray:
-    """Strokes (S, P, 2) with one sharp corner before `hooks` (S,), turned from there on by `turn` (S,).
-
-    So the second legs of 力 and 方 stand upright or lean.
-    """
+    """Strokes (S, P, 2) with one sharp corner before `hooks` (S,), as in 力, turned from there on by `turn` (S,)."""
     step = np.diff(points[..., 0] + 1j * points[..., 1])
     before, after = step[:, :-2], step[:, 2:]
     corner = np.abs(np.angle(after * before.conj()))  # over two steps, as a corner seldom lies on a point
@@ -114,10 +104,8 @@ def _change_form(char: str, points: np.ndarray, rng: np.random.Generator) -> Non
 
 
 def _cut_ends(char, points, hooks, flicks, loose, n, u) -> np.ndarray:
-    """Strokes (S, P, 2) begun late or ended early, some without their flicks, as P points again.
-
-    A flick starts at `hooks` (S,), and the share `flicks` of all is written; n (S, 2) normal, u (S, 4) uniform numbers.
-    """
+    """Strokes (S, P, 2) begun late or ended early, some without their flicks, as P points again. A flick starts at
+    `hooks` (S,), and the share `flicks` of all is written; n (S, 2) normal, u (S, 4) uniform numbers."""
     end = np.where(u[:, 1] > flicks, hooks + (1 - hooks) * 0.4 * u[:, 2], 1)
     begin = np.maximum(0, END_CUT * loose * n[:, 0])
     end = end - np.maximum(0, END_CUT * loose * n[:, 1])
@@ -146,10 +134,7 @@ def _bow(points: np.ndarray, bow: np.ndarray) -> np.ndarray:
 
 
 def _to_top(body: np.ndarray, marks: np.ndarray) -> np.ndarray:
-    """The way (2,) of voicing marks (S, P, 2) to the top of their strokes, right of what those have at that height.
-
-    Right of all of them the marks of じ would look like the second stroke of い.
-    """
+    """The way (2,) of voicing marks (S, P, 2) to the top of the body, right of what that has at that height."""
     low, high = marks.min(axis=(0, 1)), marks.max(axis=(0, 1))
     top = body[..., 1].min()
     beside = body[..., 0][body[..., 1] <= top + high[1] - low[1]]
@@ -157,10 +142,7 @@ def _to_top(body: np.ndarray, marks: np.ndarray) -> np.ndarray:
 
 
 def _place_parts(points: np.ndarray, model: StrokeModel, kana: bool, loose: float, rng) -> np.ndarray:
-    """Strokes (S, P, 2), voicing mark and parts, each shifted, scaled and turned about its middle.
-
-    What lies in several of these units adds up.
-    """
+    """Strokes (S, P, 2), voicing mark and parts, each shifted, scaled and turned about its middle; these add up."""
     count = len(points)
     marks = np.arange(count) >= count - model.marks
     units = np.concatenate([np.eye(count, dtype=bool), marks[None], model.groups]).astype(np.float32)  # (U, S)
@@ -182,10 +164,8 @@ def _place_parts(points: np.ndarray, model: StrokeModel, kana: bool, loose: floa
 def split_or_join(
     char: str, points: np.ndarray, marks: int, writer: Writer, rng: np.random.Generator
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Strokes (S, P, 2) on the page, the last `marks` a voicing mark, as they touch the paper, each (points, 2).
-
-    With them the thinner traces between strokes that a quick hand joins, each (9, 2).
-    """
+    """Strokes (S, P, 2) on the page, the last `marks` a voicing mark, as they touch the paper, each (points, 2). With
+    them the thinner traces between strokes that a quick hand joins, each (9, 2)."""
     strokes, traces = list(points), []
     if char in SEPARATE_FORMS and rng.random() < 0.5:
         dot_end, rest_begin = (round(t * (POINTS - 1)) for t in SEPARATE_FORMS[char])

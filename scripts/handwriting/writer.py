@@ -35,18 +35,14 @@ class Writer:
     folds: float  # how far the second legs of folded strokes stand off from the model, above 0 inwards
 
 
-def _pen(rng: np.random.Generator) -> tuple[float, float]:
-    """Width and softness of a pen: a pencil that was scanned, or from a hairline on a screen to a felt tip."""
-    if rng.random() < OTHER_PENS:
-        return float(FINEST * (BROADEST / FINEST) ** rng.random()), SOFTNESS * (0.1 + 0.9 * rng.random())
-    return float(np.clip(3.1 * np.exp(0.16 * rng.standard_normal()), 1.8, 5)), SOFTNESS
-
-
 def new_writer(rng: np.random.Generator) -> Writer:
     """A writer; the spread of size, place and grey is that of the database's scans, that of pens wider."""
     normal, uniform = rng.standard_normal, rng.random
     size = 91.5 * np.exp(0.07 * normal())
-    pen, softness = _pen(rng)
+    if uniform() < OTHER_PENS:  # from a hairline on a screen to a felt tip
+        pen, softness = FINEST * (BROADEST / FINEST) ** uniform(), SOFTNESS * (0.1 + 0.9 * uniform())
+    else:  # a pencil that was scanned
+        pen, softness = np.clip(3.1 * np.exp(0.16 * normal()), 1.8, 5), SOFTNESS
     return Writer(
         looseness=float(np.exp(0.40 * normal())),
         slant=0.09 * normal(),
@@ -55,7 +51,7 @@ def new_writer(rng: np.random.Generator) -> Writer:
         height=size,
         kana_size=0.76 * np.exp(0.10 * normal()),
         centre=(60 + 1.5 * normal(), 66 + 2 * normal()),
-        pen=pen,
+        pen=float(pen),
         softness=softness,
         pressure=float(np.clip(8.8 + 1.4 * normal(), 5, 13)),
         grain=0.10 + 0.25 * uniform(),

@@ -1,7 +1,4 @@
-"""The ways in which evaluate.py distorts images float32 (N, 1, 64, 64), ink 1, to measure how much worse they are read.
-
-Each takes the images and a random generator; the same state of the generator gives the same images.
-"""
+"""How evaluate.py distorts images float32 (N, 1, 64, 64), ink 1, with the randomness of a generator."""
 
 import math
 from collections.abc import Callable

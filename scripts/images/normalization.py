@@ -1,7 +1,5 @@
-"""The input contract: any picture of a character to what every model reads, float32 (1, 64, 64), ink 1 on paper 0.
-
-Only dense array operations, so that normalization_graph.py can write the same steps into an ONNX graph.
-"""
+"""The input contract: any picture of a character to what every model reads, float32 (1, 64, 64), ink 1 on paper 0. Only
+dense array operations, so that normalization_graph.py can write the same steps into an ONNX graph."""
 
 from functools import lru_cache
 
@@ -31,10 +29,7 @@ BAND = 16  # pixels, on the coarser side, that are resampled at once: each reads
 
 def resampling_matrix(start: np.ndarray, scale: np.ndarray, size_in: int, size_out: int) -> np.ndarray:
     """Weights (n, size_out, size_in) that resample one axis: output pixel o reads around start + (o + ½) / scale.
-
-    A triangle of one output pixel's half-width (antialiased when shrinking, linear when enlarging); what lies outside
-    the picture is paper, 0.
-    """
+    They are triangles, antialiased when shrinking and linear when enlarging; outside the picture is paper, 0."""
     radius = np.maximum(1, 1 / scale)[:, None]
     centre = start[:, None] + (np.arange(size_out) + 0.5) / scale[:, None]
     pixel = (np.arange(size_in) + 0.5) / radius
@@ -124,11 +119,9 @@ def _between_fragments(has_ink: np.ndarray, at_edge: np.ndarray) -> np.ndarray:
 
 
 def _without_edge_fragments(mask: np.ndarray) -> np.ndarray:
-    """The mask (n, H, W) without printed frame lines, neighbours' slivers and dirt along the edges.
-
-    Such a fragment reaches an edge, lies in the outer 12 % and a gap parts it from the rest. It goes only if the rest
-    is most of the ink and keeps clear of every edge, so that a tightly cropped character loses nothing.
-    """
+    """The mask (n, H, W) without printed frame lines, neighbours' slivers and dirt along the edges. Such a fragment
+    reaches an edge, lies in the outer 12 % and a gap parts it from the rest. It goes only if the rest is most of the
+    ink and keeps clear of every edge, so that a tightly cropped character loses nothing."""
     height, width = mask.shape[1:]
     margin, edge = max(1, round(MARGIN * max(height, width))), np.ones((height, width), bool)
     edge[margin:-margin, margin:-margin] = False
@@ -164,7 +157,7 @@ def _axis(low: np.ndarray, high: np.ndarray, scale: np.ndarray, size: int) -> tu
 
 
 def place(ink: np.ndarray) -> np.ndarray:
-    """Darkness float32 (n, H, W), paper 0, any scale, to the contract (n, 64, 64); without ink it becomes zeros."""
+    """Crops darkness float32 (n, H, W) to its ink and places it on the canvas (n, 64, 64); without ink, zeros."""
     level = solid_level(ink)
     dark = ink > INK * level
     mask = _without_edge_fragments(_without_specks(dark))
@@ -205,10 +198,8 @@ def _paper(cells: np.ndarray) -> np.ndarray:
 
 
 def _even_paper(cells: np.ndarray) -> np.float32 | None:
-    """The lightest of the cells (h, w) where the closing gives it everywhere, as in most drawings, else None.
-
-    There is one in every window, if there is one in each of these squares: any window holds a whole one.
-    """
+    """The lightest of the cells (h, w) where the closing gives it everywhere, as in most drawings, else None."""
+    # It lies in every window, if in each of these squares: any window holds a whole one.
     squares = np.maximum.reduceat(cells, np.arange(0, len(cells), REACH), axis=0)
     squares = np.maximum.reduceat(squares, np.arange(0, cells.shape[1], REACH), axis=1)
     return squares.max() if squares.max() - squares.min() < ROUNDING else None
@@ -239,9 +230,7 @@ def _noise(grey: np.ndarray) -> float:
 
 def ink_of(grey: np.ndarray) -> np.ndarray:
     """How much darker than its paper each pixel is: grey (H, W) of either polarity, in any light, to float32 0 to 1.
-
-    The paper is what a large grey closing leaves (shadows stay, strokes go). A picture without contrast gives zeros.
-    """
+    The paper is what a large grey closing leaves (shadows stay, strokes go). A picture without contrast gives zeros."""
     grey, shape, longer = grey.astype(np.float32, copy=False), np.array(grey.shape), max(grey.shape)
     if longer > WORKING_SIDE:
         grey = shrink(grey, *np.maximum(1, np.round(shape * WORKING_SIDE / longer).astype(int)))
@@ -264,10 +253,8 @@ def ink_of(grey: np.ndarray) -> np.ndarray:
 
 
 def normalize(grey: np.ndarray) -> np.ndarray:
-    """Any picture of one character, grey values 0 to 255 (H, W), to the contract: float32 (1, 64, 64).
-
-    Raises ValueError for an array that is not two-dimensional or has no pixels.
-    """
+    """Any picture of one character, grey values 0 to 255 (H, W), to the contract: float32 (1, 64, 64). Raises
+    ValueError for an array that is not two-dimensional or has no pixels."""
     if grey.ndim != 2 or 0 in grey.shape:
         raise ValueError(f"a grey picture has two dimensions and some pixels, this has the shape {grey.shape}")
     return place(ink_of(grey)[None])

@@ -1,8 +1,6 @@
-"""The input contract as an ONNX graph: normalization.py step by step, so that one file takes pictures of any size.
-
-Each onnxscript function bears the name of the function in normalization.py that computes the same, here for all
-pictures at once. Sizes are int64 scalars that are known only when the graph runs; geometry is float64, as in numpy.
-"""
+"""The input contract as an ONNX graph: normalization.py step by step, so that one file takes pictures of any size. Each
+onnxscript function bears the name of the function in normalization.py that computes the same, here for all pictures at
+once. Sizes are int64 scalars that are known only when the graph runs; geometry is float64, as in numpy."""
 
 import numpy as np
 import onnx
@@ -184,10 +182,8 @@ def place(ink):
 
 @script()
 def extension_matrix(length):
-    """float32 (length + 2 REACH, length): np.pad(…, mode="reflect", reflect_type="odd") as a matrix.
-
-    Each period, from end to end, is as much higher than the one before as the ends differ; every other one is turned.
-    """
+    """float32 (length + 2 REACH, length): np.pad(…, mode="reflect", reflect_type="odd") as a matrix. Each period, from
+    end to end, is as much higher than the one before as the ends differ; every other one is turned."""
     span = op.Max(length - 1, 1)
     line, place = op.Range(0, length, 1), op.Unsqueeze(op.Range(0, length + 2 * REACH, 1) - REACH, [1])
     period = (place - place % span) / span

@@ -19,10 +19,8 @@ _DAMAGED += (RuntimeError, AssertionError, struct.error, Image.DecompressionBomb
 
 
 def read_grey(path: Path) -> np.ndarray:
-    """An image file as grey values float32 (H, W), 0 to 255; transparent parts are paper.
-
-    Raises FileNotFoundError, or InputError for a file that is no image or has more than 50 million pixels.
-    """
+    """An image file as grey values float32 (H, W), 0 to 255; transparent parts are paper. Raises FileNotFoundError, or
+    InputError for a file that is no image or has more than 50 million pixels."""
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: give the path of an image or a folder of images")
     try:

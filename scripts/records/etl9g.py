@@ -1,11 +1,10 @@
 """The raw records of ETL9G: their layout (`RECORD`), their images (`unpack_images`), their order, and damage to them.
-
 Source: AIST, ETL Character Database, "ETL9G data format". A file `ETL9G_NN` is 12,144 records of 8,199 bytes without a
-header: 4 data sets of one record per class. A data set is 20 sheets, each filled by another person.
-"""
+header: 4 data sets of one record per class. A data set is 20 sheets, each filled by another person."""
 
 import re
 from functools import lru_cache
+from itertools import filterfalse
 from pathlib import Path
 
 import numpy as np
@@ -62,15 +61,12 @@ def records_per_file() -> int:
 
 @lru_cache
 def set_layout() -> tuple[str, np.ndarray, np.ndarray]:
-    """The known order of a set: its characters, and for each the sheet (1 to 20) and the place on it (0 to 151).
-
-    Kanji run through the set in JIS order; the hiragana stand in the last column of each sheet's first rows.
-    """
-    hiragana = iter(c for c in etl9g_classes() if is_hiragana(c))
-    kanji = iter(c for c in etl9g_classes() if not is_hiragana(c))
+    """The known order of a set: its characters, and for each the sheet (1 to 20) and the place on it (0 to 151)."""
+    hiragana, kanji = filter(is_hiragana, etl9g_classes()), filterfalse(is_hiragana, etl9g_classes())  # in JIS order
     sizes = [152] * 16 + [151] * 4  # of the sheets
     sheets = np.repeat(np.arange(1, len(sizes) + 1), sizes)
     places = np.concatenate([np.arange(size) for size in sizes])
+    # The hiragana stand in the last column of each sheet's first rows.
     kana_rows = np.where((sheets >= 6) & (sheets <= 16), 4, 3)
     is_kana = (places % COLUMNS == COLUMNS - 1) & (places // COLUMNS < kana_rows)
     return "".join(next(hiragana if kana else kanji) for kana in is_kana), sheets, places
@@ -92,10 +88,7 @@ def new_records(images: np.ndarray, set_number: int, places_in_set: np.ndarray, 
 
 
 def raw_files(folder: Path) -> list[Path]:
-    """The files ETL9G_01 … ETL9G_50 of a folder, in order; other names that claim to be ETL files are refused.
-
-    ETL9INFO, a description that comes with the real database, archives and notes are passed over.
-    """
+    """The files ETL9G_01 … ETL9G_50 of a folder, in order. Raises InputError for others named ETL, save notes and archives."""
     paths = []
     for path in sorted(p for p in folder.iterdir() if p.is_file()):
         if re.fullmatch(r"ETL9G_(0[1-9]|[1-4]\d|50)", path.name):
@@ -143,10 +136,7 @@ def find_damage(records: np.ndarray, images: np.ndarray) -> dict[int, str]:
 
 
 def looks_shifted(images: np.ndarray) -> bool:
-    """Whether the ink sits 8 pixels too far left, as in ETL8G records read with ETL9G's offsets.
-
-    Real frames have their ink centred at column 60 ± 4, so the mean over a few hundred of them is sure.
-    """
+    """Whether the ink sits 8 pixels too far left, as in ETL8G records: real frames have it at column 60 ± 4."""
     columns = images.sum(axis=(0, 1), dtype=np.int64)
     return len(images) >= 100 and columns.sum() > 0 and float(columns @ np.arange(IMAGE_WIDTH) / columns.sum()) < 56
 

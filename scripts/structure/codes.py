@@ -35,8 +35,7 @@ def nodes_of(tree: Node, place: int = 0, side: int = 0, first: int = 0) -> list[
 def encode(characters: str, table: StructureTable, symbols: list[str]) -> tuple[np.ndarray, np.ndarray]:
     """The codes of n characters: `kinds` (k, 4), every distinct node as (place, side, first side, symbol number), and
     `members` (n, most), for each character the numbers of its nodes' kinds, filled up with k. The smallest signed type
-    that fits. Raises InputError for a component that is not among the symbols, and for two characters with one code.
-    """
+    that fits. Raises InputError for a component that is not among the symbols, and for two characters with one code."""
     number = {symbol: i for i, symbol in enumerate(symbols)}
     kind_number: dict[tuple, int] = {}
     rows, seen = [], {}
@@ -68,10 +67,8 @@ def component_targets(characters: str, table: StructureTable) -> tuple[np.ndarra
 
 
 def held_out(count: int, classes: str) -> str:
-    """The published list of held-out classes, in the order of `classes`; "" for 0.
-
-    Raises InputError for a list that names a character that is not a class.
-    """
+    """The published list of held-out classes, in the order of `classes`; "" for 0. Raises InputError for a list that
+    names a character that is not a class."""
     if not count:
         return ""
     path = Path(__file__).with_name(f"held_out_{count}.txt")

@@ -1,7 +1,4 @@
-"""The trees of characters: two parts in an arrangement, each a component or a tree, from KanjiVG's groups.
-
-The table of the trees of a set of characters is built once and kept in the user's cache.
-"""
+"""The trees of characters: two parts in an arrangement, each a component or a tree, from KanjiVG's groups."""
 
 import contextlib
 import functools
@@ -34,10 +31,8 @@ MARKS = {"\u3099": "゛", "\u309a": "゜"}  # combining voicing marks
 
 @dataclass(frozen=True)
 class Node:
-    """A part of a character: a component, or two parts in one of ARRANGEMENTS.
-
-    A component is a character, or strokes without a name of their own, such as ㇑㇕㇐.
-    """
+    """A part of a character: a component, or two parts in one of ARRANGEMENTS. A component is a character, or strokes
+    without a name of their own, such as ㇑㇕㇐."""
 
     name: str
     parts: tuple["Node", ...] = ()
@@ -144,10 +139,7 @@ def _enclosed(parts: list[_Group], spans: np.ndarray) -> tuple[str, list[_Group]
 
 
 def _tree(groups: list[_Group], boxes: np.ndarray, shared_by: dict[str, int], level: int = 0) -> Node | None:
-    """One part of a character, made of these groups, `level` steps below the root.
-
-    None if it would need strokes without a name that few characters share, or more levels than DEEPEST.
-    """
+    """These groups as a part `level` steps below the root; None if too deep, or for nameless strokes of few characters."""
     if len(groups) > 1:
         arrangement, *sides = _arrange(groups, boxes)
         parts = [_tree(side, boxes, shared_by, level + 1) for side in sides] if level < DEEPEST else [None]
@@ -163,10 +155,8 @@ def _tree(groups: list[_Group], boxes: np.ndarray, shared_by: dict[str, int], le
 
 
 def tree_of(char: str, shared_by: dict[str, int]) -> Node:
-    """A character's tree; `shared_by` says how many characters have a component.
-
-    Raises KeyError for a character that KanjiVG lacks.
-    """
+    """A character's tree; `shared_by` says how many characters have a component. Raises KeyError for a character that
+    KanjiVG lacks."""
     groups, boxes = read_groups(char)
     plain, *marks = unicodedata.normalize("NFD", char)
     if marks and marks[0] in MARKS:
@@ -223,8 +213,8 @@ def structure_table(characters: str = "") -> StructureTable:
             table = json.loads(content)
             return StructureTable({char: _node(**node) for char, node in table["trees"].items()}, table["shared_by"])
     table = build_table(characters)
-    source = {"source": f"KanjiVG {kanjivg_version()}, CC BY-SA 3.0"}
-    content = json.dumps(source | asdict(table), ensure_ascii=False)
+    source = f"KanjiVG {kanjivg_version()}, CC BY-SA 3.0"
+    content = json.dumps({"source": source} | asdict(table), ensure_ascii=False)
     with contextlib.suppress(OSError):  # in a home that cannot be written to the table is built each time, in seconds
         write_text(path, f"{hashlib.sha256(content.encode()).hexdigest()}\n{content}")
     return table
