@@ -37,8 +37,7 @@ def main() -> None:
         processes = min(given.processes, MOST_PROCESSES)
         paths, mark, drawn = synthesize(given.out, given.sets, given.seed, given.font, processes)
     seconds = time.monotonic() - begin
-    records = len(paths) * records_per_file()
-    print(f"{len(paths)} files, {given.sets} sets, {records:,} records in {given.out} ({mark})")
+    print(f"{len(paths)} files, {given.sets} sets, {len(paths) * records_per_file():,} records in {given.out} ({mark})")
     if drawn:
         print(f"{drawn:,} drawn in {seconds:.1f} s, {drawn / seconds:,.0f} a second")
     if given.preview:

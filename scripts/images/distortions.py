@@ -26,8 +26,7 @@ def blur(images: torch.Tensor, _random: torch.Generator) -> torch.Tensor:
 
 def rotate(images: torch.Tensor, random: torch.Generator, degrees: float) -> torch.Tensor:
     """Each image turned by this angle about its middle, to the left or to the right by chance; paper comes in."""
-    angle = math.radians(degrees)
-    angles = torch.where(torch.rand(len(images), generator=random) < 0.5, angle, -angle)
+    angles = math.radians(degrees) * torch.where(torch.rand(len(images), generator=random) < 0.5, 1.0, -1.0)
     cosine, sine, zero = angles.cos(), angles.sin(), torch.zeros(len(images))
     places = torch.stack([cosine, -sine, zero, sine, cosine, zero], dim=1).view(-1, 2, 3)
     return F.grid_sample(images, F.affine_grid(places, images.shape, align_corners=False), align_corners=False)

@@ -88,7 +88,7 @@ def new_records(images: np.ndarray, set_number: int, places_in_set: np.ndarray, 
 
 
 def raw_files(folder: Path) -> list[Path]:
-    """The files ETL9G_01 … ETL9G_50 of a folder, in order. Raises InputError for others named ETL, save notes and archives."""
+    """The files ETL9G_01 … ETL9G_50 of a folder, in order. Raises InputError for others named ETL that are no notes."""
     paths = []
     for path in sorted(p for p in folder.iterdir() if p.is_file()):
         if re.fullmatch(r"ETL9G_(0[1-9]|[1-4]\d|50)", path.name):

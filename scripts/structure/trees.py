@@ -139,7 +139,7 @@ def _enclosed(parts: list[_Group], spans: np.ndarray) -> tuple[str, list[_Group]
 
 
 def _tree(groups: list[_Group], boxes: np.ndarray, shared_by: dict[str, int], level: int = 0) -> Node | None:
-    """These groups as a part `level` steps below the root; None if too deep, or for nameless strokes of few characters."""
+    """These groups as a part, `level` steps below the root; None if too deep, or for unnamed strokes that are rare."""
     if len(groups) > 1:
         arrangement, *sides = _arrange(groups, boxes)
         parts = [_tree(side, boxes, shared_by, level + 1) for side in sides] if level < DEEPEST else [None]
