@@ -27,8 +27,7 @@ def main() -> None:
     if facts["script"] != "train_hiercode" or facts["config"].get("codes") == "own":
         raise InputError(f"{given.model} does not read characters by their decomposition: give a HierCode")
     classes = model.add_classes("".join(given.characters.split()))
-    added = len(classes) - len(facts["classes"])
-    if not added:
+    if not (added := len(classes) - len(facts["classes"])):
         raise InputError("every one of these characters is among the model's classes already")
     kept = {name: facts[name] for name in ("script", "config", "source", "generator", "versions") if name in facts}
     checkpoints.save(given.output, kept | {"classes": classes, "metrics": {}, "model": model.state_dict()})

@@ -22,21 +22,6 @@ from records.etl9g import find_raw
 RATIO = "times as fast as the reference"
 
 
-def parse_arguments() -> argparse.Namespace:
-    options = parser(__doc__)
-    options.add_argument("--data-dir", type=Path, default=Path("dataset"), help="a prepared dataset (default dataset)")
-    options.add_argument("--etl9g-dir", type=Path, default=Path("ETL9G"), help="the raw files (default ETL9G)")
-    options.add_argument("--model", type=Path, help="an exported model to time as well")
-    options.add_argument("--rounds", type=at_least(1), default=20, help="default 20")
-    options.add_argument("--json", type=Path, help="also write the figures to this file")
-    options.add_argument("--reference", type=Path, metavar="FILE", help="compare --model with this exported model")
-    options.add_argument("--times-faster", type=at_least(0, float), default=0, metavar="X", help="than the reference")
-    arguments = options.parse_args()
-    if arguments.reference and not arguments.model:
-        options.error("--reference needs --model")
-    return arguments
-
-
 def measure(given: argparse.Namespace) -> dict[str, float]:
     if given.reference:
         seconds = inference_seconds({"model": given.model, "reference": given.reference}, 10 * given.rounds)
@@ -50,7 +35,17 @@ def measure(given: argparse.Namespace) -> dict[str, float]:
 
 
 def main() -> None:
-    given = parse_arguments()
+    options = parser(__doc__)
+    options.add_argument("--data-dir", type=Path, default=Path("dataset"), help="a prepared dataset (default dataset)")
+    options.add_argument("--etl9g-dir", type=Path, default=Path("ETL9G"), help="the raw files (default ETL9G)")
+    options.add_argument("--model", type=Path, help="an exported model to time as well")
+    options.add_argument("--rounds", type=at_least(1), default=20, help="default 20")
+    options.add_argument("--json", type=Path, help="also write the figures to this file")
+    options.add_argument("--reference", type=Path, metavar="FILE", help="compare --model with this exported model")
+    options.add_argument("--times-faster", type=at_least(0, float), default=0, metavar="X", help="than the reference")
+    given = options.parse_args()
+    if given.reference and not given.model:
+        options.error("--reference needs --model")
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{torch.get_num_threads()} threads"
     print(f"{processor()}, {cores()} cores; {device}; torch {torch.__version__}")
     figures = measure(given)

@@ -25,10 +25,9 @@ def draw(node: Node, components: dict[str, int], indent: str = "   ") -> None:
 def main() -> None:
     options = parser(__doc__)
     options.add_argument("characters", nargs="+", metavar="CHARACTER", help="characters to show")
-    characters = "".join(options.parse_args().characters)
-    table = structure_table()
+    characters, table = options.parse_args().characters, structure_table()
     components = table.components()
-    for char in characters:
+    for char in "".join(characters):
         node = table.tree(char)
         print(f"{char}  {node}")
         if node.parts:

@@ -11,7 +11,6 @@ polarity; outputs `probabilities` and `classes` (N, k), likeliest first, and `lo
 of this toolkit as well, float or quantised. A grey picture (H, W) goes in as `picture[None, :, :, None]`.
 """
 
-import argparse
 from pathlib import Path
 
 from export.any_image import convert_any_image
@@ -21,7 +20,7 @@ from files.folders import check_not
 from images.normalization_graph import OLDEST_OPSET
 
 
-def arguments() -> argparse.Namespace:
+def main() -> None:
     flags = parser(__doc__)
     flags.add_argument("--model-path", type=Path, required=True, help="a checkpoint, best model or SafeTensors file")
     flags.add_argument("--output", type=Path, help="default: beside the model; kanji_model.onnx for the best CNN")
@@ -39,11 +38,6 @@ def arguments() -> argparse.Namespace:
             flags.error(f"{chosen.model_path} is ONNX already: --any-image puts the normalisation into it")
         if chosen.data_dir or chosen.opset:
             flags.error(f"{chosen.model_path} keeps its opset and is compared on pictures: no --opset, no --data-dir")
-    return chosen
-
-
-def main() -> None:
-    chosen = arguments()
     model_path, opset, default_data = chosen.model_path, chosen.opset or DEFAULT_OPSET, Path("dataset")
     data_dir = chosen.data_dir or (default_data if (default_data / "metadata.json").is_file() else None)
     output = chosen.output or default_output(model_path, chosen.any_image)

@@ -18,8 +18,7 @@ def main() -> None:
     flags = parser(__doc__)
     flags.add_argument("--model-path", type=Path, required=True, help="a checkpoint or a best model")
     place = flags.add_mutually_exclusive_group()
-    default = "default: beside the model; kanji_model.safetensors for best_kanji_model.pth"
-    place.add_argument("--output", type=Path, help=default)
+    place.add_argument("--output", type=Path, help="default: beside MODEL_PATH; kanji_model.safetensors for the CNN")
     place.add_argument("--folder", type=Path, metavar="DIR", help="write weights, config.json and a card into DIR")
     arguments = flags.parse_args()
     model_path, output = arguments.model_path, arguments.output or default_output(arguments.model_path)

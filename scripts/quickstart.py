@@ -8,8 +8,6 @@ it reached. Stopped half-way, the same command goes on.
 
 import argparse
 import json
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -22,7 +20,7 @@ from characters.names import true_character
 from data.prepared import METADATA_FILE
 from evaluation.recognition_picture import RecognitionPicture
 from files.atomic import atomic_write, write_text
-from files.command_line import InputError, at_least, parser, run
+from files.command_line import InputError, at_least, parser, run, run_stage
 from files.machine import cores
 from files.plain_json import read_json
 from handwriting.page import write_character
@@ -33,22 +31,7 @@ from inference.readings import read
 from inference.recognizer import Recognizer
 from records.etl9g import DARKEST
 
-SCRIPTS = Path(__file__).resolve().parent
 SHOWN = 32  # images in the picture
-
-
-def run_stage(name: str, script: str, *arguments: object) -> float:
-    """Runs a script as a person would and shows the command; returns the seconds, or ends this program if it fails."""
-    words = [str(a) for a in arguments]
-    print(f"\n--- {name}: python scripts/{script} {' '.join(words)}", flush=True)
-    begin = time.monotonic()
-    code = subprocess.run([sys.executable, SCRIPTS / script, *words], check=False).returncode
-    seconds = round(time.monotonic() - begin, 1)
-    if code:
-        print(f"{name} ended with exit code {code}; the same command goes on from here", file=sys.stderr)
-        sys.exit(code)
-    print(f"--- {name} took {seconds:.1f} s", flush=True)
-    return seconds
 
 
 def fresh_samples(folder: Path, seed: int, count: int) -> None:
@@ -97,15 +80,10 @@ def pipeline(arguments: argparse.Namespace) -> dict:
     recognised = recognise_images(exported, images, models / "recognised.png")
     figures, facts = (read_json(path, "delete it") for path in (evaluation / "evaluation.json", data / METADATA_FILE))
     seconds["recognise"] = round(time.monotonic() - begin, 1)
-    return {
-        "seconds": seconds | {"all": round(sum(seconds.values()), 1)},
-        "samples": facts["samples"],
-        "source": facts["source"],
-        "epochs": epochs,
-        "unseen_writers": {name: figures[name] for name in ("samples", "top1", "top5")},
-        "recognised": recognised,
-        "cores": cores(),
-    }
+    seconds["all"] = round(sum(seconds.values()), 1)
+    report = {"seconds": seconds, "samples": facts["samples"], "source": facts["source"], "epochs": epochs}
+    report["unseen_writers"] = {name: figures[name] for name in ("samples", "top1", "top5")}
+    return report | {"recognised": recognised, "cores": cores()}
 
 
 def main() -> None:
@@ -120,24 +98,19 @@ def main() -> None:
     arguments = flags.parse_args()
     metadata, models = arguments.data_dir / METADATA_FILE, arguments.model_dir
     if metadata.is_file() and read_json(metadata, "delete it").get("source") == "ETL9G":
-        remedy = "give the stand-in another --data-dir"
-        raise InputError(f"{arguments.data_dir} holds the real ETL9G, which stays as it is: {remedy}")
+        raise InputError(f"{arguments.data_dir} holds the real ETL9G: give the stand-in another --data-dir")
     if arguments.images:
         read_grey(find_images([arguments.images])[0])  # what is no image is refused now
-    print(
-        "This makes a stand-in for ETL9G from KanjiVG strokes, trains the CNN on it and reads images with the result."
-    )
+    print("This makes a stand-in for ETL9G from KanjiVG strokes, trains the CNN on it and reads images with it.")
     report = pipeline(arguments)
     write_text(models / "report.json", json.dumps(report, ensure_ascii=False, indent=1) + "\n")
-    figures, recognised = report["unseen_writers"], report["recognised"]
+    figures, recognised, seconds = report["unseen_writers"], report["recognised"], report["seconds"]["all"]
     scores = f"top-1 {figures['top1']:.2f} %, top-5 {figures['top5']:.2f} %"
     print(f"\nunseen writers: {scores} of {figures['samples']:,} samples")
     if named := recognised["named"]:
         right = recognised["right"]
         print(f"{recognised['folder']}: {right} of {named} images right ({100 * right / named:.1f} %)")
-    print(
-        f"all in {report['seconds']['all']:.0f} s on {cores()} cores; look at {models / 'recognised.png'}, report.json"
-    )
+    print(f"all in {seconds:.0f} s on {cores()} cores; look at {models / 'recognised.png'}, report.json")
 
 
 if __name__ == "__main__":

@@ -30,8 +30,7 @@ def main() -> None:
     flags.add_argument("--model", type=Path, help=f"an exported model (default {OWN}, or the released one)")
     flags.add_argument("--top", type=at_least(1), default=5, help="how many characters to name (default 5)")
     flags.add_argument("--json", action="store_true", help="one JSON line an image")
-    sheet = "also draw up to 100 of the images with what was read; a folder or file named by its character is checked"
-    flags.add_argument("--picture", type=Path, metavar="PNG", help=sheet)
+    flags.add_argument("--picture", type=Path, metavar="PNG", help="draw the first 100 images with what was read")
     arguments = flags.parse_args()
     if "" in arguments.images:
         flags.error("an IMAGE has no name")

@@ -11,6 +11,7 @@ import onnxruntime
 import pytest
 import torch
 
+from characters.confusable import Confusable
 from data.prepared import PreparedDataset
 from engine import checkpoints
 from export import any_image, onnx_file
@@ -18,7 +19,7 @@ from export.varied_pictures import borderline_pictures, grey_of, varied_pictures
 from files.command_line import InputError
 from images import normalization
 from images.normalization import normalize
-from inference.readings import recognize
+from inference.readings import read
 from inference.recognizer import RELEASED, Recognizer
 from quantization.files import load_trained
 from script_runs import run_script
@@ -205,9 +206,10 @@ def test_a_file_that_reads_otherwise_is_noticed(exported, complete, tmp_path, wh
 
 def test_recognize_takes_either_file(exported, complete):
     pictures = [grey_of(picture).astype(np.float32) for picture in varied_pictures(CLASSES, PICTURES)]
-    expected, read = (recognize(Recognizer(file), pictures, 3) for file in (exported, complete))
-    assert [[character for character, _ in top] for top in read] == [[c for c, _ in top] for top in expected]
-    assert [] in read  # what has no ink
-    np.testing.assert_allclose([p for top in read for _, p in top], [p for top in expected for _, p in top], atol=1e-3)
+    readings = (read(Recognizer(file), pictures, 3, Confusable()) for file in (exported, complete))
+    expected, whole = ([reading.top for reading in by_file] for by_file in readings)
+    assert [[character for character, _ in top] for top in whole] == [[c for c, _ in top] for top in expected]
+    assert [] in whole  # what has no ink
+    np.testing.assert_allclose([p for top in whole for _, p in top], [p for top in expected for _, p in top], atol=1e-3)
     with pytest.raises(InputError, match="takes pictures"):
         Recognizer(complete).logits(np.zeros((1, 1, 64, 64), np.float32))

@@ -12,10 +12,11 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image, ImageDraw
 
 import script_runs
+from characters.confusable import Confusable
 from evaluation.recognition_picture import CELL
 from images.reading import read_grey
 from inference import recognizer
-from inference.readings import _best, recognize
+from inference.readings import _best, read
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 
@@ -73,7 +74,7 @@ KINDS = {
 def test_every_kind_of_picture(model, tmp_path, kind, horizontal):
     path = tmp_path / f"picture.{kind}"
     KINDS[kind](stroke(horizontal)).save(path)
-    top = recognize(recognizer.Recognizer(model), [read_grey(path)], 2)[0]
+    top = read(recognizer.Recognizer(model), [read_grey(path)], 2, Confusable())[0].top
     assert top[0][0] == ("一" if horizontal else "丨")
 
 
@@ -86,7 +87,7 @@ def test_the_likeliest_come_in_order_and_of_equals_the_first(count):
 
 
 def test_a_blank_picture_is_nothing(model):
-    assert recognize(recognizer.Recognizer(model), [np.full((50, 50), 255, np.float32)], 5) == [[]]
+    assert read(recognizer.Recognizer(model), [np.full((50, 50), 255, np.float32)], 5, Confusable())[0].top == []
 
 
 def with_facts(model: Path, path: Path, **facts: str) -> Path:

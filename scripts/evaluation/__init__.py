@@ -1,2 +1,1 @@
-"""How well a model reads: accuracy by writer, confusions, robustness, calibration, comparisons, pictures. May import
-every other room."""
+"""How well a model reads: accuracy, calibration, comparisons, pictures. May import every other room."""

@@ -22,11 +22,8 @@ def percent(right: np.ndarray) -> float:
 
 
 def standard_error(right: np.ndarray, writers: np.ndarray) -> float:
-    """Of the share of right answers, in %; right and writers are (n,).
-
-    A hand is read well or badly as a whole, so what one person wrote counts as one observation (cluster-robust: Cameron
-    and Miller, A Practitioner's Guide to Cluster-Robust Inference, 2015).
-    """
+    """Of the share of right answers, in %; right and writers are (n,). What one person wrote counts as one observation
+    (Cameron and Miller, A Practitioner's Guide to Cluster-Robust Inference, 2015)."""
     surplus = np.bincount(writers, right - right.mean())
     return 100 * float(np.sqrt((surplus**2).sum())) / len(right)
 
@@ -35,9 +32,7 @@ def summary(
     classes: str, labels: np.ndarray, predicted: np.ndarray, rank: np.ndarray, writers: np.ndarray | None = None
 ) -> dict:
     """The figures of n samples, in %: labels, predicted classes, ranks of the true class, and writers, all (n,).
-
-    Without writers, or with one alone, each sample counts as written by another person.
-    """
+    Without writers, or with one alone, each sample counts as written by another person."""
     right = predicted == labels
     writer, by_writer = np.arange(len(labels)), None
     if writers is not None and np.ptp(writers):
@@ -48,7 +43,7 @@ def summary(
     samples_of = np.bincount(labels, minlength=len(classes)).tolist()
     right_of = np.bincount(labels[right], minlength=len(classes)).tolist()
     share = {i: right_of[i] / count for i, count in enumerate(samples_of) if count}
-    worst = sorted((i for i in share if share[i] < 1), key=lambda i: (share[i], -samples_of[i]))
+    worst = sorted((i for i in share if share[i] < 1), key=lambda i: (share[i], -samples_of[i]))[:LISTED]
     kinds, kind_of_label = {}, np.array([kind_of(c) for c in classes])[labels]
     for kind in np.unique(kind_of_label).tolist():
         of_kind = kind_of_label == kind
@@ -66,9 +61,7 @@ def summary(
         "classes_never_right": list(share.values()).count(0),
         "by_writer": by_writer,
         "kinds": kinds,
-        "worst_classes": [
-            {"character": classes[i], "right": right_of[i], "samples": samples_of[i]} for i in worst[:LISTED]
-        ],
+        "worst_classes": [{"character": classes[i], "right": right_of[i], "samples": samples_of[i]} for i in worst],
         "confused": [
             {"true": classes[t], "predicted": classes[p], "count": pairs[t, p], "of": samples_of[t]}
             for t, p in commonest
@@ -92,10 +85,8 @@ def report(result: dict) -> str:
         below = f"   of {writers['writers']:,} writers; 5 % of them below {writers['lowest_twentieth']:.2f} %"
         figures.append(("median writer", f"{writers['median']:6.2f} %{below}"))
     figures.append(("never right", f"{result['classes_never_right']:6,} classes"))
-    plain = (
-        f"   {100 * sure['error_without_temperature']:.2f} % without temperature" if sure["temperature"] != 1 else ""
-    )
-    figures.append(("calibration error", f"{100 * sure['error']:6.2f} %{plain}"))
+    plain = f"   {100 * sure['error_without_temperature']:.2f} % without temperature"
+    figures.append(("calibration error", f"{100 * sure['error']:6.2f} %{plain if sure['temperature'] != 1 else ''}"))
     if sure["rejected"] is not None:
         of_right = sure["rejected_of_right"]
         of_right = "" if of_right is None else f"   of the correct answers {of_right:.2f} %"

@@ -1,7 +1,5 @@
 """Models of this toolkit beside other programs that read Japanese characters, each with pictures redrawn to suit it.
-
-Nothing is downloaded: the weights come with the packages (requirements-alternatives.txt; Debian's tesseract-ocr-jpn).
-"""
+Nothing is downloaded: the weights come with the packages (requirements-alternatives.txt; Debian tesseract-ocr-jpn)."""
 
 import importlib.metadata
 import itertools
@@ -140,18 +138,15 @@ def image_pictures(folder: Path, classes: str, limit: int) -> list[tuple[np.ndar
     if not images:
         raise InputError(f"{folder} has no image of a character that the model knows")
     pictures = []
-    for i in np.random.default_rng(0).permutation(len(images))[:limit]:
-        path, char = images[i]
+    for path, char in (images[i] for i in np.random.default_rng(0).permutation(len(images))[:limit]):
         grey = read_grey(path)
         pictures.append(((grey if np.median(grey) >= 128 else 255 - grey).round().astype(np.uint8), char))
     return pictures
 
 
 def compare(readers: list[Reader], classes: str, pictures: list[tuple[np.ndarray, str]]) -> list[dict]:
-    """The figures of each reader with each redrawing, which take turns; `best` marks a reader's best row by top-1.
-
-    `top1_among_classes` is of what a reader reads when it must choose among the classes.
-    """
+    """The figures of each reader with each redrawing, which take turns; `best` marks a reader's best row by top-1;
+    `top1_among_classes` is of what a reader reads when it must choose among the classes."""
     tried = [(reader, redrawing) for reader in readers for redrawing in reader.redrawings]
     seconds, hits, among = [0.0] * len(tried), [[] for _ in tried], frozenset(classes)
     for begin in tqdm(range(0, len(pictures), CHUNK), desc="reading", disable=not sys.stderr.isatty()):

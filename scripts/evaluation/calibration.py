@@ -80,15 +80,9 @@ characters (AUROC, the area under the ROC curve: 1 always, 0.5 by chance).
 {"":<20}{"AUROC":>8}{"accepted":>11}
 """
     report += "\n".join(f"{k:<20}{row['auroc']:8.3f}{100 * row['accepted']:9.2f} %" for k, row in figures.items())
-    return {
-        "temperature": temperature,
-        "score": score,
-        "threshold": threshold,
-        "kept": kept,
-        "samples": len(labels),
-        "calibration_error": dict(zip(("before", "after"), errors, strict=True)),
-        "out_of_set": figures,
-    }, report
+    content = {"temperature": temperature, "score": score, "threshold": threshold, "kept": kept, "samples": len(labels)}
+    content["calibration_error"] = dict(zip(("before", "after"), errors, strict=True))
+    return content | {"out_of_set": figures}, report
 
 
 def store(path: Path, confidence: dict) -> None:

@@ -1,8 +1,6 @@
 """Architectures trained with one budget on the same data: their accuracy, size and speed as a table."""
 
 import json
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,11 +8,10 @@ from engine.model_files import architecture_of
 from evaluation.measurement import evaluate_file
 from evaluation.speed import inference_seconds
 from export.onnx_file import default_output
-from files.command_line import InputError
+from files.command_line import SCRIPTS, InputError, run_stage
 from optimization_config import parse_config
 from quantization.files import load_trained
 
-SCRIPTS = Path(__file__).resolve().parents[1]
 DEFAULT = ("cnn", "radical_rnn", "hiercode", "vit")
 KINDS = {"unseen_writers": "unseen writers", "images": "real drawings"}  # of samples
 
@@ -47,20 +44,12 @@ def read_entries(texts: list[str], budget: list[str], output: Path) -> list[Entr
     return entries
 
 
-def run_script(name: str, *arguments: object) -> None:
-    """Runs a script as a person would; ends this program if it fails."""
-    words = [str(argument) for argument in arguments]
-    print(f"\n--- python scripts/{name}.py {' '.join(words)}", flush=True)
-    if code := subprocess.run([sys.executable, SCRIPTS / f"{name}.py", *words], check=False).returncode:
-        print(f"it ended with exit code {code}; the same command goes on from here", file=sys.stderr)
-        sys.exit(code)
-
-
 def make(entry: Entry, data: Path) -> None:
     """Trains one entry, or goes on where an earlier call stopped, and exports it."""
     folders = ("--data-dir", data, "--model-dir", entry.best.parent)
-    run_script(entry.script, *folders, *entry.settings, "--resume-from", "auto")
-    run_script("convert_to_onnx", "--model-path", entry.best, "--data-dir", data, "--output", entry.exported)
+    run_stage("training", f"{entry.script}.py", *folders, *entry.settings, "--resume-from", "auto")
+    files = ("--model-path", entry.best, "--data-dir", data, "--output", entry.exported)
+    run_stage("export", "convert_to_onnx.py", *files)
 
 
 def measure(entries: list[Entry], data: Path, images: Path | None, limit: int | None) -> list[dict]:

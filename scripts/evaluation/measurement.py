@@ -69,12 +69,10 @@ def measure(model: Model, samples: Samples, limit: int | None = None) -> tuple[d
     writers = None if samples.writers is None else samples.writers[rows]
     figures = summary(model.classes, labels, predicted, rank, writers)
     some = np.sort(np.random.default_rng(0).choice(len(rows), min(3000, len(rows)), replace=False))
+    top1 = {"clean": percent(right[some])} | robustness(model, samples, rows[some], labels[some])
     figures |= {
         "calibration": calibration(model, raw, tempered, right, accepted),
-        "robustness": {
-            "samples": len(some),
-            "top1": {"clean": percent(right[some])} | robustness(model, samples, rows[some], labels[some]),
-        },
+        "robustness": {"samples": len(some), "top1": top1},
         "left_out": Counter(c for c in samples.characters.tolist() if c not in model.classes),
         "mixed_up": mixed_up(model.classes, labels, predicted),
         "per_class": figures.pop("per_class"),
@@ -99,11 +97,8 @@ def evaluate_file(
     limit: int | None = None,
     confusable: Path | None = None,
 ) -> dict:
-    """Measures a model file, writes evaluation.json and evaluation.png, and returns what the former holds.
-
-    The data is images_dir or else this split of data_dir; `limit` takes that many samples at random. What the model
-    mixes up goes to the file `confusable` too.
-    """
+    """Measures a model file on images_dir, or else this split of data_dir, at most `limit` samples picked at random.
+    Writes evaluation.json, which it returns, evaluation.png, and what the model mixes up to the file `confusable`."""
     model = load_model(model_path)
     samples = image_samples(images_dir) if images_dir else dataset_samples(data_dir, split, model.facts["config"])
     output_dir.mkdir(parents=True, exist_ok=True)

@@ -46,9 +46,7 @@ class RecognitionPicture:
             sheet.save(temporary, format="PNG", optimize=True)
 
 
-def _draw_row(
-    sheet: Image.Image, x: int, y: int, truth: str | None, image: np.ndarray, top: list[tuple[str, float]]
-) -> None:
+def _draw_row(sheet: Image.Image, x: int, y: int, truth: str | None, image: np.ndarray, top: list) -> None:
     draw = ImageDraw.Draw(sheet)
     picture = Image.fromarray(image).convert("RGB")
     picture.thumbnail((CELL, CELL), Image.Resampling.LANCZOS)

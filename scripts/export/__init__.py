@@ -1,4 +1,1 @@
-"""Model files for other programs, and the proof of each: ONNX, pictures in, INT8, SafeTensors.
-
-May import `files` to `quantization`.
-"""
+"""Model files for other programs, and their proof: ONNX, INT8, SafeTensors. May import `files` to `quantization`."""

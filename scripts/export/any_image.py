@@ -1,8 +1,6 @@
 """An ONNX model of this toolkit with the normalisation inside: one file that takes pictures as they are, and its proof.
-
 INPUT and OUTPUTS say what goes in and what comes out, each picture by itself. The probabilities are those of the logits
-divided by the temperature that the file names. A picture without ink gives logits of 0: all classes are as likely.
-"""
+divided by the temperature that the file names. A picture without ink gives logits of 0: all classes are as likely."""
 
 import sys
 from pathlib import Path
@@ -37,15 +35,11 @@ SAME_PROBABILITY = 1e-4  # largest difference from the softmax of the file's own
 
 
 def any_image_model(model: onnx.ModelProto, top: int) -> onnx.ModelProto:
-    """A toolkit model, float or quantised, between the normalisation and the reading of its logits.
-
-    Raises ConversionError where its opset is older than the normalisation's and cannot be raised.
-    """
+    """A toolkit model, float or quantised, between the normalisation and the reading of its logits. Raises
+    ConversionError where its opset is older than the normalisation's and cannot be raised."""
     properties = {entry.key: entry.value for entry in model.metadata_props}
-    temperature, count = (
-        confidence_of(properties.get("confidence"), "the model").temperature,
-        len(properties["classes"]),
-    )
+    temperature = confidence_of(properties.get("confidence"), "the model").temperature
+    count = len(properties["classes"])
     most = [min(top, count)]
     if opset_of(model) < OLDEST_OPSET:
         try:
@@ -69,9 +63,8 @@ def any_image_model(model: onnx.ModelProto, top: int) -> onnx.ModelProto:
     before = helper.make_node("Identity", nodes[place].input, ["model/input_image"])
     after = helper.make_node("Identity", ["model/logits"], nodes[place].output)
     nodes[place : place + 1] = [before, *whole.graph.node, after]
-    constants, known = [*around.initializer, *whole.graph.initializer], whole.graph.value_info
-    graph = helper.make_graph(nodes, around.name, around.input, around.output, constants, value_info=known)
-    whole.graph.CopyFrom(graph)
+    parts = (around.name, around.input, around.output, [*around.initializer, *whole.graph.initializer])
+    whole.graph.CopyFrom(helper.make_graph(nodes, *parts, value_info=whole.graph.value_info))
     whole.ir_version = max(whole.ir_version, IR_VERSION)
     properties |= {"input": INPUT, "outputs": OUTPUTS.format(top=most[0], classes=count)}
     helper.set_model_props(whole, properties)
@@ -91,9 +84,7 @@ def checked_logits(session: onnxruntime.InferenceSession, images: np.ndarray, co
 
 def prove(path: Path, original: Path) -> str:
     """Compares a file for any image with normalization.py and the `original` model on varied pictures; one line.
-
-    Raises ConversionError where they differ in more than rounding, or where pictures together are read otherwise.
-    """
+    Raises ConversionError where they differ in more than rounding, or where pictures together are read otherwise."""
     recognizer, session = Recognizer(original), single_thread(path)
     normalization = single_thread(normalization_model(opset_of(onnx.load(path))).SerializeToString())
     same, differences, pictures = 0, [], varied_pictures(recognizer.classes, COMPARED)

@@ -55,8 +55,7 @@ def write(model: nn.Module, facts: dict, path: Path) -> None:
     tensors = {k: v.clone(memory_format=torch.contiguous_format) for k, v in model.state_dict().items()}
     metadata = {name: json.dumps(value, ensure_ascii=False) for name, value in published_facts(facts).items()}
     path.write_bytes(_in_order(save(tensors, {"format": "pt"} | metadata)))
-    content = load_safetensors(path)
-    read = content["model"]
+    read = (content := load_safetensors(path))["model"]
     same = [k in read and read[k].dtype == v.dtype and read[k].equal(v) for k, v in tensors.items()]
     if not all(same) or read.keys() != tensors.keys():
         raise ConversionError("a tensor is not read back as it was written")
@@ -107,17 +106,13 @@ def model_card(facts: dict, name: str, model: nn.Module) -> str:
     head = f"Top-1 and top-5 in per cent; split: {split}.\n\n| figure | value |\n|---|---|"
     standin = source.startswith("KanjiVG")
     template = Path(__file__).with_name("hub_card.md").read_text(encoding="utf-8")
+    words = {"weights": WEIGHTS, "settings": SETTINGS, "contract": CONTRACT, "script": facts["script"]}
+    words |= {"source": source, "dataset": source.replace(" ", "-"), "licence": "cc-by-sa-3.0" if standin else "mit"}
     return template.format(
+        **words,
         name=name + (", INT8" if "quantization" in facts else ""),
-        licence="cc-by-sa-3.0" if standin else "mit",
-        source=source,
-        dataset=source.replace(" ", "-"),
         data=STANDIN if standin else ETL9G if source == "ETL9G" else f"Trained on: {source}.",
         classes=len(facts["classes"]),
         numbers=sum(value.numel() for value in model.state_dict().values()),
-        script=facts["script"],
-        contract=CONTRACT,
         measured="\n".join([head, *rows]) if rows else "The file holds no figures.",
-        weights=WEIGHTS,
-        settings=SETTINGS,
     )

@@ -1,7 +1,5 @@
-"""Pictures such as people have them, uint8 (H, W, C), to prove on that two ways of reading a picture agree.
-
-Any size and shape, either polarity, faint to strong, shaded, noisy, blurred; grey, RGB, and RGBA with paper or without.
-"""
+"""Pictures such as people have them, uint8 (H, W, C), to prove on that two ways of reading a picture agree: any shape,
+either polarity, faint to strong, shaded, noisy, blurred; grey, RGB, and RGBA with paper or without."""
 
 from collections.abc import Iterator
 

@@ -1,2 +1,1 @@
-"""Files and programs: whole-or-absent writes, output folders, JSON within bounds, how a script ends, what the machine
-has. Imports the standard library alone, and filelock."""
+"""Files and programs: writes, folders, JSON, scripts, the machine. Imports the standard library alone, and filelock."""

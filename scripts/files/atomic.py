@@ -10,9 +10,7 @@ from pathlib import Path
 @contextlib.contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
     """Yields a temporary path beside `path`; renames it to `path` when the block ends well, removes it otherwise.
-
-    The system's errors in writing it name `path`. What a killed process left of it is overwritten by the next one.
-    """
+    The system's errors in writing it name `path`. What a killed process left of it is overwritten by the next one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.part")
     try:

@@ -1,4 +1,4 @@
-"""How every script ends: quietly, or with one line that says what is wrong and what to do."""
+"""How every script ends: quietly, or with one line that says what is wrong; how one runs another."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ import contextlib
 import gc
 import re
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor
+from pathlib import Path
 
 from files.machine import numpy_on_one_thread
 
@@ -19,6 +21,7 @@ class InputError(ValueError):
     """A wrong call or bad input; the message says what is wrong and what to do. Ends a script with exit code 2."""
 
 
+SCRIPTS = Path(__file__).resolve().parents[1]
 # What a user can cause, with exit code 2 and with exit code 1.
 BAD_INPUT = (InputError, FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError)
 FAILURES = (OSError, MemoryError, FloatingPointError, BrokenExecutor, ModuleNotFoundError)
@@ -52,11 +55,22 @@ def at_least(least: float, kind: type = int) -> Callable[[str], float]:
     return number
 
 
+def run_stage(name: str, script: str, *arguments: object) -> float:
+    """Runs a script as a person would and shows the command; returns the seconds, or ends this program if it fails."""
+    words = [str(a) for a in arguments]
+    print(f"\n--- {name}: python scripts/{script} {' '.join(words)}", flush=True)
+    begin = time.monotonic()
+    if code := subprocess.run([sys.executable, SCRIPTS / script, *words], check=False).returncode:
+        print(f"{name} ended with exit code {code}; the same command goes on from here", file=sys.stderr)
+        sys.exit(code)
+    seconds = round(time.monotonic() - begin, 1)
+    print(f"--- {name} took {seconds:.1f} s", flush=True)
+    return seconds
+
+
 def run(main: Callable[[], None]) -> None:
     """Calls `main`; what a user can cause becomes one line on stderr and exit code 2 (wrong call, bad input) or 1.
-
-    Ctrl-C and SIGTERM end it without a word, what was begun removed.
-    """
+    Ctrl-C and SIGTERM end it without a word, what was begun removed."""
     for stream in (sys.stdout, sys.stderr):  # names of files may be no text, and some terminals know no kanji
         if hasattr(stream, "reconfigure"):  # a notebook's has none
             stream.reconfigure(errors="backslashreplace")

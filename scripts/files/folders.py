@@ -26,10 +26,8 @@ def check_not(output: Path, model: Path) -> None:
 
 
 class OutputFolders:
-    """A context in which these folders exist and only this process writes into them; such contexts nest.
-
-    Raises InputError where another process holds a folder, OSError where nothing can be written.
-    """
+    """A context in which these folders exist and only this process writes into them; such contexts nest. Raises
+    InputError where another process holds a folder, OSError where nothing can be written."""
 
     def __init__(self, *folders: Path):
         self.folders = list(dict.fromkeys(folder.resolve() for folder in folders))

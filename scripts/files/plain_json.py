@@ -9,10 +9,8 @@ LARGEST = 16_000_000  # bytes; a mapping of 100,000 classes has 9 million
 
 
 def parse_json(text: str | bytes, name: str, remedy: str, kind: type = dict):
-    """The JSON value of a text, an object unless another `kind` is allowed.
-
-    Raises InputError, which calls the text `name` and ends with `remedy`, if it is anything else, too large or damaged.
-    """
+    """The JSON value of a text, an object unless another `kind` is allowed. Raises InputError, which calls the text
+    `name` and ends with `remedy`, if it is anything else, too large or damaged."""
     try:
         if len(text) > LARGEST:
             raise ValueError(f"more than {LARGEST:,} bytes")

@@ -1,2 +1,1 @@
-"""Reading pictures with an exported model; needs onnxruntime, numpy and Pillow alone.
-May import `files`, `characters` and `images`."""
+"""Reading pictures with onnxruntime, numpy and Pillow alone. May import `files`, `characters` and `images`."""

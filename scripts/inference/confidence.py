@@ -1,8 +1,6 @@
-"""How sure a model is, and whether what it sees is one of its characters at all.
-
-The softmax of logits divided by a temperature, fitted on validation data, is nearly the share of right answers
-(arXiv:1706.04599). A picture whose score lies below a threshold is taken for none of the classes.
-"""
+"""How sure a model is, and whether what it sees is one of its characters at all. The softmax of logits divided by a
+temperature, fitted on validation data, is nearly the share of right answers (arXiv:1706.04599). A picture whose score
+lies below a threshold is taken for none of the classes."""
 
 import json
 import math

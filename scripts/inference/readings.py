@@ -58,8 +58,3 @@ def read(recognizer: Recognizer, grey: list[np.ndarray], top: int, confusable: C
             looks_like = confusable.looks_like(likeliest[:CONSIDERED])
             readings.append(Reading(likeliest[:top], bool(drawn and known[i]), looks_like))
     return readings
-
-
-def recognize(recognizer: Recognizer, grey: list[np.ndarray], top: int) -> list[list[tuple[str, float]]]:
-    """The `top` likeliest characters of each picture (H, W) with their probabilities; none of one without ink."""
-    return [reading.top for reading in read(recognizer, grey, top, Confusable())]

@@ -32,13 +32,11 @@ def _session(model: Path | bytes, threads: int, providers: list[str], optimised:
 
 
 class Recognizer:
-    """An exported model: its `classes`, how far its logits can be trusted (`confidence`), the rest of what its file
-    says (`facts`), and the logits of pictures or of normalised images.
+    """An exported model: its `classes`, `confidence` in its logits, the other `facts` of its file, whether it
+    `takes_pictures` (the normalisation is part of the file), and the logits of pictures or of normalised images.
 
-    `takes_pictures`: whether the normalisation is part of the file (convert_to_onnx.py --any-image).
-    `threads`: how many onnxruntime computes with; 0 leaves it the choice.
-    Raises FileNotFoundError, or InputError for a file that is no model of this toolkit or reads no blank picture.
-    """
+    `threads`: how many onnxruntime computes with; 0 leaves it the choice. Raises FileNotFoundError, or InputError for a
+    file that is no model of this toolkit or reads no blank picture."""
 
     def __init__(self, path: Path, threads: int = 0):
         if not path.is_file():
