@@ -95,11 +95,18 @@ class ScriptRun:
 
 
 @contextlib.contextmanager
-def environment(variables: dict[str, str], within: Callable[[], AbstractContextManager]) -> Iterator[None]:
-    """The environment of the test, which the process that all are forked from does not share, and a context."""
+def environment(variables: dict[str, str]) -> Iterator[None]:
+    """The environment of the test, which the process that all are forked from does not share."""
     os.environ.clear()
     os.environ.update(variables)
-    with within():
+    yield
+
+
+@contextlib.contextmanager
+def all_of(*contexts: Callable[[], AbstractContextManager]) -> Iterator[None]:
+    with contextlib.ExitStack() as stack:
+        for context in contexts:
+            stack.enter_context(context())
         yield
 
 
@@ -132,7 +139,7 @@ def run_script(
 ) -> subprocess.CompletedProcess:
     """What `subprocess.run` gives of a script of this project, in text, without the wait for imports."""
     with tempfile.TemporaryDirectory() as output:
-        around = functools.partial(environment, dict(os.environ), within)
+        around = functools.partial(all_of, functools.partial(environment, dict(os.environ)), within)
         run = ScriptRun(Path(script).stem, list(words), cwd or Path.cwd(), around, output=Path(output))
         code = run.finish()
         out, err = (Path(output, name).read_text(encoding="utf-8") for name in ("out", "err"))
@@ -180,14 +187,6 @@ def few_characters(count: int) -> Iterator[None]:
             setattr(module, name, smaller[name])
     multiprocessing.set_start_method("fork", force=True)
     yield
-
-
-@contextlib.contextmanager
-def all_of(*contexts: Callable[[], AbstractContextManager]) -> Iterator[None]:
-    with contextlib.ExitStack() as stack:
-        for context in contexts:
-            stack.enter_context(context())
-        yield
 
 
 def kill() -> None:

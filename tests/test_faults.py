@@ -18,12 +18,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from filelock import FileLock
 
 from engine import checkpoints
-from files.atomic import atomic_write
 from files.command_line import NO_MEMORY
-from files.folders import LOCK_FILE, OutputFolders
 from script_runs import OUTPUT, ScriptRun, file_events, snapshot
 
 NEW_MOUNTS, NEW_USER = 0x00020000, 0x10000000  # of unshare(2)
@@ -175,24 +172,6 @@ def test_nothing_is_written_where_a_disk_was(undisturbed, tmp_path):
     fails_plainly(run, "has vanished: is its disk still there?")
     assert not list((folder / OUTPUT).iterdir())
     assert len(list(left.rglob("*.pt"))) == 1
-
-
-def test_a_folder_that_vanishes_before_its_lock_or_a_name_is_a_failure_not_bad_input(tmp_path, monkeypatch):
-    """Neither is FileNotFoundError, which ends a script with exit code 2. Where a disk was its mount point stays."""
-    with pytest.raises(OSError, match="has vanished") as caught, atomic_write(tmp_path / "file") as temporary:
-        temporary.write_text("whole")
-        temporary.unlink()
-    assert not isinstance(caught.value, FileNotFoundError)
-    assert not list(tmp_path.iterdir())
-
-    def vanish(*_) -> None:
-        shutil.rmtree(tmp_path / "output")
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(tmp_path / "output" / LOCK_FILE))
-
-    monkeypatch.setattr(FileLock, "acquire", vanish)
-    with pytest.raises(OSError, match="has vanished") as caught, OutputFolders(tmp_path / "output"):
-        pass
-    assert not isinstance(caught.value, FileNotFoundError)
 
 
 def earlier_output(place: Path) -> Path:

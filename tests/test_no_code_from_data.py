@@ -1,6 +1,8 @@
-"""Files of others run nothing, and small files that ask for much memory are refused before they get it."""
+"""Files of others run nothing, and small files that ask for much memory are refused before they get it.
 
-import ast
+That no script calls pickle, eval or an unsafe torch.load is bandit's to see.
+"""
+
 import importlib
 import json
 import os
@@ -12,7 +14,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper, numpy_helper
 from PIL import Image
 
 from engine import training
@@ -23,8 +25,6 @@ from quantization.files import load_trained
 from readers import onnx_model, tiny_file
 from tiny_models import TINY
 
-SCRIPTS = Path(__file__).parents[1] / "scripts"
-SOURCES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in sorted(SCRIPTS.rglob("*.py"))}
 MOST_MEMORY = 1 << 29  # bytes more than before
 
 # How each script is given a model file of PyTorch; {} is the file, [] a prepared dataset.
@@ -102,19 +102,6 @@ def test_no_script_runs_what_is_in_a_model_file(
     assert not [file for file in tmp_path.rglob("*") if file.is_file()]
 
 
-def test_files_are_loaded_without_pickle_everywhere():
-    calls = [(path, node) for path, tree in SOURCES.items() for node in ast.walk(tree) if isinstance(node, ast.Call)]
-    forbidden = {"eval", "exec", "compile", "__import__", "pickle.load", "pickle.loads", "marshal.loads"}
-    loads = 0
-    for path, node in calls:
-        name, keywords = ast.unparse(node.func), {k.arg: ast.unparse(k.value) for k in node.keywords}
-        assert name not in forbidden, path
-        assert keywords.get("allow_pickle", "False") == keywords.get("shell", "False") == "False", path
-        assert name != "torch.load" or keywords["weights_only"] == "True", path
-        loads += name == "torch.load"
-    assert loads
-
-
 def test_a_script_of_the_current_folder_is_not_imported(tmp_path, monkeypatch):
     """That is where Python looks first."""
     (tmp_path / "train_x.py").write_text(f"open({str(tmp_path / 'canary')!r}, 'w').close()")
@@ -124,23 +111,6 @@ def test_a_script_of_the_current_folder_is_not_imported(tmp_path, monkeypatch):
     with pytest.raises(InputError, match="not one of this toolkit's"):
         load_trained(tmp_path / "model.pth")
     assert not (tmp_path / "canary").exists()
-
-
-@pytest.mark.parametrize("location", ["../secret", "link", "/etc/passwd"])
-def test_onnx_reads_no_file_outside_its_folder(location, tmp_path):
-    folder = tmp_path / "models"
-    folder.mkdir()
-    (tmp_path / "secret").write_bytes(bytes(1280))
-    (folder / "link").symlink_to("../secret")
-    model = onnx_model(np.zeros((64, 5), np.float32))
-    tensor = model.graph.initializer[0]
-    tensor.ClearField("raw_data")
-    tensor.data_location = TensorProto.EXTERNAL
-    for key, value in {"location": location, "offset": "0", "length": "1280"}.items():
-        tensor.external_data.add(key=key, value=value)
-    (folder / "model.onnx").write_bytes(model.SerializeToString())
-    with pytest.raises(InputError, match="is not an ONNX model"):
-        Recognizer(folder / "model.onnx")
 
 
 def safetensors_header(path: Path, length: int = 0, config: str = "{}", times: int = 1) -> None:
