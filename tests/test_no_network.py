@@ -75,7 +75,7 @@ def calls(folder: Path, data: Path) -> list[list]:
         ["calibrate_confidence", "--model", models["train_vit"], "--data-dir", data, "--out-of-set", 5, "--dry-run"],
         ["evaluate", "--model", models["train_vit"], "--data-dir", data, "--output-dir", "evaluation"],
         ["recognize", folder / "picture.png", "--model", "model.onnx"],
-        ["character_structure", "語", "--count"],
+        ["character_structure", "語"],
         ["add_classes", "--model", models["train_hiercode"], "--characters", "塡", "--output", "more.pth"],
         ["zero_shot", "--model", models["train_hiercode"], "--data-dir", data],
         ["compare_architectures", "--data-dir", data, "no_such_architecture"],
