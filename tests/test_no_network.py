@@ -100,3 +100,11 @@ def test_every_script_runs_where_there_is_no_network(tiny_dataset, tmp_path):
     refused = {"add_classes": 2, "zero_shot": 2, "compare_architectures": 2, "compare_alternatives": 2}
     assert {name: code for name, code, _ in ended if code} == refused, done.stderr
     assert {path.stem for path in SCRIPTS.glob("*.py")} - LEFT_OUT == {name for name, *_ in wanted}
+
+
+def test_onnxruntime_sends_and_keeps_no_usage_data(tmp_path):
+    """It would keep an identifier and a queue in the home folder, but not where CI is set."""
+    home = {name: value for name, value in os.environ.items() if name != "CI"} | {"HOME": str(tmp_path)}
+    picture = SCRIPTS.parent / "models" / "released" / "recognised.png"
+    subprocess.run([sys.executable, SCRIPTS / "recognize.py", picture], env=home, check=True)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]

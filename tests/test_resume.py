@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import math
-import os
 import re
 import signal
 import time
@@ -51,28 +50,6 @@ def burst(monkeypatch) -> Callable[..., list[int]]:
         return bursts
 
     return arrange
-
-
-@pytest.mark.long  # test_crashes.py kills every training once in CI
-def test_killed_and_resumed_equals_uninterrupted(uninterrupted, tmp_path):
-    """kill -9 at a random place in the middle of an epoch; every step of the resumed run must draw the same numbers."""
-    flags, expected = uninterrupted
-    flags = [*flags, "--checkpoint-minutes", 1e-9]  # a checkpoint at every step
-    process = start(tmp_path, *flags, "--model-dir", "killed")
-    folder = tmp_path / "killed" / "checkpoints" / "cnn"
-    while process.poll() is None and not (folder / "checkpoint_epoch_003.pt").exists():
-        time.sleep(0.005)
-    os.kill(process.pid, signal.SIGKILL)
-    assert finish(process)[0] == -signal.SIGKILL
-    left = checkpoints.load(checkpoints.existing(folder)[-1])
-    assert left["epoch"] < 4
-    code, out, err = finish(start(tmp_path, *flags, "--model-dir", "killed", "--resume-from", "auto"))
-    assert code == 0, err
-    assert "resumed from" in out
-    assert_identical(weights(tmp_path / "killed"), expected)
-    lines = (tmp_path / "killed" / "cnn" / "metrics.jsonl").read_text().splitlines()
-    assert [json.loads(line)["epoch"] for line in lines] == [1, 2, 3, 4]
-    assert not list(tmp_path.rglob("*.part"))
 
 
 @pytest.mark.parametrize(

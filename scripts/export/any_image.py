@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 from onnx import compose, helper, version_converter
 from onnxscript import FLOAT, INT64, script
 from onnxscript import opset18 as op
@@ -72,7 +71,7 @@ def any_image_model(model: onnx.ModelProto, top: int) -> onnx.ModelProto:
     return whole
 
 
-def checked_logits(session: onnxruntime.InferenceSession, images: np.ndarray, confidence: Confidence) -> np.ndarray:
+def checked_logits(session, images: np.ndarray, confidence: Confidence) -> np.ndarray:
     """The logits (N, classes) of pictures uint8 (N, H, W, C); raises ConversionError unless the other outputs fit."""
     shares, classes, logits = session.run(["probabilities", "classes", "logits"], {"image": images})
     expected = np.take_along_axis(confidence.probabilities(logits), classes, axis=1)
