@@ -80,7 +80,7 @@ def go_on(run: Run, path: Path, content: dict) -> None:
     """Restores a checkpoint after checking that it is of this run; says where it goes on and what is changed."""
     resume.check_same_run(run, path, content)
     position.restore(run, path, content)
-    line, run.best = processes.from_main(lambda: resume.take_over(run, path, content))
+    line, run.best = processes.from_main(lambda: resume.resolve_best_model(run, path, content))
     if line:
         processes.say(line)
     at = f"epoch {run.epoch + 1}, step {run.step + 1}" if run.epoch < run.config.epochs else "its end"
