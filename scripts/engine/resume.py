@@ -131,8 +131,8 @@ def changed_settings(run: Run, content: dict) -> str:
 
 
 def resolve_best_model(run: Run, path: Path, content: dict) -> tuple[str, float]:
-    """Settles which best model a resumed run starts with, and deletes another run's checkpoints where --overwrite allows;
-    returns a line that says what was done, or "", and the score that a later epoch must reach to be the best.
+    """Settles which best model a resumed run starts with, and deletes another run's checkpoints if --overwrite allows.
+    Returns a line that says what was done, or "", and the score that a later epoch must reach to be the best.
 
     Where the best model has not come along with its checkpoints, it is written from the checkpoint that has it; if none
     has, the best of the epochs that follow will be the best. Raises InputError where that would replace another run's
