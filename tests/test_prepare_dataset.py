@@ -239,6 +239,15 @@ def test_what_there_is_of_a_short_file_is_taken_if_asked(standin, prepared, prep
             assert np.array_equal(part[name], np.delete(whole[name][:500], 7, axis=0))
 
 
+def test_files_without_one_good_record_are_refused(standin, prepare, tmp_path):
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    record = (standin[0] / "ETL9G_01").read_bytes()[:8199]
+    (raw / "ETL9G_01").write_bytes(record[:JIS_AT] + BAD_JIS + record[JIS_AT + len(BAD_JIS) :])
+    answer = prepare(raw, tmp_path / "dataset", "--skip-damaged")
+    assert_refused(answer, tmp_path / "dataset", f"every record in {raw} is damaged")
+
+
 def test_real_files_and_a_stand_in_are_not_mixed(standin, prepare, tmp_path):
     """Nor does a file beside them that is too short cost a dataset that is there already."""
     raw, output = tmp_path / "raw", tmp_path / "dataset"

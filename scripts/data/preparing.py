@@ -104,6 +104,8 @@ def prepare(paths: list[Path], folder: Path, skip_damaged: bool, processes: int)
     with ProcessPoolExecutor(processes, initializer=begin_worker) as pool:
         made = pool.map(make_chunk, paths, chunks, repeat(skip_damaged))
         files = list(tqdm(made, total=len(paths), unit=" files", disable=None))
+    if not any(facts["records"] for facts in files):
+        raise InputError(f"every record in {paths[0].parent} is damaged: get the files again")
     every = CHUNK_NAME.replace("{:02d}", "*")
     for stale in {*folder.glob(every), *folder.glob(f".{every}.part")} - set(chunks):
         (folder / METADATA_FILE).unlink(missing_ok=True)
