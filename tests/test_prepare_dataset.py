@@ -4,6 +4,7 @@ import hashlib
 import json
 import shutil
 import sys
+from argparse import Namespace
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import preflight_check
 import prepare_dataset
 from data import preparing
 from data.prepared import PreparedDataset
@@ -266,7 +268,7 @@ def test_real_files_and_a_stand_in_are_not_mixed(standin, prepare, tmp_path):
         assert [path.name for path in output.iterdir() if path.name != ".lock"] == ["metadata.json"]
 
 
-@pytest.mark.parametrize("name", ["ETL9G_51", "ETL9G_00", "ETL9G_1", "ETL8G_01", "etl9g_01"])
+@pytest.mark.parametrize("name", ["ETL9G_51", "ETL9G_00", "ETL9G_1", "ETL8G_01", "ETL9G_01.bak"])
 def test_names_that_no_raw_file_has_are_refused(name, prepare, tmp_path):
     (tmp_path / name).write_bytes(b"")
     output = tmp_path / "dataset"
@@ -282,6 +284,57 @@ def test_the_real_files_win_over_the_stand_in_and_there_must_be_some(prepare, tm
     (tmp_path / "standin").mkdir()
     (tmp_path / "standin" / "ETL9G_01").write_bytes(b"")
     assert etl9g.find_raw(tmp_path) == [tmp_path / "standin" / "ETL9G_01"]
-    for name in ("ETL9G_07", "ETL9G_50", "ETL9G.zip", "ETL9INFO", "README.md"):
+    beside = (
+        "ETL9G.zip",
+        "ETL9G_50.gz",
+        "ETL9INFO",
+        "ETL9GINFO",
+        "ETL9G_INFO.TXT",
+        "ETL9G.pdf",
+        "README.md",
+        "._ETL9G_07",
+    )
+    for name in ("etl9g_50", "ETL9G_07", *beside):
         (tmp_path / name).write_bytes(b"")
-    assert etl9g.find_raw(tmp_path) == [tmp_path / "ETL9G_07", tmp_path / "ETL9G_50"]
+    assert etl9g.find_raw(tmp_path) == [tmp_path / "ETL9G_07", tmp_path / "etl9g_50"]
+    assert [etl9g.file_number(path) for path in etl9g.find_raw(tmp_path)] == [7, 50]
+    (tmp_path / "ETL9G_50").write_bytes(b"")
+    assert_refused(prepare(tmp_path, output), output, "ETL9G_50", "etl9g_50", "have the same number")
+
+
+AS_DOWNLOADED = {
+    "a folder in the folder": (
+        ["ETL9G/ETL9G_01"],
+        "",
+        "they lie in {0}/ETL9G: move them up, or give --etl9g-dir {0}/ETL9G",
+    ),
+    "deeper": (["a/b/etl9g_50", "standin/ETL9G_01"], "", "{0} itself holds no raw files, they lie in {0}/a/b"),
+    "the archive": (["ETL9G.zip"], "", "{0}/ETL9G.zip is packed: unpack it first"),
+    "packed files": (["ETL9G_01", "ETL9G_02.gz"], "", "{0}/ETL9G_02.gz is packed: unpack it first"),
+    "a file": (["ETL9G_01"], "ETL9G_01", "{0}/ETL9G_01 is a file: name its folder, --etl9g-dir {0}"),
+    "the archive itself": (["etl9g.ZIP"], "etl9g.ZIP", "{0}/etl9g.ZIP is a file: unpack it first"),
+}
+
+
+@pytest.mark.parametrize("case", AS_DOWNLOADED)
+def test_what_is_not_as_it_must_be_yet_is_told_what_to_do(case, prepare, tmp_path):
+    names, given, says = AS_DOWNLOADED[case]
+    for path in (tmp_path / "raw" / name for name in names):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"")
+    raw, output = tmp_path / "raw" / given, tmp_path / "dataset"
+    assert_refused(prepare(raw, output), output, says.format(tmp_path / "raw"))
+    folders = Namespace(etl9g_dir=raw, data_dir=output)
+    check = preflight_check.raw_files(folders)
+    assert (check.status, says.format(tmp_path / "raw") in check.finding) == ("MISSING", True)
+    output.mkdir()
+    (output / "metadata.json").touch()
+    assert preflight_check.raw_files(folders).status == "note"
+
+
+def test_a_file_named_in_small_letters_is_read(standin, prepare, tmp_path):
+    (tmp_path / "etl9g_01").hardlink_to(standin[0] / "ETL9G_01")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(preparing, "normalize_frames", lambda frames: frames[:, :64, :64])  # takes no time
+        assert prepare(tmp_path, tmp_path / "dataset")[0] == 0
+    assert (tmp_path / "dataset" / CHUNK).is_file()

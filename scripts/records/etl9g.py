@@ -3,8 +3,9 @@ Source: AIST, ETL Character Database, "ETL9G data format". A file `ETL9G_NN` is 
 header: 4 data sets of one record per class. A data set is 20 sheets, each filled by another person."""
 
 import re
+import shlex
 from functools import lru_cache
-from itertools import filterfalse
+from itertools import filterfalse, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,9 @@ PAPER, DARKEST = 0, 15  # 4-bit grey levels
 SETS_PER_FILE = 4
 FILES = 50
 COLUMNS = 16  # of characters on a sheet
+RAW_NAME = re.compile(r"ETL9G_(0[1-9]|[1-4]\d|50)", re.IGNORECASE)
+PACKED = re.compile(r"[.](zip|gz|tgz|tar|bz2|xz|7z|rar|lzh)$", re.IGNORECASE)
+NOTES = re.compile(r"INFO|[.](md|txt|pdf|html?)$", re.IGNORECASE)  # such as ETL9INFO, what else comes with the files
 RECORD = np.dtype(
     [
         ("sheet", ">u2"),  # restarts in every set: the kind of sheet, not the writer
@@ -88,18 +92,28 @@ def new_records(images: np.ndarray, set_number: int, places_in_set: np.ndarray, 
 
 
 def raw_files(folder: Path) -> list[Path]:
-    """The files ETL9G_01 … ETL9G_50 of a folder, in order. Raises InputError for others named ETL that are no notes."""
-    paths = []
-    for path in sorted(p for p in folder.iterdir() if p.is_file()):
-        if re.fullmatch(r"ETL9G_(0[1-9]|[1-4]\d|50)", path.name):
-            paths.append(path)
-        elif re.match("ETL(?!.*(INFO|[.](zip|md|txt))$)", path.name, re.IGNORECASE):
+    """The files ETL9G_01 … ETL9G_50 of a folder, in order. Raises InputError for those still packed, and for others
+    named ETL that are no notes."""
+    paths = sorted(filter(_is_raw, folder.iterdir()), key=file_number)
+    for first, second in pairwise(paths):
+        if file_number(first) == file_number(second):
+            raise InputError(f"{first} and {second.name} have the same number: move one of them away")
+    names = {path.name.upper() for path in paths}
+    for path in sorted(folder.glob("[Ee][Tt][Ll]*")):
+        packed = PACKED.search(path.name)
+        if packed and RAW_NAME.fullmatch(path.stem) and path.stem.upper() not in names:
+            raise InputError(f"{path} is packed: unpack it first")
+        if path.is_file() and path not in paths and not packed and not NOTES.search(path.name):
             raise InputError(f"{path}: not a name of an ETL9G raw file (ETL9G_01 to ETL9G_{FILES}); rename or move it")
     return paths
 
 
+def _is_raw(path: Path) -> bool:
+    return RAW_NAME.fullmatch(path.name) is not None and path.is_file()
+
+
 def file_number(path: Path) -> int:
-    return int(path.name.removeprefix("ETL9G_"))
+    return int(path.name[-2:])
 
 
 def sets_of(path: Path) -> range:
@@ -142,13 +156,26 @@ def looks_shifted(images: np.ndarray) -> bool:
 
 
 def find_raw(folder: Path) -> list[Path]:
-    """The raw files to read: those of the folder itself (the real ones), else those of its `standin/`."""
+    """The raw files to read: those of the folder itself (the real ones), else those of its `standin/`. Raises
+    FileNotFoundError where there are none, and InputError where they lie elsewhere or are still packed."""
+    if folder.is_file():
+        parent = shlex.quote(str(folder.parent))
+        remedy = "unpack it first" if PACKED.search(folder.name) else f"name its folder, --etl9g-dir {parent}"
+        raise InputError(f"{folder} is a file: {remedy}")
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is missing: give the folder of the ETL9G files with --etl9g-dir")
-    for place in (folder, folder / "standin"):
-        if place.is_dir() and (paths := raw_files(place)):
-            return paths
+    if paths := raw_files(folder):
+        return paths
+    standin = folder / "standin"
+    for path in sorted([*folder.glob("*/*"), *folder.glob("*/*/*")]):
+        if _is_raw(path) and standin not in path.parents:
+            remedy = f"move them up, or give --etl9g-dir {shlex.quote(str(path.parent))}"
+            raise InputError(f"{folder} itself holds no raw files, they lie in {path.parent}: {remedy}")
+    if standin.is_dir() and (paths := raw_files(standin)):
+        return paths
+    if packed := sorted(path for path in folder.glob("[Ee][Tt][Ll]9[Gg]*") if PACKED.search(path.name)):
+        raise InputError(f"{packed[0]} is packed: unpack it first")
     raise FileNotFoundError(
         f"{folder} holds no ETL9G_01 … ETL9G_50: put the real files there, or make a stand-in with "
-        f"python scripts/synthesize_etl9g.py --sets 20 --out {folder / 'standin'}"
+        f"python scripts/synthesize_etl9g.py --sets 20 --out {shlex.quote(str(standin))}"
     )
