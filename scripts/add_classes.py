@@ -6,7 +6,11 @@ The new file is one that every other script takes; the old classes keep their pl
 after them. Accuracy and confidence were measured without the new ones, so the new file does not carry them on.
 """
 
+import sys
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))  # also under PYTHONSAFEPATH
+import files.start
 
 from engine import checkpoints
 from files.command_line import InputError, parser, run

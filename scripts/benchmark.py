@@ -7,9 +7,14 @@ Figures are medians of one interleaved run, so that a noisy machine disturbs all
 With --reference only the two networks are timed, one image on one thread, and too slow a model ends with exit code 1.
 """
 
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))  # also under PYTHONSAFEPATH
+import files.start
+
 import argparse
 import json
-from pathlib import Path
 
 import torch
 

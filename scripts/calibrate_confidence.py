@@ -9,7 +9,11 @@ below is "not one of these characters". How well that works is measured on out-o
 katakana, Latin letters, kanji of JIS level 2, scribbles and blank paper.
 """
 
+import sys
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))  # also under PYTHONSAFEPATH
+import files.start
 
 from evaluation.calibration import calibrate, store
 from evaluation.model import load_model

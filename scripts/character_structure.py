@@ -8,6 +8,12 @@ characters share, or that KanjiVG does not divide. Where two characters would ha
 component, as every hiragana is but the voiced ones. Source: KanjiVG (Ulrich Apel and contributors, CC BY-SA 3.0).
 """
 
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))  # also under PYTHONSAFEPATH
+import files.start
+
 from files.command_line import parser, run
 from structure.trees import ARRANGEMENTS, Node, structure_table
 

@@ -12,8 +12,13 @@ RapidOCR knows six times as many symbols as the models: what it reads when it mu
 classes is given too.
 """
 
-import json
+import sys
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))  # also under PYTHONSAFEPATH
+import files.start
+
+import json
 
 import cv2
 

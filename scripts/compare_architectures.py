@@ -8,8 +8,13 @@ exported and measured by evaluate.py; latencies are taken in turn within one int
 --output-dir, as text and as JSON. Run again, it goes on with the trainings that are there.
 """
 
-import json
+import sys
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))  # also under PYTHONSAFEPATH
+import files.start
+
+import json
 
 from data.prepared import PreparedDataset
 from evaluation.comparison import DEFAULT, make, measure, read_entries, table

@@ -10,7 +10,11 @@ the file is as small as its weights in int8 allow. Its speed is compared with th
 architecture, both timed in turn.
 """
 
+import sys
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))  # also under PYTHONSAFEPATH
+import files.start
 
 from export.int8_file import AGREEMENT, convert
 from export.older_opset import OLDEST

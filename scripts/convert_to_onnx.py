@@ -11,7 +11,11 @@ polarity; outputs `probabilities` and `classes` (N, k), likeliest first, and `lo
 of this toolkit as well, float or quantised. A grey picture (H, W) goes in as `picture[None, :, :, None]`.
 """
 
+import sys
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))  # also under PYTHONSAFEPATH
+import files.start
 
 from export.any_image import convert_any_image
 from export.onnx_file import DEFAULT_OPSET, convert, default_output

@@ -8,7 +8,11 @@ same weights go into a folder with config.json and a model card, to be pushed to
 gives the original's logits bit for bit before it gets its name.
 """
 
+import sys
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))  # also under PYTHONSAFEPATH
+import files.start
 
 from export.safetensors_file import convert, convert_to_folder, default_output
 from files.command_line import parser, run

@@ -8,7 +8,11 @@ character, named by the character or by its code point (U+6F22). The figures go 
 misread characters to evaluation.png.
 """
 
+import sys
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))  # also under PYTHONSAFEPATH
+import files.start
 
 from data.prepared import SPLITS
 from evaluation.accuracy import report

@@ -8,6 +8,12 @@ code 0 if training can start, 1 if not.
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))  # also under PYTHONSAFEPATH
+import files.start
+
 import argparse
 import importlib.metadata
 import importlib.util
@@ -15,37 +21,20 @@ import os
 import re
 import shlex
 import shutil
-import sys
 import textwrap
 from collections import namedtuple
 from collections.abc import Iterator
-from pathlib import Path
 
 from files.command_line import InputError, first_line, parser, run
 from files.machine import cores
+from files.packages import INSTALL, REQUIREMENTS, release, requirements
 
-OLDEST_PYTHON = (3, 11)
-REQUIREMENTS = Path(__file__).resolve().parent.parent / "requirements.txt"
-INSTALL = "pip install -r requirements.txt"
 MODULES = {"opencv-python-headless": "cv2", "onnxruntime": "onnxruntime"}  # which other distributions bring too
 GB = 1e9
 CHUNK, STANDIN = 0.05 * GB, 0.75 * GB  # of a raw file, prepared; raw files and dataset of 20 sets of stand-in
 MODELS = 1 * GB  # checkpoints of one run, and some models
 TRAINING_MEMORY = 4 * GB  # the whole ETL9G trains in that
 Check = namedtuple("Check", ["status", "finding", "command"], defaults=[""])
-
-
-def python_version() -> Check:
-    version = "{}.{}.{}".format(*sys.version_info)
-    if sys.version_info[:2] >= OLDEST_PYTHON:
-        return Check("ok", version)
-    return Check("MISSING", "{} is older than {}.{}: install a newer one".format(version, *OLDEST_PYTHON))
-
-
-def release(version: str) -> list[int]:
-    """The numbers that a version starts with, as four: [2, 11, 0, 0] of "2.11.0+cu128"."""
-    numbers = re.match(r"[\d.]*", version)[0].split(".")
-    return [int(number or 0) for number in [*numbers, "", "", ""][:4]]
 
 
 def package(name: str, relation: str, bound: str) -> Check:
@@ -94,7 +83,7 @@ def disk(folders: argparse.Namespace) -> Check:
         return Check("MISSING", f"{parents[-1]} is no folder to write models into: give another one with --model-dir")
     free, needed = min(shutil.disk_usage(path).free for path in parents), MODELS
     if not (folders.data_dir / "metadata.json").is_file():
-        needed += CHUNK * len(list(folders.etl9g_dir.rglob("ETL9G_[0-9][0-9]"))) or STANDIN
+        needed += CHUNK * len(list(folders.etl9g_dir.rglob("[Ee][Tt][Ll]9[Gg]_[0-9][0-9]"))) or STANDIN
     room = f"{free / GB:.1f} GB free, {needed / GB:.1f} GB needed; the whole ETL9G takes 8.5 GB in all"
     return Check("MISSING" if free < needed else "ok", room)
 
@@ -110,6 +99,8 @@ def raw_files(folders: argparse.Namespace) -> Check:
         standin = shlex.quote(str(folders.etl9g_dir / "standin"))
         command = f"python scripts/synthesize_etl9g.py --sets 20 --out {standin}"
         return Check(missing, f"none in {folders.etl9g_dir}: put the real files there, or make a stand-in", command)
+    except InputError as error:
+        return Check(missing, str(error))
     contents = [read_records(path) for path in paths]
     if problems := [problem for _, problem in contents if problem]:
         return Check(missing, f"{problems[0]}: get it again (such files: {len(problems)})")
@@ -138,12 +129,9 @@ def dataset(folders: argparse.Namespace) -> Check:
 
 
 def all_checks(folders: argparse.Namespace) -> Iterator[tuple[str, Check]]:
-    """Subject and check, one after the other; an old Python ends them, as its packages say nothing of another's."""
-    yield "Python", (python := python_version())
-    if python.status == "MISSING":
-        return
-    lines = REQUIREMENTS.read_text(encoding="utf-8")
-    for name, relation, bound in re.findall(r"^(\w[\w.-]*)\s*(?:(==|>=)\s*([\d.]+))?", lines, re.MULTILINE):
+    """Subject and check, one after the other."""
+    yield "Python", Check("ok", "{}.{}.{}".format(*sys.version_info))
+    for name, relation, bound in requirements(REQUIREMENTS):
         yield name, package(name, relation, bound)
     for check in (device, memory, disk, raw_files, dataset):
         try:

@@ -7,8 +7,13 @@ character_mapping.json and metadata.json. A chunk of the same raw file that is a
 goes on. A damaged file stops everything, one that is too short before anything is written.
 """
 
-import time
+import sys
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))  # also under PYTHONSAFEPATH
+import files.start
+
+import time
 
 from data.preparing import prepare
 from files.command_line import at_least, parser, run

@@ -11,7 +11,11 @@ The result goes to quantized_NAME_int8.pth beside the model: int8 weights, scale
 costs too much, fine-tune with scripts/train_qat.py. convert_int8_pytorch_to_quantized_onnx.py makes an ONNX file of it.
 """
 
+import sys
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))  # also under PYTHONSAFEPATH
+import files.start
 
 from files.command_line import at_least, parser, run
 from quantization.making import quantize

@@ -7,8 +7,13 @@ depends on (seed, set, record) alone, however many processes draw. A file that i
 Strokes: KanjiVG, CC BY-SA 3.0; what is made from them carries that licence.
 """
 
-import time
+import sys
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))  # also under PYTHONSAFEPATH
+import files.start
+
+import time
 
 from files.atomic import atomic_write
 from files.command_line import at_least, parser, run

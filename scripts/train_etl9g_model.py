@@ -7,6 +7,12 @@ the 64 x 64 picture ends in a 4 x 4 map, which one matrix takes to `embedding` n
 ETL9G that is a twelfth of a full matrix's parameters.
 """
 
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))  # also under PYTHONSAFEPATH
+import files.start
+
 from dataclasses import dataclass
 
 import torch

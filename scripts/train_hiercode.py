@@ -13,6 +13,12 @@ This project's reading: trees from KanjiVG instead of ideographic description se
 compared by the cosine, and the light convolutional network in front.
 """
 
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))  # also under PYTHONSAFEPATH
+import files.start
+
 from collections.abc import Callable
 from dataclasses import dataclass
 

@@ -8,6 +8,12 @@ model's answers to the same augmented images (distillation, arXiv:1503.02531). I
 --model-dir, measured on the test split, of which convert_int8_pytorch_to_quantized_onnx.py makes an ONNX file.
 """
 
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))  # also under PYTHONSAFEPATH
+import files.start
+
 from dataclasses import dataclass
 
 import torch

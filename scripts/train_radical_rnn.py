@@ -8,6 +8,12 @@ components (character_structure.py) it finds; these are its auxiliary target, as
 `--radical-weight 0` is the same network without that target.
 """
 
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))  # also under PYTHONSAFEPATH
+import files.start
+
 from dataclasses import dataclass
 
 import torch

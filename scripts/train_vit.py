@@ -7,6 +7,12 @@ depth (arXiv:1603.09382) that grows towards the last; the head sees every token 
 matrices; the learning rate warms up over the first 10 % of the steps.
 """
 
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))  # also under PYTHONSAFEPATH
+import files.start
+
 from dataclasses import dataclass
 from itertools import pairwise
 

@@ -7,8 +7,13 @@ among the held-out classes alone and among all; the same with the held-out class
 codes do the work; and the top-1 of the classes that were shown.
 """
 
-import json
+import sys
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))  # also under PYTHONSAFEPATH
+import files.start
+
+import json
 
 from evaluation.zero_shot import measure
 from files.atomic import write_text

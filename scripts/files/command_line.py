@@ -15,6 +15,7 @@ from concurrent.futures import BrokenExecutor
 from pathlib import Path
 
 from files.machine import numpy_on_one_thread
+from files.packages import missing
 
 
 class InputError(ValueError):
@@ -24,7 +25,7 @@ class InputError(ValueError):
 SCRIPTS = Path(__file__).resolve().parents[1]
 # What a user can cause, with exit code 2 and with exit code 1.
 BAD_INPUT = (InputError, FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError)
-FAILURES = (OSError, MemoryError, FloatingPointError, BrokenExecutor, ModuleNotFoundError)
+FAILURES = (OSError, MemoryError, FloatingPointError, BrokenExecutor, ImportError)
 # How torch, OpenCV and onnxruntime say, in errors of their own kinds, that memory has run out.
 NO_MEMORY = re.compile(
     r"can't allocate memory|Cannot allocate memory|bad_alloc|[Ii]nsufficient memory|out of memory|"
@@ -107,7 +108,7 @@ def _one_line(error: Exception) -> str:
     if isinstance(error, OSError) and error.errno is not None:  # raised by the system: "[Errno 2] No such file …"
         return f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror)
     if isinstance(error, ModuleNotFoundError):
-        return f"the package {error.name} is missing: pip install -r requirements.txt"
+        return missing(error)
     if isinstance(error, BAD_INPUT + FAILURES) and not isinstance(error, MemoryError):
         return str(error)
     return f"not enough memory ({first_line(error)})" if str(error) else "not enough memory"
