@@ -6,10 +6,15 @@ Everything it makes lies in ETL9G/standin, dataset and models/quickstart; report
 it reached. Stopped half-way, the same command goes on.
 """
 
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))  # also under PYTHONSAFEPATH
+import files.start
+
 import argparse
 import json
 import time
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -26,7 +31,8 @@ from files.plain_json import read_json
 from handwriting.page import write_character
 from handwriting.strokes import stroke_models
 from handwriting.writer import new_writer
-from images.reading import find_images, read_grey
+from images.finding import find_images
+from images.reading import read_grey
 from inference.readings import read
 from inference.recognizer import Recognizer
 from records.etl9g import DARKEST

@@ -14,18 +14,25 @@ beside the model (evaluate.py --confusable).
 import sys
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parent))  # also under PYTHONSAFEPATH
+import files.start
+
+from collections import Counter
+
 from characters.confusable import FILE_NAME as CONFUSABLE
 from characters.confusable import load as load_confusable
 from characters.names import true_character
 from files.command_line import InputError, at_least, parser, run
-from images.reading import FORMATS, MOST_PIXELS, find_images, read_grey
+from images.finding import find_images
+from images.reading import FORMATS, MOST_PIXELS, PHONE_FORMATS, DecoderMissing, read_grey
 from inference.readings import read
 from inference.recognizer import OWN, Recognizer, default_model
 
 
 def main() -> None:
     flags, most = parser(__doc__), f"at most {MOST_PIXELS // 10**6} million pixels"
-    kinds = f"image files or folders of them: {', '.join(FORMATS)}, {most}; of several pages the first is read"
+    kinds = f"image files or folders of them: {', '.join((*FORMATS, *PHONE_FORMATS))}, {most}"
+    kinds += "; of several pages the first is read; HEIC needs the package pillow-heif"
     flags.add_argument("images", nargs="+", metavar="IMAGE", help=kinds)
     flags.add_argument("--model", type=Path, help=f"an exported model (default {OWN}, or the released one)")
     flags.add_argument("--top", type=at_least(1), default=5, help="how many characters to name (default 5)")
@@ -43,19 +50,26 @@ def main() -> None:
 
         picture = RecognitionPicture()
     recognizer, confusable = Recognizer(model), load_confusable(model.with_name(CONFUSABLE))
-    for path in find_images(list(map(Path, arguments.images))):
+    undecoded: Counter[str] = Counter()
+    for path in find_images(list(map(Path, arguments.images)), lambda line: print(f"note: {line}", file=sys.stderr)):
         try:
             grey = read_grey(path)
             reading = read(recognizer, [grey], arguments.top, confusable)[0]
         except (InputError, FileNotFoundError) as error:  # the other images are recognised all the same
-            print(f"error: {error}", file=sys.stderr)
+            kind = error.kind if isinstance(error, DecoderMissing) else None
+            if not undecoded[kind]:
+                print(f"error: {error}", file=sys.stderr)
+            undecoded.update([kind] if kind else [])
             failed = True
             continue
-        print(reading.as_json(path) if arguments.json else f"{path}: {reading}")
+        print(reading.as_json(path, sys.stdout.encoding) if arguments.json else f"{path}: {reading}")
         if picture:
             picture.add(true_character(path), grey, reading.top)
     if picture:
         picture.write(arguments.picture)
+    for kind, count in undecoded.items():
+        if count > 1:
+            print(f"error: pictures of the kind {kind} that were not read: {count:,}", file=sys.stderr)
     if failed:
         sys.exit(2)
 

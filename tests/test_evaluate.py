@@ -194,7 +194,16 @@ def test_images_in_folders_named_by_character_or_code_point(tmp_path):
     (folder / "U+3044").symlink_to(tmp_path / "elsewhere")
     draw_bar(folder / "い" / "standing.gif", lying=False)
     draw_bar(folder / "漢" / "lying.png", lying=True)
-    (folder / "あ" / ".DS_Store").write_bytes(b"\0")
+    (folder / "__MACOSX" / "あ").mkdir(parents=True)
+    for name in (
+        "あ/.DS_Store",
+        "あ/._lying.png",
+        "__MACOSX/あ/._lying.png",
+        "あ/Thumbs.db",
+        "い/desktop.ini",
+        "README",
+    ):
+        (folder / name).write_bytes(b"\0")
     result = figures_of(bar_model(tmp_path / "bars.onnx"), images_dir=folder)
     assert (result["samples"], result["left_out"]) == (5, {"漢": 1})
     assert result["per_class"] == {"あ": [2, 3], "い": [2, 2]}
@@ -238,6 +247,10 @@ def test_rotation_turns_by_the_angle_to_both_sides():
 def work(tmp_path, spots) -> Path:
     spot_model(tmp_path / "model" / "spots.onnx")
     (tmp_path / "empty").mkdir()
+    draw_bar(tmp_path / "bare/picture.png", lying=True)
+    (tmp_path / "bare/picture.png").rename(tmp_path / "bare/picture")
+    (tmp_path / "phone/あ").mkdir(parents=True)
+    (tmp_path / "phone/あ/a.jpg").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
     for name in ("others/漢/a.png", "flat/a.png", "kanji/kanji/a.png", "notes/あ/a.png"):
         draw_bar(tmp_path / name, lying=True)
     (tmp_path / "notes/あ/notes.txt").write_text("not an image")
@@ -253,6 +266,8 @@ def work(tmp_path, spots) -> Path:
         ("--images notes", "notes.txt"),
         ("--images kanji", "kanji is named neither"),
         ("--images flat", "a.png lies in no folder"),
+        ("--images bare", "picture lies in no folder"),
+        ("--images phone", "a.jpg is not an image that can be read"),
         ("--images others", "the images of others: none is of the model's 5 classes"),
         ("--data-dir data --output-dir model/spots.onnx", "spots.onnx: File exists"),
         ("--images a --data-dir b", "not allowed with"),

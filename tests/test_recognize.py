@@ -1,20 +1,26 @@
 """Recognition: image files of every kind, folders, JSON, wrong calls; without torch."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import onnx
+import pillow_heif
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image, ImageDraw
 
+import few_packages
 import script_runs
 from characters.confusable import Confusable
 from evaluation.recognition_picture import CELL
-from images.reading import read_grey
+from files.command_line import InputError
+from images import finding, reading
+from images.normalization import normalize
+from images.reading import DecoderMissing, read_grey
 from inference import recognizer
 from inference.readings import _best, read
 
@@ -57,6 +63,13 @@ def with_opacity(picture: Image.Image, grey: int) -> Image.Image:
     return Image.merge("RGBA", [Image.new("L", picture.size, grey)] * 3 + [Image.eval(picture, lambda v: 255 - v)])
 
 
+def two_colours(picture: Image.Image, ink: tuple, paper: tuple) -> Image.Image:
+    """In colours of one lightness."""
+    drawn = Image.new("RGBA" if len(ink) == 4 else "RGB", picture.size, paper)
+    drawn.paste(ink, mask=Image.eval(picture, lambda v: 255 - v))
+    return drawn
+
+
 KINDS = {
     "png": lambda picture: picture,
     "jpg": lambda picture: picture,
@@ -66,6 +79,16 @@ KINDS = {
     "palette.gif": lambda picture: picture.convert("P"),
     "16bit.png": lambda picture: Image.fromarray(np.asarray(picture).astype(np.uint16) * 200),
     "1bit.tif": lambda picture: picture.convert("1"),
+    "jfif": lambda picture: picture,
+    "jpe": lambda picture: picture,
+    "jp2": lambda picture: picture,
+    "avif": lambda picture: picture,
+    "heic": lambda picture: picture.convert("RGB"),
+    "red_on_green.png": lambda picture: two_colours(picture, (255, 0, 0), (0, 130, 0)),
+    "red_on_green.jpg": lambda picture: two_colours(picture, (255, 0, 0), (0, 130, 0)),
+    "green_on_red.png": lambda picture: two_colours(picture, (0, 130, 0), (255, 0, 0)),
+    "pale.webp": lambda picture: two_colours(picture, (140, 176, 176), (200, 150, 150)),
+    "red_on_green_and_clear.png": lambda picture: two_colours(picture, (255, 0, 0, 255), (0, 130, 0, 255)),
 }
 
 
@@ -73,6 +96,7 @@ KINDS = {
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_of_picture(model, tmp_path, kind, horizontal):
     path = tmp_path / f"picture.{kind}"
+    pillow_heif.register_heif_opener()
     KINDS[kind](stroke(horizontal)).save(path)
     top = read(recognizer.Recognizer(model), [read_grey(path)], 2, Confusable())[0].top
     assert top[0][0] == ("一" if horizontal else "丨")
@@ -84,6 +108,68 @@ def test_the_likeliest_come_in_order_and_of_equals_the_first(count):
     for shares in (random.random(40), random.integers(0, 4, 40), np.zeros(40), np.arange(3)):
         expected = np.argsort(-shares, kind="stable")[:count]
         np.testing.assert_array_equal(_best(shares, count), expected)
+
+
+@pytest.mark.parametrize("kind", ["jpeg", "avif", "heic", "tiff"])
+def test_what_a_file_is_called_does_not_matter(kind, tmp_path):
+    pillow_heif.register_heif_opener()
+    stroke(True).convert("RGB").save(tmp_path / f"a.{kind}")
+    expected = read_grey(tmp_path / f"a.{kind}")
+    for name in ("b.png", "c", "d.JPG_large"):
+        (tmp_path / f"a.{kind}").replace(tmp_path / name)
+        np.testing.assert_array_equal(read_grey(tmp_path / name), expected)
+        assert finding.find_images([tmp_path]) == [tmp_path / name]
+        (tmp_path / name).replace(tmp_path / f"a.{kind}")
+
+
+def test_colours_count_only_where_there_is_no_ink_without_them(tmp_path):
+    """Whatever is read by its grey values is as Pillow makes it; paper of several shades is no ink."""
+    random = np.random.default_rng(0)
+    shade = np.linspace(0, 1, 80)[:, None] * np.ones((80, 80, 1)).transpose(1, 0, 2)
+    noise = random.normal(0, 4, (80, 80, 3))
+    pictures = {
+        "faint": two_colours(stroke(True), (240, 215, 200), (235, 235, 245)),
+        "yellow": two_colours(stroke(True), (255, 255, 0), (255, 255, 255)),
+        "blank": Image.new("RGB", (60, 60), (200, 180, 160)),
+        "pixel": Image.new("RGB", (1, 1), (200, 180, 160)),
+        "grain": Image.fromarray((np.array([200, 180, 160]) + noise).astype(np.uint8)),
+    }
+    for name, picture in pictures.items():
+        for suffix in ("png", "webp"):
+            picture.save(tmp_path / f"{name}.{suffix}", lossless=True)
+            grey = read_grey(tmp_path / f"{name}.{suffix}")
+            np.testing.assert_array_equal(grey, np.asarray(picture.convert("L"), np.float32), err_msg=name)
+    light = np.array([200, 170, 150]) * (1 - shade) + np.array([150, 190, 185]) * shade
+    Image.fromarray((light + noise / 4).astype(np.uint8)).save(tmp_path / "light.png")
+    assert not normalize(read_grey(tmp_path / "light.png")).any()
+
+
+def test_too_old_a_pillow_is_not_a_damaged_image(tmp_path, monkeypatch):
+    stroke(True).save(tmp_path / "a.png")
+    monkeypatch.setattr(reading.PIL, "__version__", "9.5.0")
+    with pytest.raises(
+        ImportError, match=r"Pillow 9\.5\.0 is too old, this needs 10\.1 or newer: pip install -U Pillow"
+    ):
+        read_grey(tmp_path / "a.png")
+
+
+def test_without_a_decoder_it_says_which_package_has_one(tmp_path, monkeypatch):
+    pillow_heif.register_heif_opener()
+    stroke(True).convert("RGB").save(tmp_path / "a.heic")
+    stroke(True).convert("RGB").save(tmp_path / "b.avif")
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    monkeypatch.setattr(reading.features, "check", lambda feature: False)
+    for name, kind, remedy in (("a.heic", "HEIC", "pillow-heif"), ("b.avif", "AVIF", "-U Pillow")):
+        with pytest.raises(DecoderMissing, match=f"{name} is a picture of the kind {kind}: pip install {remedy}$"):
+            read_grey(tmp_path / name)
+    assert len(finding.find_images([tmp_path])) == 2
+
+
+@pytest.mark.parametrize("side", [8_000, 20_000])  # Pillow itself refuses the larger one
+def test_too_large_a_picture_is_told_the_bound(side, tmp_path):
+    Image.new("1", (side, 10_000)).save(tmp_path / "a.png")
+    with pytest.raises(InputError, match=r"a\.png has more than 50 million pixels: make it smaller"):
+        read_grey(tmp_path / "a.png")
 
 
 def test_a_blank_picture_is_nothing(model):
@@ -134,20 +220,75 @@ def run_script(cwd: Path, *arguments) -> subprocess.CompletedProcess:
     return script_runs.run_script("recognize", *arguments, cwd=cwd)
 
 
-def test_a_folder_as_json_lines_without_the_image_that_is_bad(model, tmp_path):
-    (tmp_path / "in").mkdir()
+@pytest.mark.parametrize("run", [script_runs.run_script, few_packages.run_script])
+def test_a_folder_as_json_lines_without_the_image_that_is_bad(run, model, tmp_path):
+    for name in (".hidden", "__MACOSX"):
+        (tmp_path / "in" / name).mkdir(parents=True)
+        (tmp_path / "in" / name / "._a.png").write_bytes(b"\0")
     stroke(True).save(tmp_path / "in" / "a.png")
     stroke(False).save(tmp_path / "in" / "b.jpg")
     (tmp_path / "in" / "bad.png").write_text("no image")
     (tmp_path / "in" / "cut.png").write_bytes((tmp_path / "in" / "a.png").read_bytes()[:80])
-    (tmp_path / "in" / "notes.txt").write_text("not an image, and not asked for")
-    result = run_script(tmp_path, "in", "--model", model, "--json", "--top", 1)
-    errors = [f"error: in/{name}.png is not an image that can be read, or is damaged" for name in ("bad", "cut")]
+    for name in ("notes.txt", "d.pdf", "e.mov", "z", "._a.png", ".DS_Store", "Thumbs.db", "desktop.ini"):
+        (tmp_path / "in" / name).write_text("not an image, and not asked for")
+    result = run("recognize", "in", "--model", model, "--json", "--top", 1, cwd=tmp_path)
+    errors = ["note: files in in that are no images, and passed over: 4 (d.pdf, e.mov, notes.txt, …)"]
+    errors += [f"error: in/{name}.png is not an image that can be read, or is damaged" for name in ("bad", "cut")]
     assert (result.returncode, result.stderr.splitlines()) == (2, errors)
     lines = [json.loads(line) for line in result.stdout.splitlines()]
     top = [(line["image"], line["top"][0]["character"]) for line in lines]
     assert top == [("in/a.png", "一"), ("in/b.jpg", "丨")]
     assert all(0.5 < line["top"][0]["probability"] <= 1 for line in lines)
+
+
+@pytest.mark.parametrize("run", [script_runs.run_script, few_packages.run_script])
+def test_the_released_model_and_what_needs_more_packages(run, tmp_path):
+    stroke(True).save(tmp_path / "a.png")
+    assert run("recognize", "--help", cwd=tmp_path).stdout.startswith("usage: recognize.py")
+    done = run("recognize", "a.png", cwd=tmp_path)
+    assert (done.returncode, done.stdout[:8]) == (0, "a.png: 一"), done.stderr
+    drawn = run("recognize", "a.png", "--picture", "b.png", cwd=tmp_path)
+    missing = (
+        "error: the package cv2 is missing: pip install -r requirements.txt\n" if run is few_packages.run_script else ""
+    )
+    assert (drawn.returncode, drawn.stderr.splitlines(True)[-1:]) == (int(bool(missing)), [missing] * bool(missing))
+
+
+def test_many_pictures_that_cannot_be_decoded_are_counted(model, tmp_path):
+    for number in range(3):
+        (tmp_path / f"{number}.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
+    stroke(True).save(tmp_path / "a.png")
+    done = few_packages.run_script("recognize", ".", "--model", model, cwd=tmp_path)
+    assert (done.returncode, done.stdout[:8]) == (2, "a.png: 一")
+    first = "error: 0.heic is a picture of the kind HEIC: pip install pillow-heif"
+    assert done.stderr.splitlines() == [first, "error: pictures of the kind HEIC that were not read: 3"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "cp932", "ascii"])
+def test_json_is_json_in_every_encoding(encoding, model, tmp_path):
+    names = [b"a.png", "café.png".encode(), "あ.png".encode(), "𠮟.png".encode(), b"no \xe9 text.png", b'"\\n.png']
+    for name in names:
+        stroke(True).save(Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name)), "PNG")
+    command = [sys.executable, SCRIPTS / "recognize.py", ".", "--json", "--model", model]
+    environment = os.environ | {"PYTHONIOENCODING": encoding}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, check=True)
+    lines = [json.loads(line) for line in done.stdout.decode(encoding).splitlines()]
+    assert {os.fsencode(line["image"]) for line in lines} == {*names}
+    assert {line["top"][0]["character"] for line in lines} == {"一"}
+    assert encoding != "utf-8" or "一".encode() in done.stdout
+
+
+@pytest.mark.parametrize("field", ["ir_version", "opset"])
+def test_a_model_too_new_for_this_onnxruntime_is_not_a_damaged_one(field, model, tmp_path):
+    newer = onnx.load(model)
+    if field == "opset":
+        newer.opset_import[0].version = 9999
+    else:
+        newer.ir_version = 9999
+    onnx.save(newer, tmp_path / "newer.onnx")
+    says = f"newer.onnx is too new for onnxruntime {recognizer.onnxruntime.__version__}: pip install -U onnxruntime"
+    with pytest.raises(InputError, match=says):
+        recognizer.Recognizer(tmp_path / "newer.onnx")
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,9 @@ import numpy as np
 from characters.names import character_of
 from data.prepared import PreparedDataset
 from files.command_line import InputError
+from images.finding import is_litter, is_picture
 from images.normalization import normalize
-from images.reading import IMAGE_SUFFIXES, read_grey
+from images.reading import read_grey
 
 
 @dataclass
@@ -40,12 +41,12 @@ def labelled_images(folder: Path) -> dict[Path, str]:
     """The images of a folder that holds one folder for each character, in order, and the character of each."""
     characters = {}
     for path in sorted([*folder.glob("*"), *folder.glob("*/**/*")]):
-        parts = path.relative_to(folder).parts
-        if path.is_dir() or any(part.upper().startswith((".", "README")) for part in parts):
+        parts = (place := path.relative_to(folder)).parts
+        if path.is_dir() or is_litter(place) or any(part.upper().startswith("README") for part in parts):
             continue
         if len(parts) > 1:
             characters[path] = character_of(folder / parts[0])
-        elif path.suffix.lower() in IMAGE_SUFFIXES:
+        elif is_picture(path):
             raise InputError(f"{path} lies in no folder that names its character: put it into one such as U+6F22")
     if not characters:
         raise InputError(f"{folder} is missing or holds no images, in one folder for each character such as U+6F22")

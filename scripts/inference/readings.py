@@ -1,5 +1,6 @@
 """What a picture shows according to a recognizer, as text and as JSON."""
 
+import codecs
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,11 +33,11 @@ class Reading:
         alike = ", ".join(f"katakana {c}" if name(c, "").startswith("KATAKANA") else c for c in self.looks_like)
         return likeliest + (f"  (looks like: {alike})" if alike else "")
 
-    def as_json(self, path: Path) -> str:
-        """One line; `path` is the image's."""
+    def as_json(self, path: Path, encoding: str | None) -> str:
+        """One line in ASCII, or where the encoding of its reader is UTF-8, in that; `path` is the image's."""
         top = [{"character": c, "probability": round(p, 6)} for c, p in self.top]
         content = {"image": str(path), "top": top, "known": self.known, "looks_like": self.looks_like}
-        return json.dumps(content, ensure_ascii=False)
+        return json.dumps(content, ensure_ascii=codecs.lookup(encoding or "ascii").name != "utf-8")
 
 
 def _best(shares: np.ndarray, count: int) -> np.ndarray:

@@ -1,5 +1,6 @@
 """An exported model on onnxruntime: its session, what its file says, the logits of pictures."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as onnxruntime_errors
 
 from files.command_line import InputError, first_line
+from files.packages import check
 from images.normalization import CANVAS, normalize
 from inference.confidence import confidence_of
 
@@ -15,6 +17,7 @@ OWN = Path("models/kanji_model.onnx")
 # onnxruntime's own errors have no common parent but Exception; names in a damaged file may be no UTF-8.
 _DAMAGED = (RuntimeError, UnicodeDecodeError)
 _DAMAGED += tuple(e for e in vars(onnxruntime_errors).values() if isinstance(e, type) and issubclass(e, Exception))
+_TOO_NEW = re.compile("Unsupported model IR version|official support for domain .* is till opset")
 
 
 def single_thread(model: Path | bytes, optimised: Path | None = None) -> onnxruntime.InferenceSession:
@@ -43,6 +46,8 @@ class Recognizer:
             what = "a folder" if path.is_dir() else "missing"
             raise FileNotFoundError(f"{path} is {what}: export a model with scripts/convert_to_onnx.py")
         self.path = path
+        check("numpy", np.__version__)
+        check("onnxruntime", onnxruntime.__version__)
         try:
             try:
                 self.session = _session(path, threads, onnxruntime.get_available_providers())
@@ -50,7 +55,10 @@ class Recognizer:
                 self.session = _session(path, threads, ["CPUExecutionProvider"])
             self.facts = self.session.get_modelmeta().custom_metadata_map
             inputs = [(i.name, i.type, list(i.shape[1:])) for i in self.session.get_inputs()]
-        except _DAMAGED:
+        except _DAMAGED as error:
+            if _TOO_NEW.search(str(error)):
+                remedy = "pip install -U onnxruntime"
+                raise InputError(f"{path} is too new for onnxruntime {onnxruntime.__version__}: {remedy}") from None
             remedy = "scripts/convert_to_onnx.py makes one"
             raise InputError(f"{path} is not an ONNX model, or is damaged: {remedy}") from None
         self.classes = self.facts.get("classes", "")
