@@ -17,6 +17,7 @@ import pytest
 
 from files import atomic, machine
 from files.command_line import InputError, at_least, run
+from files.packages import OldPackage
 from script_runs import run_script
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
@@ -46,6 +47,7 @@ def test_every_script_explains_itself_and_refuses_a_flag_it_does_not_know(door):
         (RuntimeError("can't allocate memory: 9 bytes\nmore"), 1, "not enough memory (can't allocate memory: 9 bytes)"),
         (FloatingPointError("the loss became nan"), 1, "the loss became nan"),
         (ModuleNotFoundError("", name="cv2"), 1, "the package cv2 is missing: pip install -r requirements.txt"),
+        (OldPackage("numpy 1.2 is too old"), 1, "numpy 1.2 is too old"),
         (BrokenProcessPool("a process ended suddenly"), 1, "a process ended suddenly"),
         (KeyboardInterrupt(), 130, None),
     ],
@@ -60,11 +62,12 @@ def test_what_a_user_can_cause_ends_with_one_line(error, code, line, capsys):
     assert capsys.readouterr() == ("", f"error: {line}\n" if line else "")
 
 
-def test_a_fault_of_the_program_is_not_hidden():
+@pytest.mark.parametrize("error", [ValueError("shape"), ImportError("cannot import name")])
+def test_a_fault_of_the_program_is_not_hidden(error):
     def main() -> None:
-        raise ValueError("shape")
+        raise error
 
-    with pytest.raises(ValueError, match="shape"):
+    with pytest.raises(type(error), match=str(error)):
         run(main)
 
 

@@ -18,6 +18,7 @@ import script_runs
 from characters.confusable import Confusable
 from evaluation.recognition_picture import CELL
 from files.command_line import InputError
+from files.packages import OldPackage
 from images import finding, reading
 from images.normalization import normalize
 from images.reading import DecoderMissing, read_grey
@@ -147,9 +148,8 @@ def test_colours_count_only_where_there_is_no_ink_without_them(tmp_path):
 def test_too_old_a_pillow_is_not_a_damaged_image(tmp_path, monkeypatch):
     stroke(True).save(tmp_path / "a.png")
     monkeypatch.setattr(reading.PIL, "__version__", "9.5.0")
-    with pytest.raises(
-        ImportError, match=r"Pillow 9\.5\.0 is too old, this needs 10\.1 or newer: pip install -U Pillow"
-    ):
+    says = r"Pillow 9\.5\.0 is too old, this needs 10\.1 or newer: pip install -U Pillow"
+    with pytest.raises(OldPackage, match=says):
         read_grey(tmp_path / "a.png")
 
 

@@ -14,6 +14,7 @@ import pytest
 
 import few_packages
 from files import packages, start
+from files.packages import OldPackage
 from inference import recognizer
 
 ROOT = Path(__file__).parents[1]
@@ -79,7 +80,7 @@ def test_a_package_that_is_too_old_is_named_where_something_fails(monkeypatch, c
 def test_a_package_too_old_to_read_with_is_not_a_damaged_model(name, module, monkeypatch):
     monkeypatch.setattr(module, "__version__", "1.2.3")
     says = f"{name} 1.2.3 is too old, this needs {packages.READING[name]} or newer: pip install -U {name}"
-    with pytest.raises(ImportError, match=says):
+    with pytest.raises(OldPackage, match=says):
         recognizer.Recognizer(recognizer.RELEASED)
 
 

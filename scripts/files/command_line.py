@@ -15,7 +15,7 @@ from concurrent.futures import BrokenExecutor
 from pathlib import Path
 
 from files.machine import numpy_on_one_thread
-from files.packages import missing
+from files.packages import OldPackage, missing
 
 
 class InputError(ValueError):
@@ -25,7 +25,7 @@ class InputError(ValueError):
 SCRIPTS = Path(__file__).resolve().parents[1]
 # What a user can cause, with exit code 2 and with exit code 1.
 BAD_INPUT = (InputError, FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError)
-FAILURES = (OSError, MemoryError, FloatingPointError, BrokenExecutor, ImportError)
+FAILURES = (OSError, MemoryError, FloatingPointError, BrokenExecutor, ModuleNotFoundError, OldPackage)
 # How torch, OpenCV and onnxruntime say, in errors of their own kinds, that memory has run out.
 NO_MEMORY = re.compile(
     r"can't allocate memory|Cannot allocate memory|bad_alloc|[Ii]nsufficient memory|out of memory|"

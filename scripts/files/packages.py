@@ -8,6 +8,10 @@ INSTALL = "pip install -r requirements.txt"
 READING = {"onnxruntime": "1.19", "numpy": "1.23", "Pillow": "10.1"}  # all that recognize.py needs, as README says
 
 
+class OldPackage(ImportError):
+    """A package is older than what it is used for needs; the message says how to mend that."""
+
+
 def release(version: str) -> list[int]:
     """The numbers that a version starts with, as four: [2, 11, 0, 0] of "2.11.0+cu128"."""
     numbers = re.match(r"[\d.]*", version)[0].split(".")
@@ -21,9 +25,9 @@ def requirements(path: Path) -> list[tuple[str, str, str]]:
 
 
 def check(name: str, version: str) -> None:
-    """Raises ImportError where this version of a package is too old to read pictures with."""
+    """Raises OldPackage where this version of a package is too old to read pictures with."""
     if release(version) < release(READING[name]):
-        raise ImportError(f"{name} {version} is too old, this needs {READING[name]} or newer: pip install -U {name}")
+        raise OldPackage(f"{name} {version} is too old, this needs {READING[name]} or newer: pip install -U {name}")
 
 
 def outdated() -> list[str]:
