@@ -7,6 +7,7 @@ import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as onnxruntime_errors
 
 from files.command_line import InputError, first_line
+from files.machine import quota_threads
 from images.normalization import CANVAS, normalize
 from inference.confidence import confidence_of
 
@@ -35,14 +36,14 @@ class Recognizer:
     """An exported model: its `classes`, `confidence` in its logits, the other `facts` of its file, whether it
     `takes_pictures` (the normalisation is part of the file), and the logits of pictures or of normalised images.
 
-    `threads`: how many onnxruntime computes with; 0 leaves it the choice. Raises FileNotFoundError, or InputError for a
-    file that is no model of this toolkit or reads no blank picture."""
+    `threads`: how many onnxruntime computes with; 0 leaves it the choice, within a container's quota. Raises
+    FileNotFoundError, or InputError for a file that is no model of this toolkit or reads no blank picture."""
 
     def __init__(self, path: Path, threads: int = 0):
         if not path.is_file():
             what = "a folder" if path.is_dir() else "missing"
             raise FileNotFoundError(f"{path} is {what}: export a model with scripts/convert_to_onnx.py")
-        self.path = path
+        self.path, threads = path, threads or quota_threads()
         try:
             try:
                 self.session = _session(path, threads, onnxruntime.get_available_providers())
