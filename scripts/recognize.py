@@ -43,6 +43,10 @@ def main() -> None:
 
         picture = RecognitionPicture()
     recognizer, confusable = Recognizer(model), load_confusable(model.with_name(CONFUSABLE))
+    if not arguments.model:
+        print(f"reading with {recognizer}", file=sys.stderr)
+    if recognizer.hardly_trained():
+        print(f"warning: {model} has hardly been trained: choose another with --model", file=sys.stderr)
     for path in find_images(list(map(Path, arguments.images))):
         try:
             grey = read_grey(path)

@@ -193,12 +193,20 @@ print(*sorted(packages & {{"torch", "filelock", "tqdm", "onnx", "cv2", "safetens
     assert (done.stdout, done.stderr) == ("\n", "")
 
 
-def test_ones_own_model_is_taken_before_the_released_one(model, tmp_path):
+def test_it_says_which_model_reads_ones_own_before_the_released_one(model, tmp_path):
     stroke(True).save(tmp_path / "a.png")
     assert recognizer.default_model() == recognizer.RELEASED
-    (tmp_path / "models").mkdir()
-    (tmp_path / "models" / "kanji_model.onnx").write_bytes(model.read_bytes())
-    assert run_script(tmp_path, "a.png").stdout.startswith("a.png: 一")
+    said = run_script(tmp_path, "a.png").stderr
+    assert said.startswith(f"reading with {recognizer.RELEASED}: 3,036 characters, trained on KanjiVG stand-in, 9")
+    assert said.endswith(" % of held-out samples right\n")
+    own = tmp_path / "models" / "kanji_model.onnx"
+    with_facts(model, own, metrics='{"validation_top1": 80.0}')
+    done = run_script(tmp_path, "a.png")
+    assert done.stdout.startswith("a.png: 一")
+    assert done.stderr == "reading with models/kanji_model.onnx: 2 characters, 80.00 % of held-out samples right\n"
+    with_facts(model, own, metrics='{"validation_top1": 0.0}')
+    (warning,) = run_script(tmp_path, "a.png", "--model", own).stderr.splitlines()
+    assert warning == f"warning: {own} has hardly been trained: choose another with --model"
 
 
 def test_the_picture_shows_what_was_read(model, tmp_path):
