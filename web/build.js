@@ -59,7 +59,7 @@ function introduce(path, bytes, model) {
   const about = { file: basename(path), fingerprint: fingerprint(bytes), ...measured(path, bytes) };
   const origin = about.figures ? "a released model" : "not a released model";
   console.log(`${here(path)}: ${modelName(model)}, ${origin}: ${reads(model.classes)}, ${bytes.length} bytes`);
-  console.log(`trained on ${trainedOn(model)}; reads correctly ${accuracies(model, about).join(" ")}`);
+  console.log(`Trained on: ${trainedOn(model)}. Reads correctly: ${accuracies(model, about).join(" ")}`);
   const warning = warningOf(model);
   if (warning) warn(`${warning} The page says so too.`);
   return about;
