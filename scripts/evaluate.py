@@ -18,6 +18,7 @@ from data.prepared import SPLITS
 from evaluation.accuracy import report
 from evaluation.measurement import evaluate_file
 from files.command_line import at_least, parser, run
+from files.folders import beside
 
 
 def main() -> None:
@@ -32,7 +33,7 @@ def main() -> None:
     options.add_argument("--limit", type=at_least(1), metavar="N", help="only N samples, at random, always the same")
     given = options.parse_args()
     of_images = f"_{given.images.resolve().name}" if given.images else ""
-    folder = given.output_dir or given.model.with_name(f"{given.model.stem}_evaluation{of_images}")
+    folder = given.output_dir or beside(given.model, f"{given.model.stem}_evaluation{of_images}")
     data = (given.data_dir, given.images, given.split)
     print(report(evaluate_file(given.model, folder, *data, given.limit, given.confusable)))
     print(f"\n{folder / 'evaluation.json'}\n{folder / 'evaluation.png'}")

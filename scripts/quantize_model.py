@@ -29,6 +29,7 @@ def main() -> None:
     add("--output", type=Path, help="default: quantized_NAME_int8.pth beside the model")
     add("--calibration-images", type=at_least(1), default=1024, metavar="N", help="default 1024", dest="count")
     add("--images", type=Path, metavar="DIR", help="also measure on this folder of images")
+    add("--overwrite", action="store_true", help="replace an INT8 file that train_qat.py made")
     add("--limit", type=at_least(1), metavar="N", help="measure on N samples at most")
     print(quantize(**vars(arguments.parse_args())))
 

@@ -29,6 +29,23 @@ from inference.readings import read
 from inference.recognizer import OWN, Recognizer, default_model
 
 
+def report(error: Exception, unread: Counter[str]) -> None:
+    """Says why an image was not read, and counts it; of a kind without a decoder only the first is named."""
+    kind = error.kind if isinstance(error, DecoderMissing) else ""
+    unread[kind] += 1
+    if not kind or unread[kind] == 1:
+        print(f"error: {error}", file=sys.stderr)
+
+
+def end(unread: Counter[str]) -> None:
+    """Ends with exit code 2 if an image was not read."""
+    for kind, count in unread.items():
+        if kind and count > 1:
+            print(f"error: pictures of the kind {kind} that were not read: {count:,}", file=sys.stderr)
+    if unread:
+        sys.exit(2)
+
+
 def main() -> None:
     flags, most = parser(__doc__), f"at most {MOST_PIXELS // 10**6} million pixels"
     kinds = f"image files or folders of them: {', '.join((*FORMATS, *PHONE_FORMATS))}, {most}"
@@ -44,34 +61,30 @@ def main() -> None:
     if arguments.picture and (arguments.picture.suffix.lower() != ".png" or arguments.picture.is_dir()):
         flags.error("--picture names a PNG file to write")
 
-    model, picture, failed = arguments.model or default_model(), None, False
+    model, picture = arguments.model or default_model(), None
     if arguments.picture:
         from evaluation.recognition_picture import RecognitionPicture  # needs more packages than reading does
 
         picture = RecognitionPicture()
     recognizer, confusable = Recognizer(model), load_confusable(model.with_name(CONFUSABLE))
-    undecoded: Counter[str] = Counter()
+    if not arguments.model:
+        print(f"reading with {recognizer}", file=sys.stderr)
+    if recognizer.hardly_trained():
+        print(f"warning: {model} has hardly been trained: choose another with --model", file=sys.stderr)
+    unread: Counter[str] = Counter()
     for path in find_images(list(map(Path, arguments.images)), lambda line: print(f"note: {line}", file=sys.stderr)):
         try:
             grey = read_grey(path)
             reading = read(recognizer, [grey], arguments.top, confusable)[0]
         except (InputError, FileNotFoundError) as error:  # the other images are recognised all the same
-            kind = error.kind if isinstance(error, DecoderMissing) else None
-            if not undecoded[kind]:
-                print(f"error: {error}", file=sys.stderr)
-            undecoded.update([kind] if kind else [])
-            failed = True
+            report(error, unread)
             continue
         print(reading.as_json(path, sys.stdout.encoding) if arguments.json else f"{path}: {reading}")
         if picture:
             picture.add(true_character(path), grey, reading.top)
     if picture:
         picture.write(arguments.picture)
-    for kind, count in undecoded.items():
-        if count > 1:
-            print(f"error: pictures of the kind {kind} that were not read: {count:,}", file=sys.stderr)
-    if failed:
-        sys.exit(2)
+    end(unread)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import types
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from multiprocessing import forkserver
@@ -22,6 +23,7 @@ from pathlib import Path
 import pytest
 
 from characters import jis
+from files import command_line
 from records import etl9g
 from tiny_models import TINY, save_float, save_int8
 
@@ -120,14 +122,14 @@ def forked_stages(failing: str = "") -> Iterator[None]:
         sys.argv = [str(script), *words]
         runpy.run_path(str(script), run_name="__main__")
 
-    def run(command: list, check: bool) -> subprocess.CompletedProcess:
-        assert (command[0], check) == (sys.executable, False)
-        process = multiprocessing.get_context("fork").Process(target=become, args=command[1:])
+    def start(command: list) -> multiprocessing.Process:
+        assert command[0] == sys.executable
+        process = multiprocessing.get_context("fork").Process(target=become, args=(Path(command[1]), *command[2:]))
+        process.wait = lambda: (process.join(), process.exitcode)[1]
         process.start()
-        process.join()
-        return subprocess.CompletedProcess(command, process.exitcode)
+        return process
 
-    subprocess.run = run
+    command_line.subprocess = types.SimpleNamespace(Popen=start)
     yield
 
 

@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import errno
+import math
 import os
 import shutil
 import signal
@@ -118,6 +119,84 @@ run(main)
     if printed == "[] [] []\n":
         pytest.skip("this numpy has another library for its products")
     assert (printed, error) == ("[2] [1] [1]\n", "")
+
+
+@pytest.mark.parametrize(
+    ("groups", "files", "quota"),
+    [
+        ("0::/\n", {"sys/fs/cgroup/cpu.max": "150000 100000"}, 1.5),
+        ("0::/a/b\n", {"sys/fs/cgroup/a/b/cpu.max": "max 100000", "sys/fs/cgroup/a/cpu.max": "50000 100000"}, 0.5),
+        ("0::/a\n", {"sys/fs/cgroup/a/cpu.max": "max 100000"}, math.inf),
+        ("3:cpu,cpuacct:/docker/1\n0::/\n", {"sys/fs/cgroup/cpu/cpu.cfs_quota_us": "200000"}, 2.0),  # a container's
+        ("3:cpu:/one\n1:name=systemd:/\n", {"sys/fs/cgroup/cpu/one/cpu.cfs_quota_us": "100000"}, 1.0),
+        ("3:cpu:/one\n", {"sys/fs/cgroup/cpu/one/cpu.cfs_quota_us": "-1"}, math.inf),
+        ("4:cpuset:/one\n", {"sys/fs/cgroup/cpu/one/cpu.cfs_quota_us": "100000"}, math.inf),  # another controller's
+        (None, {}, math.inf),  # not Linux
+    ],
+)
+def test_a_container_s_quota_counts(tmp_path, monkeypatch, groups, files, quota):
+    if groups is not None:
+        files = files | {"proc/self/cgroup": groups}
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+        if name.endswith("quota_us"):
+            (tmp_path / name).with_name("cpu.cfs_period_us").write_text("100000")
+    assert machine.cpu_quota(tmp_path) == quota
+    monkeypatch.setattr(machine, "cpu_quota", lambda: quota)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(8), raising=False)
+    assert machine.cores() == {0.5: 1, 1.0: 1, 1.5: 1, 2.0: 2, math.inf: 8}[quota]
+    assert machine.quota_threads() == (0 if quota == math.inf else machine.cores())
+
+
+def test_pytorch_keeps_within_a_container_s_quota():
+    lines = """
+import torch
+from files import machine
+machine.cpu_quota = lambda: 1.0
+torch.set_num_threads(3)
+run(lambda: print(torch.get_num_threads()))
+"""
+    assert script(lines, stdout=subprocess.PIPE).communicate(timeout=60)[0] == "1\n"
+
+
+STAGE = """
+import pathlib, signal, sys, time
+from files.command_line import run
+def main():
+    signal.signal(signal.SIGINT, lambda *_: stopped.append(130))
+    signal.signal(signal.SIGTERM, lambda *_: stopped.append(143))
+    stopped = []
+    print("ready", flush=True)
+    while not stopped:
+        time.sleep(0.02)
+    time.sleep(1.5)  # a step of training, and the checkpoint
+    pathlib.Path(sys.argv[1]).write_text("saved")
+    sys.exit(stopped[0])
+run(main)
+"""
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stage_saves_its_work_before_the_script_that_started_it_ends(tmp_path, number, code):
+    """Ctrl-C goes to both, as from a terminal; SIGTERM to the one that a cluster or a person knows of."""
+    (tmp_path / "stage.py").write_text(f"import sys\nsys.path.insert(0, {str(SCRIPTS)!r})\n{STAGE}")
+    lines = f"""
+import pathlib
+from files import command_line
+command_line.SCRIPTS = pathlib.Path({str(tmp_path)!r})
+signal.signal(signal.SIGINT, signal.default_int_handler)
+run(lambda: command_line.run_stage("train", "stage.py", {str(tmp_path / "checkpoint")!r}))
+"""
+    process = script(lines, stdout=subprocess.PIPE, start_new_session=True)
+    while process.stdout.readline() != "ready\n":
+        pass
+    (os.killpg if number == signal.SIGINT else os.kill)(process.pid, number)
+    errors = process.communicate(timeout=60)[1].splitlines()
+    assert process.returncode == code
+    assert (tmp_path / "checkpoint").read_text() == "saved"
+    assert errors[0] == "waiting for train to save its work …"
+    assert errors[-1] == f"train ended with exit code {code}; the same command goes on from here"
 
 
 WITH_WORKERS = """

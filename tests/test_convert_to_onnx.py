@@ -17,8 +17,10 @@ from engine import checkpoints
 from export import any_image, onnx_file
 from export.varied_pictures import borderline_pictures, grey_of, varied_pictures
 from files.command_line import InputError
+from files.folders import beside
 from images import normalization
 from images.normalization import normalize
+from inference.confidence import SCORES, Confidence
 from inference.readings import read
 from inference.recognizer import RELEASED, Recognizer
 from quantization.files import load_trained
@@ -85,6 +87,8 @@ def test_what_is_made_of_a_released_model_does_not_take_its_place():
     output = onnx_file.default_output(released / "hiercode_model_best.safetensors")
     assert output == released.parent / "hiercode_model_best.onnx"
     assert onnx_file.default_output(Path("here/x.pth")) == Path("here/x.onnx")
+    (taken,) = released.parent.glob("*.onnx")
+    assert beside(taken.with_name("quantized_hiercode_int8.pth"), taken.name) == taken.with_name(f"my_{taken.name}")
 
 
 @pytest.mark.parametrize(
@@ -132,9 +136,11 @@ def test_a_file_for_any_image_says_what_it_takes_and_gives(complete):
     session = onnxruntime.InferenceSession(str(complete))
     taken = [(given.name, given.type, given.shape) for given in session.get_inputs()]
     assert taken == [("image", "tensor(uint8)", ["pictures", "height", "width", "channels"])]
-    made = [(output.name, output.type, output.shape[1]) for output in session.get_outputs()]
+    made = [(output.name, output.type, output.shape[1]) for output in session.get_outputs()[:3]]
     assert made[:2] == [("probabilities", "tensor(float)", 3), ("classes", "tensor(int64)", 3)]
     assert made[2:] == [("logits", "tensor(float)", len(CLASSES))]
+    known = session.get_outputs()[3]
+    assert (known.name, known.type, known.shape) == ("known", "tensor(bool)", ["pictures"])
     facts = session.get_modelmeta().custom_metadata_map
     assert (facts["classes"], facts["source"]) == (CLASSES, "test shapes")
     assert "uint8 (N, H, W, C)" in facts["input"]
@@ -149,11 +155,28 @@ def test_it_reads_as_pytorch_after_normalization(model_path, complete):
         image = normalize(grey_of(picture))
         with torch.no_grad():
             expected = model(torch.from_numpy(image)[None]).numpy() * image.any()
-        shares, classes, logits = session.run(None, {"image": picture[None]})
+        shares, classes, logits, known = session.run(None, {"image": picture[None]})
         np.testing.assert_allclose(logits, expected, atol=1e-3)
         best, order = torch.from_numpy(logits).softmax(1).topk(3)
         np.testing.assert_allclose(shares, best.numpy(), atol=1e-6)
         np.testing.assert_array_equal(classes, order.numpy() if image.any() else [[0, 1, 2]])
+        assert known.tolist() == [image.any()]  # its file has no threshold
+
+
+@pytest.mark.parametrize("score", SCORES)
+def test_it_knows_what_is_none_of_the_classes_as_the_models_file_says(exported, tmp_path, score):
+    logits = Recognizer(exported).picture_logits([grey_of(picture) for picture in DRAWINGS])
+    threshold = float(np.median(SCORES[score](logits, 0.5)))  # half of the drawings are none of them
+    model = onnx.load(exported)
+    model.metadata_props.add(
+        key="confidence", value=json.dumps({"temperature": 0.5, "score": score, "threshold": threshold + 1e-6})
+    )
+    onnx.save(model, tmp_path / "sure.onnx")
+    any_image.convert_any_image(tmp_path / "sure.onnx", tmp_path / "any.onnx", None, 18, top=3)
+    session = onnxruntime.InferenceSession(str(tmp_path / "any.onnx"))
+    known = [session.run(["known"], {"image": picture[None]})[0][0] for picture in DRAWINGS]
+    assert known == Confidence(0.5, score, threshold + 1e-6).known(logits).tolist()
+    assert {*known} == {True, False}
 
 
 def test_a_quantised_file_of_an_older_opset_can_be_wrapped(tmp_path):

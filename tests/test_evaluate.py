@@ -1,6 +1,7 @@
 """evaluate.py against figures worked by hand: models whose answers are known, on data made for them."""
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+import evaluate
 from characters.names import character_of
 from data.prepared import CHUNK_NAME, PreparedDataset
 from engine import checkpoints
@@ -17,6 +19,7 @@ from evaluation.accuracy import report
 from evaluation.measurement import evaluate_file
 from evaluation.model import Model, load_model
 from export import safetensors_file
+from files import folders
 from files.command_line import InputError
 from images.distortions import DISTORTIONS, rotate
 from inference.confidence import Confidence
@@ -169,6 +172,19 @@ def test_the_confidence_that_the_file_names_is_used(spots, tmp_path):
     right, accepted = np.array([True, True, True, True, False]), np.array([True, True, True, False, False])
     figures = measurement.calibration(Model(None, "", {}, Confidence(threshold=1.0)), right, right, right, accepted)
     assert (figures["rejected"], figures["rejected_of_right"]) == (40, 25)
+    assert (figures["known_and_right"], figures["known_and_wrong"]) == (60, 0)
+    figures = measurement.calibration(Model(None, "", {}, Confidence(threshold=1.0)), right, right, right, ~right)
+    assert (figures["known_and_right"], figures["known_and_wrong"]) == (0, 20)
+
+
+def test_what_is_measured_of_a_released_model_does_not_go_among_the_released_ones(spots, tmp_path, monkeypatch):
+    monkeypatch.setattr(folders, "RELEASED", tmp_path / "models" / "released")
+    (tmp_path / "models" / "released").mkdir(parents=True)
+    released = spot_model(tmp_path / "models" / "released" / "spots.onnx")
+    monkeypatch.setattr(sys, "argv", ["evaluate.py", "--model", str(released), "--data-dir", str(spots)])
+    evaluate.main()
+    assert [path.name for path in released.parent.iterdir()] == ["spots.onnx"]
+    assert (tmp_path / "models" / "spots_evaluation" / "evaluation.json").is_file()
 
 
 def test_other_splits_and_the_models_own_random_split(spots, tmp_path):

@@ -49,7 +49,7 @@ def test_every_door_and_every_room_is_named():
 def test_links_and_paths_lead_somewhere(name):
     for target in re.findall(r"\]\(([^)#]+)\)", DOCUMENTS[name]):
         assert target.startswith("http") or (ROOT / target).exists(), target
-    paths = r"(?:scripts|tests)/[\w/]+\.py|models/released/[\w/.]+\w|requirements[\w-]*\.txt"
+    paths = r"(?:scripts|tests)/[\w/]+\.py|models/released/[\w/.]+\w|models/\w+_opset14\.onnx|requirements[\w-]*\.txt"
     for path in re.findall(paths, DOCUMENTS[name]):
         assert (ROOT / path).is_file(), path
 

@@ -16,7 +16,7 @@ from quantization.files import load_quantized, load_trained
 from quantization.making import fine_tune, float_checkpoint
 from script_runs import run_script
 from structure.codes import held_out
-from tiny_models import TINY, save_float, some_images
+from tiny_models import TINY, save_float, save_int8, some_images
 from train_qat import ARCHITECTURE, QATConfig
 
 LONG = ("train_radical_rnn", "train_vit")  # CI quantises and converts these elsewhere
@@ -134,3 +134,20 @@ def test_wrong_calls(tiny_dataset, tmp_path, monkeypatch):
     done = run_script(Path(train_qat.__file__), "--model-path", "none.pth", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "error: none.pth is missing: give the path of a checkpoint or a trained model\n"
+
+
+def test_fine_tuning_and_calibration_do_not_replace_each_others_file_unasked(tiny_dataset, tmp_path):
+    data, plain = tiny_dataset(), save_float("train_vit", tmp_path / "float.pth")
+    made = tmp_path / "quantized_vit_int8.pth"
+    kept = save_int8("train_vit", made).read_bytes()
+    with pytest.raises(InputError, match="made INT8 by calibration: replace it with --overwrite"):
+        fine_tune(ARCHITECTURE, config(data, tmp_path, model_path=str(plain)))
+    assert made.read_bytes() == kept
+    assert not (tmp_path / "qat_model_best.pth").exists()  # it is refused before it costs a training
+    fine_tune(ARCHITECTURE, config(data, tmp_path, model_path=str(plain), overwrite=True))
+    trained = made.read_bytes()
+    with pytest.raises(InputError, match="made INT8 by training: replace it with --overwrite"):
+        making.quantize(plain, data, None, 20, None, 9)
+    assert made.read_bytes() == trained != kept
+    making.quantize(plain, data, None, 20, None, 9, overwrite=True)
+    making.quantize(plain, data, None, 20, None, 9)  # its own file it may make again

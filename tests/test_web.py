@@ -1,6 +1,7 @@
 """The web page: built, served and drawn on with a pointer in a real Chromium; its answers beside Python's."""
 
 import base64
+import hashlib
 import io
 import json
 import os
@@ -31,9 +32,11 @@ from structure.kanjivg import model_files
 
 ROOT = Path(__file__).resolve().parent.parent
 CHROMIUM = "/usr/bin/chromium"
+FIGURES = ROOT / "models/released/figures.json"
 CLASSES = "漢字永愛龍鬱語一二十大川口日あきすのおん𠮟"  # the last lies beyond 16 bits
 DESKTOP = {"viewport": {"width": 1280, "height": 800}}
-PHONE = {"viewport": {"width": 360, "height": 640}, "isMobile": True, "hasTouch": True, "deviceScaleFactor": 3}
+TOUCH = {"isMobile": True, "hasTouch": True, "deviceScaleFactor": 3}
+PHONES = [(360, 640), (390, 844), (844, 390), (667, 375)]
 
 
 def require(there: object, what: str) -> None:
@@ -65,7 +68,7 @@ def write_model(path: Path, classes: str = CLASSES, **more: str) -> Path:
         { flat = Flatten(input_image)  logits = MatMul(flat, weights) }"""
     )
     model.graph.initializer.append(numpy_helper.from_array(weights, "weights"))
-    facts = {"classes": classes, "contract": CONTRACT, "source": "KanjiVG stand-in", "script": "made_by_hand"}
+    facts = {"classes": classes, "contract": CONTRACT, "source": "KanjiVG stand-in", "script": "train_by_hand"}
     onnx.helper.set_model_props(model, facts | {"metrics": json.dumps({"validation_top1": 87.65})} | more)
     onnx.save(any_image_model(model, 10), path)
     return path
@@ -144,7 +147,8 @@ class Browser:
     def open(self, address: str, settings: dict = DESKTOP) -> None:
         """Opens the page there with nothing left of an earlier one."""
         self.ask(settings=settings)
-        self.run("await page.goto(data); await page.waitForSelector('body:not([data-state=loading])')", address)
+        ended = "body:is([data-state=ready], [data-state=broken])"
+        self.run(f"await page.goto(data); await page.waitForSelector('{ended}', {{ timeout: 20_000 }})", address)
 
     def draw(self, strokes: list) -> dict:
         """Draws strokes with the pointer; what the page answers to the last."""
@@ -224,11 +228,13 @@ def test_strokes_give_pythons_logits_and_the_right_character(page, model):
         assert page.results()[0] == char
         page.press("Escape")
         assert page.results() == []
-    facts = {"script": "made_by_hand", "source": "KanjiVG stand-in", "classes": f"{len(CLASSES)} characters"}
-    facts |= {"accuracy": "87.7 %", "size": f"{model.stat().st_size / 1e6:.1f} MB"}
-    assert {name: page.text(f"#model-{name}") for name in facts} == facts
-    assert page.text("#accuracy-of") == "Of writers it has not seen, it reads"
+    facts = {"classes": "15 kanji and 6 hiragana", "source": "Synthetic handwriting: strokes of KanjiVG, "}
+    facts["accuracy"] = "87.65 % of validation samples by made-up writers that it was not trained on."
+    facts["name"] = f"by_hand, {model.stat().st_size / 1e6:.1f} MB. From by_hand.onnx, not a released model."
+    for name, words in facts.items():
+        assert page.text(f"#model-{name}").startswith(words)
     assert "CC BY-SA 3.0" in page.text("#licence")
+    assert page.run("return page.locator('#warning').isHidden()")
 
 
 def test_the_picture_is_what_was_drawn(page):
@@ -249,7 +255,7 @@ def test_it_says_what_is_not_one_of_its_characters_and_what_one_looks_like(brows
     model = write_model(tmp_path / "more.onnx", confidence=settings, config=json.dumps({"split": "random"}))
     confusable.save(tmp_path / "confusable.json", CLASSES, {second: {"口": 0.1}}, "a test")
     browser.open(serve(build(model)))
-    assert browser.text("#accuracy-of") == "Of samples it has not seen, it reads"  # their writers it has
+    assert browser.text("#model-accuracy").endswith("made-up writers whose other samples it was trained on.")
     answer = browser.draw(strokes_of("口"))
     check_against_python(answer, model)
     assert (answer["known"], answer["looksLike"]) == (True, ["ロ", second])
@@ -282,6 +288,49 @@ def test_undo_and_clear_by_button_and_key(page):
     assert page.after("page.click('#undo')")["top"][0]["character"] == "二"  # clearing too can be undone
 
 
+def test_redo_by_button_and_key(page):
+    redo_is_off = "return page.locator('#redo').isDisabled()"
+    page.draw(strokes_of("二"))
+    for redo in ("click('#redo')", "keyboard.press('Control+y')", "keyboard.press('Control+Shift+Z')"):
+        assert page.run(redo_is_off)
+        page.after("page.keyboard.press('Control+z')")
+        assert page.after(f"page.{redo}")["top"][0]["character"] == "二"
+    page.after("page.keyboard.press('Control+z')")
+    page.draw(strokes_of("川"))  # what is drawn anew takes the place of what was undone
+    assert page.run(redo_is_off)
+
+
+def strokes_in(char: str, size: float) -> list:
+    """A character's strokes, as large as a share of the side."""
+    strokes = np.array(strokes_of(char))
+    low, high = strokes.min(axis=(0, 1)), strokes.max(axis=(0, 1))
+    return (0.5 + (strokes - (low + high) / 2) * size / (high - low).max()).tolist()
+
+
+def test_a_dot_is_not_read_and_a_small_character_is(page):
+    scribble = [[0.5, 0.5], [0.53, 0.52], [0.51, 0.54], [0.49, 0.51], [0.52, 0.5]]
+    beginnings = [strokes_of(char)[0] for char in "字永"]
+    for stroke in ([[0.3, 0.6]], [[0.3, 0.6], [0.305, 0.602]], scribble, *beginnings):
+        page.run("await drawStroke(data)", stroke)
+        assert page.text(".answer").startswith("Only a dot so far: draw a whole character.")
+        assert page.results() == []
+        page.press("Escape")
+    strokes = strokes_of("字")
+    page.run("await drawStroke(data)", strokes[0])
+    assert page.draw(strokes[1:])["top"][0]["character"] == page.results()[0] == "字"
+    for char, size in (*((char, size) for char in "一口のきん大" for size in (0.1, 0.2)), ("漢", 0.15)):
+        page.press("Escape")
+        page.draw(strokes_in(char, size))
+        assert page.results()[0] == char
+    page.press("Escape")
+    assert page.draw(strokes_of("い")[:1])["top"]  # long and bent: く or し
+    picture = cv2.circle(np.full((200, 150), 255, np.uint8), (60, 90), 9, 40, -1, cv2.LINE_AA)
+    for dot in (picture, 255 - picture):
+        page.run("await give(data); await page.waitForSelector('#note:not([hidden])')", file_of(dot, "choose"))
+        assert page.text(".answer").startswith("This picture shows only a dot. Choose one of a whole character.")
+        page.draw(strokes_of("川"))
+
+
 def file_of(picture: np.ndarray, event: str) -> dict:
     """A picture as a PNG file that is pasted, dropped or chosen."""
     file = io.BytesIO()
@@ -302,20 +351,22 @@ def test_an_image_is_read_as_python_reads_it(page, model, tmp_path, event):
         assert page.results()[0] == char
     blank = file_of(np.full((90, 90), 255, np.uint8), event)
     assert page.after("give(data)", blank)["top"] == page.results() == []
-    assert "nothing to recognise" in page.text("#status")
+    assert page.text(".answer").startswith("This picture is blank: there is nothing to read.")
     assert page.after("page.keyboard.press('Control+z')")["top"][0]["character"] == "語"
     page.draw(strokes_of("川"))  # drawing puts an image aside
     assert page.results()[0] == "川"
+    page.run("await give(data); await page.waitForSelector('#problem')", file | {"name": "b.png", "base64": "AAAA"})
+    assert page.text(".answer") == "b.png is not an image that this browser can read. Try a PNG or JPEG file."
+    assert page.after("page.keyboard.press('Control+z')")["top"][0]["character"] == page.results()[0] == "川"
+    assert page.run("return page.locator('#problem').isHidden()")
 
 
-def test_a_large_image_is_read_and_what_is_no_image_is_refused(page):
+def test_a_large_image_is_read_and_pasted_words_are_refused(page):
     big = cv2.resize(drawing("龍", 1000, 30), (3000, 3000))
     assert page.after("give(data)", file_of(big, "choose"))["top"][0]["character"] == "龍"
-    page.run("await give({ event: 'choose', name: 'b.png', base64: 'AAAA' })")
-    page.run("await page.waitForSelector('#problem:not([hidden])')")
-    assert "b.png is not an image that can be read" in page.text("#problem")
-    page.draw(strokes_of("口"))
-    assert page.run("return page.locator('#problem').isHidden()")
+    for event in ("ClipboardEvent('paste')", "DragEvent('drop', { cancelable: true })"):
+        page.run(f"await page.evaluate(() => document.dispatchEvent(new {event}))")
+        assert "is not an image" in page.text(".answer")
 
 
 def test_results_are_named_and_copied_by_click_and_digit(page):
@@ -325,7 +376,7 @@ def test_results_are_named_and_copied_by_click_and_digit(page):
     names = page.run(
         "return page.locator('button').evaluateAll(all => all.map(b => b.ariaLabel || b.innerText.trim()))"
     )
-    assert (len(names), all(names)) == (13, True)
+    assert (len(names), all(names)) == (14, True)
     results = page.results()
     copy = "click('#results li:nth-child(1) button')", "keyboard.press('3')", "keyboard.press('0')"
     for action, place in zip(copy, (0, 2, 9), strict=True):
@@ -334,19 +385,59 @@ def test_results_are_named_and_copied_by_click_and_digit(page):
         assert page.text("#notice") == f"Copied {results[place]}"
 
 
-def test_a_phone(browser, serve, site):
-    browser.open(serve(site), PHONE)
+def check_that_all_is_seen(browser: Browser, width: int, height: int, places: str) -> None:
+    """All these places lie within the screen, one beside the other, and what is pressed is as large as a thumb."""
+    boxes = f"""return page.locator('{places}').evaluateAll(all => all.map((one) => {{
+        const box = one.getBoundingClientRect();
+        return [box.left, box.top, box.right, box.bottom]; }}))"""
+    left, top, right, bottom = boxes = np.array(browser.run(boxes)).T
+    assert (left.min() >= 0, top.min() >= 0, right.max() <= width, bottom.max() <= height) == (True,) * 4
+    assert min((right - left).min(), (bottom - top)[:-1].min()) >= 44 or "button" not in places
+    beside = (left >= right[:, None] - 0.01) | (top >= bottom[:, None] - 0.01)
+    assert (beside | beside.T | np.eye(len(left), dtype=bool)).all(), boxes
+
+
+@pytest.mark.parametrize(("width", "height"), PHONES)
+def test_a_phone(browser, serve, site, width, height):
+    browser.open(serve(site), TOUCH | {"viewport": {"width": width, "height": height}})
+    check_that_all_is_seen(browser, width, height, "#drawing, .tools button, #waiting")
     browser.run("await drawByFinger(data)", strokes_of("大"))
     first = "document.querySelector('#results .character')?.textContent"
     browser.run(f"await page.waitForFunction(() => {first} === '大')")
     assert len(browser.results()) == 10
     # A finger draws, it does not scroll; innerWidth would grow with what is too wide.
     seen = browser.run("return page.evaluate(() => [document.documentElement.scrollWidth, window.scrollY])")
-    assert seen == [PHONE["viewport"]["width"], 0]
-    best = browser.run("return page.locator('#results li').first().boundingBox()")
-    assert best["y"] + best["height"] <= PHONE["viewport"]["height"]  # it is seen without scrolling
-    heights = "all.map(b => b.getBoundingClientRect().height)"
-    assert min(browser.run(f"return page.locator('button').evaluateAll(all => {heights})")) >= 44
+    assert seen == [width, 0]
+    check_that_all_is_seen(browser, width, height, "#drawing, button, #hint")
+    browser.run("await page.click('#clear'); await drawByFinger([[[0.5, 0.5]]])")
+    check_that_all_is_seen(browser, width, height, "#drawing, .tools button, #note")
+
+
+def test_a_desktop_window(page):
+    page.draw(strokes_of("大"))
+    check_that_all_is_seen(page, *DESKTOP["viewport"].values(), "#drawing, button, footer")
+
+
+def test_it_asks_only_its_own_site_and_nothing_while_it_reads(page, serve, site):
+    asked = page.run("return context.requests")
+    files = "start.js style.css page.js recognizer.js model.onnx ort-wasm-simd-threaded.wasm confusable.json about.json"
+    assert sorted(asked) == sorted([serve(site), *(serve(site) + name for name in files.split())])
+    page.draw(strokes_of("大"))
+    page.after("give(data)", file_of(drawing("愛", 400, 14), "drop"))
+    page.run("await page.click('#results li:nth-child(2) button'); await page.waitForTimeout(2000)")
+    assert page.run("return context.requests") == asked
+
+
+def test_it_says_why_it_does_not_start(browser, serve, site, tmp_path):
+    folder = shutil.copytree(site, tmp_path / "site")
+    (folder / "page.js").unlink()
+    for address, words in (
+        ((site / "index.html").as_uri(), "This page was opened as a file, and browsers do not let a file load"),
+        (serve(folder), "This page could not start: its file page.js is missing, or this browser is too old."),
+    ):
+        browser.open(address)
+        assert browser.text(".answer").startswith(words)
+        assert "Loading" not in browser.text("body")
 
 
 def test_a_broken_model_is_reported(browser, serve, site, tmp_path):
@@ -355,7 +446,12 @@ def test_a_broken_model_is_reported(browser, serve, site, tmp_path):
     no_operator.graph.node[0].op_type = "NoSuchOperator"
     folder = shutil.copytree(site, tmp_path / "site")
     (folder / "model.onnx").unlink()
-    for content in (None, whole[:-1000], b"<!doctype html><title>Not found</title>", no_operator.SerializeToString()):
+    for content, words in (
+        (None, "its file model.onnx is missing from this site (status 404). If this is your site, run “npm run build”"),
+        (whole[:-1000], "it ends too early"),
+        (b"<!doctype html><title>Not found</title>", "it is not an ONNX file"),
+        (no_operator.SerializeToString(), ""),
+    ):
         if content:
             (folder / "model.onnx").write_bytes(content)
         browser.open(serve(folder))
@@ -364,7 +460,8 @@ def test_a_broken_model_is_reported(browser, serve, site, tmp_path):
             "for (const stroke of data) await drawStroke(stroke); await page.waitForTimeout(300)", strokes_of("十")
         )
         assert browser.results() == []
-        assert browser.text("#problem").startswith("The model cannot be used: ")
+        assert browser.text(".answer").startswith(f"The model cannot be used: {words}")
+        assert "Loading" not in browser.text("body")
 
 
 def test_a_wrong_call_ends_with_one_line(web, tmp_path, model, serve, site):
@@ -380,27 +477,66 @@ def test_a_wrong_call_ends_with_one_line(web, tmp_path, model, serve, site):
         assert message in done.stderr
 
 
-def test_start_serves_the_models_of_the_repository_in_order(web, model):
+def test_start_serves_the_models_of_the_repository_in_order_and_says_which(web, model, build, serve, browser):
     released = web.parent / "models/released" / f"{RELEASED.stem}_any_image.onnx"
     released.parent.mkdir(parents=True)
     shutil.copy(model, released)
-    assert f"models/released/{released.name}: 21 characters" in run_npm(web, "run", "build").stdout
-    write_model(web.parent / "models/kanji_model_any_image.onnx", "一二十")
+    shutil.copy(FIGURES, released.parent)  # they are of another file of this name
+    (web.parent / "models/kanji_model.onnx").touch()
+    done = run_npm(web, "run", "build")
+    assert f"models/released/{released.name}: by_hand, not a released model: 15 kanji and 6 hiragana" in done.stdout
+    assert done.stderr.startswith("warning: ../models/kanji_model.onnx is not used: convert_to_onnx.py --any-image")
+    own, metrics = web.parent / "models/kanji_model_any_image.onnx", json.dumps({"validation_top1": 79.99})
+    write_model(own, "一二十", script="train_vit", quantization="{}", metrics=metrics)
     command, settings = ["node", "build.js", "--serve"], environment(PORT="0")
-    with subprocess.Popen(command, cwd=web, env=settings, stdout=subprocess.PIPE, text=True) as process:
-        lines = [process.stdout.readline() for _ in range(2)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, cwd=web, env=settings, stdout=pipe, stderr=pipe, text=True) as process:
+        lines = [process.stdout.readline() for _ in range(4)]
         process.terminate()
-    assert "models/kanji_model_any_image.onnx: 3 characters" in lines[0]
-    assert lines[1].startswith("http://127.0.0.1:")
+        said = process.stderr.read()
+    assert lines[0].startswith("../models/kanji_model_any_image.onnx takes the place of the released model; MODEL=path")
+    assert "models/kanji_model_any_image.onnx: Vision Transformer, INT8, not a released model: 3 kanji" in lines[1]
+    assert lines[3].startswith("http://127.0.0.1:")
+    warning = "This model has hardly been trained: it reads only 79.99 % of its validation samples."
+    assert said.startswith(f"warning: {warning}")
+    browser.open(serve(build(own)))
+    assert browser.text("#model-name").endswith("From kanji_model_any_image.onnx, not a released model.")
+    assert browser.text(".answer").startswith(warning)
     shutil.rmtree(web.parent / "models")
 
 
-def test_a_trained_model_reads_what_is_drawn(build, serve, browser):
+def test_figures_are_of_the_released_files_and_the_readmes():
+    table, readme = json.loads(FIGURES.read_text(encoding="utf-8")), (ROOT / "README.md").read_text(encoding="utf-8")
+    for name, facts in table["files"].items():
+        assert hashlib.sha256((FIGURES.parent / name).read_bytes()).hexdigest() == facts["sha256"]
+        for kind, count in table["samples"].items():
+            assert f"{count:,}" in readme
+            assert f"{facts[kind]:.2f}" in readme
+
+
+def test_a_trained_model_reads_what_is_drawn(build, serve, browser, model):
     """The released model: KanjiVG's strokes of eleven characters."""
     trained = RELEASED.with_name(f"{RELEASED.stem}_any_image.onnx")
-    browser.open(serve(build(trained)))
-    assert browser.text("#model-accuracy").endswith(" %")
+    folder = build(trained)
+    browser.open(serve(folder))
+    figures, page = json.loads(FIGURES.read_text(encoding="utf-8"))["files"][trained.name], browser.text("footer")
+    for words in (
+        f"{figures['real drawings']} % of 1,604 drawings by real people.\n",
+        f"{figures['read and stated as known']} % of them without a note of doubt.\n",
+        f"{figures['made-up writers']} % of 63,756 samples by new made-up writers.",
+        "2,965 kanji and 71 hiragana",
+        "CNN, INT8, 1.7 MB. Released with this page.",
+    ):
+        assert words in page
+    assert not [word for word in ("train_", "stand-in", "94.9") if word in browser.text("body")]
     for char in "漢字永愛校日山火あきむ":
         check_against_python(browser.draw(strokes_of(char)), trained)
         assert browser.results()[0] == char
         browser.press("Escape")
+    for char in "一口いしつのに漢愛":  # drawn small, the pen would fill them
+        browser.draw(strokes_in(char, 0.1))
+        assert browser.results()[0] == char
+        browser.press("Escape")
+    shutil.copy(model, folder / "model.onnx")  # another model, without a new build: its own figure
+    browser.open(serve(folder))
+    assert browser.text("#model-accuracy").startswith("87.65 % of validation samples by made-up writers")

@@ -43,19 +43,26 @@ export function readMetadata(bytes) {
   return metadata;
 }
 
+/** A number that tells a file from another (FNV-1a): crypto.subtle has none where a page is served over plain http. */
+export function fingerprint(bytes) {
+  return bytes.reduce((sum, byte) => Math.imul(sum ^ byte, 16777619), 2166136261) >>> 0;
+}
+
 /** What the page says of a model and needs of it; throws RangeError for a file that is not a model of the toolkit. */
 export function describeModel(bytes) {
   const metadata = readMetadata(bytes);
   if (!metadata.classes) throw new RangeError("it does not name its characters");
   if (!metadata.input?.startsWith("image uint8 (N, H, W, C)")) {
-    throw new RangeError("it takes no pictures as they are: scripts/convert_to_onnx.py --any-image makes one that does");
+    throw new RangeError("it takes no pictures as they are: convert_to_onnx.py --any-image makes one that does");
   }
-  const metrics = JSON.parse(metadata.metrics || "{}");
+  const { validation_top1: validation, test_top1: test } = JSON.parse(metadata.metrics || "{}");
   return {
     classes: [...metadata.classes],
     source: metadata.source || "not named",
     script: metadata.script || "not named",
-    accuracy: metrics.validation_top1 ?? metrics.test_top1,
+    int8: "quantization" in metadata,
+    accuracy: validation ?? test,
+    measuredOn: validation === undefined ? "test" : "validation",
     newWriters: JSON.parse(metadata.config || "{}").split !== "random",
     confidence: confidenceOf(metadata),
     bytes: bytes.length,

@@ -1,16 +1,28 @@
 // The page: a drawing goes to the recognizer after each change, what comes back is listed.
 
-import { EMPTY, isEmpty, ofImage, pictureOf, show, withStroke } from "./drawing.js";
+import { EMPTY, isDot, isEmpty, ofImage, pictureOf, show, withStroke } from "./drawing.js";
+import { accuracies, describedModel, drawable, reads, trainedOn, warningOf } from "./facts.js";
 import { followPen } from "./pen.js";
 import { pixelsOf, readPicture } from "./picture.js";
 import { buttonOfKey, copy, noteOf, showResults, spoken } from "./results.js";
 
+const ONLY_A_DOT = "Only a dot so far: draw a whole character.";
+const PICTURE_OF_A_DOT = "This picture shows only a dot. Choose one of a whole character.";
+const BLANK =
+  "This picture is blank: there is nothing to read. " +
+  "Choose one of a character in dark ink on light paper, or in light ink on dark.";
+const REMEDY =
+  "If this is your site, run “npm run build” again and copy all of dist/ to it. " +
+  "Otherwise reload the page, or come back later.";
+
 const element = (id) => document.getElementById(id);
+const isBroken = () => document.body.dataset.state === "broken";
 const canvas = element("drawing");
 const list = element("results");
 const recognizer = new Worker(new URL("recognizer.js", import.meta.url), { type: "module" });
 
 const history = [EMPTY]; // the last one is what is seen
+const undone = []; // the last one is the next to come back
 let underWay = null;
 let asked = 0; // the number of the latest question; answers to earlier ones are out of date
 let picture = null; // what it was about
@@ -23,6 +35,7 @@ function paint() {
 
 function change(next) {
   history.push(next);
+  undone.length = 0;
   changed();
 }
 
@@ -30,12 +43,14 @@ function changed() {
   underWay = null;
   const empty = isEmpty(drawing());
   element("undo").disabled = history.length < 2;
+  element("redo").disabled = !undone.length;
   element("clear").disabled = empty;
   element("invitation").hidden = !empty;
   paint();
   asked++;
-  if (document.body.dataset.state !== "broken") complain("");
-  if (empty) showAnswer([], "", "");
+  if (isBroken()) return;
+  if (empty) showAnswer([]);
+  else if (isDot(drawing())) showAnswer([], { note: drawing().image ? PICTURE_OF_A_DOT : ONLY_A_DOT });
   else ask(pixelsOf(pictureOf(drawing())));
 }
 
@@ -46,7 +61,13 @@ function ask(pixels) {
 
 function undo() {
   if (history.length < 2) return;
-  history.pop();
+  undone.push(history.pop());
+  changed();
+}
+
+function redo() {
+  if (!undone.length) return;
+  history.push(undone.pop());
   changed();
 }
 
@@ -54,58 +75,67 @@ function clear() {
   if (!isEmpty(drawing())) change(EMPTY);
 }
 
-function showAnswer(top, note, status) {
+/** Writes a text where it is shown, and shows that place only if there is one. */
+function write(id, text) {
+  element(id).textContent = text;
+  element(id).hidden = !text;
+}
+
+/** Lists the likeliest characters, or says why there are none. */
+function showAnswer(top, { note = "", problem = "" } = {}) {
   showResults(list, top);
+  write("note", note);
+  write("problem", problem);
   element("hint").hidden = !top.length;
-  element("note").textContent = note;
-  element("note").hidden = !note;
-  element("status").textContent = status;
+  element("waiting").hidden = Boolean(top.length || note || problem);
+  element("status").textContent = [top.length ? `Likeliest: ${spoken(top)}.` : "", note].join(" ").trim();
 }
 
-function complain(message) {
-  element("problem").textContent = message;
-  element("problem").hidden = !message;
+const complain = (problem) => showAnswer([], { problem });
+
+/** Says once, and until the page is loaded again, why it reads nothing. */
+function fail(problem) {
+  if (isBroken()) return;
+  document.body.dataset.state = "broken";
+  complain(problem);
 }
 
-function showModel({ classes, source, script, accuracy, newWriters, bytes }) {
-  const facts = {
-    "model-script": script,
-    "model-source": source,
-    "model-size": `${(bytes / 1e6).toFixed(1)} MB`,
-    "model-classes": `${classes.length.toLocaleString("en")} characters`,
-    "model-accuracy": accuracy === undefined ? "not named" : `${accuracy.toFixed(1)} %`,
-  };
-  for (const [id, fact] of Object.entries(facts)) element(id).textContent = fact;
-  if (!newWriters) element("accuracy-of").textContent = "Of samples it has not seen, it reads";
-  element("licence").hidden = !source.includes("KanjiVG");
+/** Says why what was given cannot be read; an undo brings back what was drawn before. */
+function refuse(problem) {
+  if (isEmpty(drawing())) changed();
+  else change(EMPTY);
+  if (!isBroken()) complain(problem);
+}
+
+function showModel(model, about) {
+  element("model-classes").textContent = reads(model.classes);
+  element("model-accuracy").innerText = accuracies(model, about).join("\n");
+  element("model-name").textContent = describedModel(model, about);
+  element("model-source").textContent = trainedOn(model);
+  element("licence").hidden = !model.source.includes("KanjiVG");
+  write("warning", warningOf(model));
   document.body.dataset.state = "ready";
-  element("invitation-text").textContent = "Draw one character";
+  element("invitation-text").textContent = `Draw one ${drawable(model.classes)}`;
 }
 
 recognizer.onmessage = ({ data }) => {
-  const { id, model, error, logits, top, known, looksLike } = data;
-  if (model) return showModel(model);
-  if (error && id === undefined) {
-    document.body.dataset.state = "broken";
-    return complain(`The model cannot be used: ${error}.`);
-  }
-  if (id !== asked || document.body.dataset.state === "broken") return;
-  if (error) return complain(`This could not be recognised: ${error}.`);
-  const note = top.length ? noteOf(known, looksLike) : "";
-  if (top.length) showAnswer(top, note, [`Likeliest: ${spoken(top)}.`, note].join(" ").trim());
-  else showAnswer([], "", "There is nothing to recognise here.");
+  const { id, model, about, error, logits, top, known, looksLike } = data;
+  if (model) return showModel(model, about);
+  if (error && id === undefined) return fail(`The model cannot be used: ${error}. ${REMEDY}`);
+  if (id !== asked || isBroken()) return;
+  if (error) return complain(`This could not be read: ${error}.`);
+  if (top.length) showAnswer(top, { note: noteOf(known, looksLike) });
+  else complain(BLANK);
   document.dispatchEvent(new CustomEvent("recognized", { detail: { picture, logits, top, known, looksLike } }));
 };
-recognizer.onerror = () => {
-  document.body.dataset.state = "broken";
-  complain("The recogniser could not be started: this browser is too old, or files of the page are missing.");
-};
+recognizer.onerror = () =>
+  fail(`The model cannot be used: this browser is too old, or recognizer.js is missing. ${REMEDY}`);
 
 async function openImage(file) {
   try {
     change(ofImage(await readPicture(file)));
   } catch (error) {
-    complain(`${error.message}.`);
+    refuse(error.message);
   }
 }
 
@@ -132,6 +162,7 @@ followPen(
 );
 
 element("undo").onclick = undo;
+element("redo").onclick = redo;
 element("clear").onclick = clear;
 element("open").onclick = () => element("file").click();
 element("file").onchange = ({ target }) => {
@@ -145,8 +176,9 @@ document.addEventListener("keydown", (event) => {
   const button = buttonOfKey(list, key);
   if (event.altKey || event.repeat) return;
   if (event.ctrlKey || event.metaKey) {
-    if (key !== "z" || event.shiftKey) return;
-    undo();
+    if (key === "y" || (key === "z" && event.shiftKey)) redo();
+    else if (key === "z") undo();
+    else return;
   } else if (["escape", "delete", "backspace"].includes(key)) clear();
   else if (button) copyResult(button);
   else return;
@@ -162,7 +194,7 @@ function imageIn(transfer) {
 document.addEventListener("paste", ({ clipboardData }) => {
   const file = imageIn(clipboardData);
   if (file) openImage(file);
-  else complain("What was pasted is not an image.");
+  else refuse("What was pasted is not an image. Copy an image of one character, then paste it here.");
 });
 document.addEventListener("dragover", (event) => {
   event.preventDefault();
@@ -176,11 +208,13 @@ document.addEventListener("drop", (event) => {
   document.body.classList.remove("dropping");
   const file = imageIn(event.dataTransfer);
   if (file) openImage(file);
-  else complain("What was dropped is not an image file.");
+  else refuse("What was dropped is not an image file. Drop a PNG or JPEG file of one character.");
 });
 
 new ResizeObserver(() => {
   canvas.width = canvas.height = Math.round(canvas.clientWidth * devicePixelRatio);
   paint();
 }).observe(canvas);
+document.body.dataset.state = "loading";
+element("invitation-text").textContent = "Loading the model …";
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", changed);

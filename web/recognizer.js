@@ -1,10 +1,10 @@
-// A worker that holds the model. It says {model} or {error} once; a message {id, pixels, height, width}, RGBA, is
-// answered with {id, logits, top, known, looksLike}; `top` is empty for a picture without ink.
+// A worker that holds the model. It says {model, about} or {error} once; a message {id, pixels, height, width}, RGBA,
+// is answered with {id, logits, top, known, looksLike}; `top` is empty for a picture without ink.
 
 import * as ort from "onnxruntime-web/wasm";
 
 import { isKnown, looksLike } from "./confidence.js";
-import { describeModel } from "./model_file.js";
+import { describeModel, fingerprint } from "./model_file.js";
 
 const FIRST = { pixels: new Uint8Array(4 * 256 * 256), height: 256, width: 256 }; // as large as a drawing
 
@@ -12,25 +12,29 @@ ort.env.wasm.numThreads = 1; // more would need a host that sends COOP and COEP 
 ort.env.wasm.wasmPaths = { wasm: new URL("ort-wasm-simd-threaded.wasm", import.meta.url).href };
 ort.env.logLevel = "error";
 
-/** The model's file; a host that answers with a page of its own where a file is missing counts as missing. */
-async function fetchModel(url) {
-  const response = await fetch(url);
-  if (!response.ok) throw new Error(`the file is missing (status ${response.status})`);
-  return new Uint8Array(await response.arrayBuffer());
+/** A file beside this one. */
+async function fetchFile(name) {
+  const response = await fetch(new URL(name, import.meta.url)).catch(() => {
+    throw new Error(`the connection failed while ${name} was fetched`);
+  });
+  if (!response.ok) throw new Error(`its file ${name} is missing from this site (status ${response.status})`);
+  return response;
 }
 
-/** What the model mixes up; nothing where a host lacks the file. */
-async function fetchConfusable(url) {
-  const response = await fetch(url);
-  return response.ok ? response.json().catch(() => ({})) : {};
-}
+/** The content of a JSON file that a site may lack. */
+const fetchTable = (name) =>
+  fetchFile(name)
+    .then((response) => response.json())
+    .catch(() => ({}));
 
 async function load() {
-  const bytes = await fetchModel(new URL("model.onnx", import.meta.url));
+  const bytes = new Uint8Array(await (await fetchFile("model.onnx")).arrayBuffer());
   const model = describeModel(bytes);
   const session = await ort.InferenceSession.create(bytes, { executionProviders: ["wasm"] });
   await run(session, FIRST); // the first run is slow: not the reader's
-  return { model, session, confusable: await fetchConfusable(new URL("confusable.json", import.meta.url)) };
+  const [confusable, built] = await Promise.all([fetchTable("confusable.json"), fetchTable("about.json")]);
+  const about = built.fingerprint === fingerprint(bytes) ? built : {}; // the model may have been replaced since
+  return { model, about, session, confusable };
 }
 
 /** What the model makes of a picture: logits, and the likeliest classes with their probabilities, likeliest first. */
@@ -53,7 +57,7 @@ async function recognize({ id, ...picture }) {
 
 const loaded = load();
 loaded.then(
-  ({ model }) => self.postMessage({ model }),
+  ({ model, about }) => self.postMessage({ model, about }),
   (error) => self.postMessage({ error: error.message || String(error) }),
 );
 self.onmessage = ({ data }) => {

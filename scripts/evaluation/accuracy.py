@@ -91,6 +91,8 @@ def report(result: dict) -> str:
         of_right = sure["rejected_of_right"]
         of_right = "" if of_right is None else f"   of the correct answers {of_right:.2f} %"
         figures.append(("rejected", f"{sure['rejected']:6.2f} %{of_right}"))
+        wrong = f"   wrong and yet stated as known {sure['known_and_wrong']:.2f} %"
+        figures.append(("right and known", f"{sure['known_and_right']:6.2f} %{wrong}"))
     if left_out := sum(result["left_out"].values()):
         figures.append(("left out", f"{left_out:6,} samples of characters that the model lacks"))
     lines = [result["model"]["description"], f"on {result['data']['description']}", ""]

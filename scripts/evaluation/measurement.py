@@ -40,6 +40,8 @@ def calibration(model: Model, raw: np.ndarray, tempered: np.ndarray, right: np.n
         "bins": bins,
         "rejected": percent(~accepted) if threshold else None,
         "rejected_of_right": percent(~accepted[right]) if threshold and right.any() else None,
+        "known_and_right": percent(accepted & right),
+        "known_and_wrong": percent(accepted & ~right),
     }
 
 

@@ -1,6 +1,7 @@
 """An ONNX model of this toolkit with the normalisation inside: one file that takes pictures as they are, and its proof.
-INPUT and OUTPUTS say what goes in and what comes out, each picture by itself. The probabilities are those of the logits
-divided by the temperature that the file names. A picture without ink gives logits of 0: all classes are as likely."""
+INPUT and OUTPUTS say what goes in and what comes out, each picture by itself. Probabilities, and whether a picture is
+`known` to be one of the classes, come from the temperature, the score and the threshold that the model's file names. A
+picture without ink gives logits of 0, and is not known."""
 
 import sys
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 from onnx import compose, helper, version_converter
-from onnxscript import FLOAT, INT64, script
+from onnxscript import BOOL, FLOAT, INT64, script
 from onnxscript import opset18 as op
 from onnxscript.values import Opset
 from tqdm import tqdm
@@ -24,7 +25,10 @@ from inference.confidence import Confidence, confidence_of
 from inference.recognizer import Recognizer, single_thread
 
 INPUT = "image uint8 (N, H, W, C), C 1 grey, 2 grey and opacity, 3 RGB, 4 RGBA; any size, either polarity"
-OUTPUTS = "probabilities float32 (N, {top}), classes int64 (N, {top}), likeliest first; logits float32 (N, {classes})"
+OUTPUTS = (
+    "probabilities float32 (N, {top}), classes int64 (N, {top}), likeliest first; logits float32 (N, {classes}); "
+    "known bool (N,), false for what is none of the classes"
+)
 MODEL = Opset("model", 1)  # MODEL.Logits stands where the nodes of the model will be
 COMPARED = 1000  # pictures, before a file gets its name
 SAME_TOP1 = 0.999  # the least share of them
@@ -33,11 +37,36 @@ UNLIKE = 0.01  # … in all but this share: where rounding moves a value across 
 SAME_PROBABILITY = 1e-4  # largest difference from the softmax of the file's own logits
 
 
+@script()
+def probability(logits, temperature):
+    return op.ReduceMax(op.Softmax(logits / temperature, axis=1), [1], keepdims=0)
+
+
+@script()
+def logit(logits, temperature):
+    return op.ReduceMax(logits, [1], keepdims=0)
+
+
+@script()
+def lead(logits, temperature):
+    return op.ReduceMax(logits, [1], keepdims=0) - op.ReduceMean(logits, [1], keepdims=0)
+
+
+@script()
+def energy(logits, temperature):
+    return op.ReduceLogSumExp(logits / temperature, [1], keepdims=0) * temperature
+
+
+SCORES = {"probability": probability, "logit": logit, "lead": lead, "energy": energy}  # those of confidence.py
+
+
 def any_image_model(model: onnx.ModelProto, top: int) -> onnx.ModelProto:
     """A toolkit model, float or quantised, between the normalisation and the reading of its logits. Raises
     ConversionError where its opset is older than the normalisation's and cannot be raised."""
     properties = {entry.key: entry.value for entry in model.metadata_props}
-    temperature = confidence_of(properties.get("confidence"), "the model").temperature
+    confidence = confidence_of(properties.get("confidence"), "the model")
+    temperature, score = confidence.temperature, SCORES[confidence.score]
+    threshold = -np.inf if confidence.threshold is None else confidence.threshold
     count = len(properties["classes"])
     most = [min(top, count)]
     if opset_of(model) < OLDEST_OPSET:
@@ -52,9 +81,10 @@ def any_image_model(model: onnx.ModelProto, top: int) -> onnx.ModelProto:
         has_ink = op.ReduceMax(images, [1, 2, 3], keepdims=0) > 0
         logits = op.Where(op.Unsqueeze(has_ink, [1]), MODEL.Logits(images), 0.0)
         probabilities, classes = op.TopK(op.Softmax(logits / temperature, axis=1), most, axis=1)
-        return probabilities, classes, logits
+        known = has_ink & (score(logits, temperature) >= threshold)
+        return probabilities, classes, logits, known
 
-    made = [FLOAT["pictures", most[0]], INT64["pictures", most[0]], FLOAT["pictures", count]]
+    made = [FLOAT["pictures", most[0]], INT64["pictures", most[0]], FLOAT["pictures", count], BOOL["pictures"]]
     around = as_model(read, [PICTURES], made).graph
     whole = compose.add_prefix(model, "model/", rename_functions=False)
     nodes = list(around.node)
@@ -71,14 +101,15 @@ def any_image_model(model: onnx.ModelProto, top: int) -> onnx.ModelProto:
     return whole
 
 
-def checked_logits(session, images: np.ndarray, confidence: Confidence) -> np.ndarray:
-    """The logits (N, classes) of pictures uint8 (N, H, W, C); raises ConversionError unless the other outputs fit."""
-    shares, classes, logits = session.run(["probabilities", "classes", "logits"], {"image": images})
+def checked_logits(session, images: np.ndarray, confidence: Confidence) -> tuple[np.ndarray, np.ndarray]:
+    """The logits (N, classes) of pictures uint8 (N, H, W, C), and which are known (N,); raises ConversionError unless
+    probabilities and classes fit the logits."""
+    shares, classes, logits, known = session.run(None, {"image": images})
     expected = np.take_along_axis(confidence.probabilities(logits), classes, axis=1)
     ordered = (np.diff(shares, axis=1) <= 0).all() and (classes[:, 0] == logits.argmax(axis=1)).all()
     if not np.isfinite(logits).all() or not ordered or np.abs(shares - expected).max() > SAME_PROBABILITY:
         raise ConversionError(f"probabilities and classes do not fit the logits of a picture of {images.shape[1:]}")
-    return logits
+    return logits, known
 
 
 def prove(path: Path, original: Path) -> str:
@@ -90,13 +121,15 @@ def prove(path: Path, original: Path) -> str:
     for picture in tqdm(pictures, "comparing", COMPARED, leave=False, disable=not sys.stderr.isatty()):
         expected = normalize(grey_of(picture))[None]
         differences.append(float(np.abs(normalization.run(None, {"image": picture[None]})[0] - expected).max()))
-        logits = checked_logits(session, picture[None], recognizer.confidence)
+        logits, known = checked_logits(session, picture[None], recognizer.confidence)
         if logits.any() and not expected.any():
             raise ConversionError(f"a picture of {picture.shape} without ink is read as something")
+        if known != recognizer.confidence.known(logits) & logits.any():
+            raise ConversionError(f"known does not fit the logits of a picture of {picture.shape}")
         same += not expected.any() or logits.argmax() == recognizer.logits(expected).argmax()
     together = np.stack([picture, picture[::-1], picture[:, ::-1]])
-    alone = np.concatenate([checked_logits(session, one[None], recognizer.confidence) for one in together])
-    if np.abs(checked_logits(session, together, recognizer.confidence) - alone).max() > TOLERANCE:
+    alone = np.concatenate([checked_logits(session, one[None], recognizer.confidence)[0] for one in together])
+    if np.abs(checked_logits(session, together, recognizer.confidence)[0] - alone).max() > TOLERANCE:
         raise ConversionError("pictures together are read otherwise than each by itself")
     unlike = sum(difference > SAME_PIXEL for difference in differences)
     comparison = (

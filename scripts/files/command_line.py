@@ -14,7 +14,7 @@ from collections.abc import Callable
 from concurrent.futures import BrokenExecutor
 from pathlib import Path
 
-from files.machine import numpy_on_one_thread
+from files.machine import limit_threads
 from files.packages import OldPackage, missing
 
 
@@ -61,12 +61,32 @@ def run_stage(name: str, script: str, *arguments: object) -> float:
     words = [str(a) for a in arguments]
     print(f"\n--- {name}: python scripts/{script} {' '.join(words)}", flush=True)
     begin = time.monotonic()
-    if code := subprocess.run([sys.executable, SCRIPTS / script, *words], check=False).returncode:
+    if code := _exit_code(name, [sys.executable, str(SCRIPTS / script), *words]):
         print(f"{name} ended with exit code {code}; the same command goes on from here", file=sys.stderr)
         sys.exit(code)
     seconds = round(time.monotonic() - begin, 1)
     print(f"--- {name} took {seconds:.1f} s", flush=True)
     return seconds
+
+
+def _exit_code(name: str, command: list[str]) -> int:
+    """Runs a command to its end, whatever signals come. A terminal's Ctrl-C reaches it by itself, SIGTERM is passed on:
+    it saves what it has and ends, and only then does this program."""
+    signals = []
+
+    def wait(number: int, _frame) -> None:
+        print(f"waiting for {name} to save its work …", file=sys.stderr, flush=True)
+        signals.append(number)
+        if number == signal.SIGTERM:
+            process.terminate()
+
+    process = subprocess.Popen(command)
+    before = {number: signal.signal(number, wait) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        return process.wait() or (128 + signals[0] if signals else 0)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def run(main: Callable[[], None]) -> None:
@@ -75,7 +95,7 @@ def run(main: Callable[[], None]) -> None:
     for stream in (sys.stdout, sys.stderr):  # names of files may be no text, and some terminals know no kanji
         if hasattr(stream, "reconfigure"):  # a notebook's has none
             stream.reconfigure(errors="backslashreplace")
-    numpy_on_one_thread()
+    limit_threads()
     before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         try:

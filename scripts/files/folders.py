@@ -1,6 +1,7 @@
-"""The folders that a script writes into: no second process writes there meanwhile, and one that vanishes is noticed."""
+"""Where scripts write: what goes where by default, and folders into which no second process writes meanwhile."""
 
 import contextlib
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,13 +11,23 @@ from files.command_line import InputError
 
 LOCK_FILE = ".lock"
 RELEASED = Path(__file__).resolve().parents[2] / "models" / "released"
+FIGURES = RELEASED / "figures.json"  # the SHA-256 of each released file, and how well it reads
 PATIENCE = 2.0  # seconds, for a process that is just ending
 
 
 def beside(model: Path, name: str) -> Path:
-    """Where a file made of a model goes by default: into the model's folder, or above that of the released ones."""
+    """Where a file made of a model goes by default: into the model's folder, or above that of the released ones. A
+    released file stays where it is: what would take its place is called my_NAME."""
     folder = model.parent
-    return (folder.parent if folder.resolve() == RELEASED else folder) / name
+    path = (folder.parent if folder.resolve() == RELEASED else folder) / name
+    return path.with_name(f"my_{name}") if is_released(path) else path
+
+
+def is_released(path: Path) -> bool:
+    """Whether a file is one of the released ones, byte for byte."""
+    if not path.is_file() or not FIGURES.is_file():
+        return False
+    return hashlib.sha256(path.read_bytes()).hexdigest() in FIGURES.read_text(encoding="utf-8")
 
 
 def check_not(output: Path, model: Path) -> None:

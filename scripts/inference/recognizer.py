@@ -8,12 +8,15 @@ import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as onnxruntime_errors
 
 from files.command_line import InputError, first_line
+from files.machine import quota_threads
 from files.packages import check
+from files.plain_json import parse_json
 from images.normalization import CANVAS, normalize
 from inference.confidence import confidence_of
 
 RELEASED = Path(__file__).resolve().parents[2] / "models/released/cnn_int8_quantized_quantized_int8_onnx_opset14.onnx"
 OWN = Path("models/kanji_model.onnx")
+HARDLY_TRAINED = 80  # top-1 in %, on validation or test samples, below which a model is no reader yet
 # onnxruntime's own errors have no common parent but Exception; names in a damaged file may be no UTF-8.
 _DAMAGED = (RuntimeError, UnicodeDecodeError)
 _DAMAGED += tuple(e for e in vars(onnxruntime_errors).values() if isinstance(e, type) and issubclass(e, Exception))
@@ -38,16 +41,16 @@ class Recognizer:
     """An exported model: its `classes`, `confidence` in its logits, the other `facts` of its file, whether it
     `takes_pictures` (the normalisation is part of the file), and the logits of pictures or of normalised images.
 
-    `threads`: how many onnxruntime computes with; 0 leaves it the choice. Raises FileNotFoundError, or InputError for a
-    file that is no model of this toolkit or reads no blank picture."""
+    `threads`: how many onnxruntime computes with; 0 leaves it the choice, within a container's quota. Raises
+    FileNotFoundError, or InputError for a file that is no model of this toolkit or reads no blank picture."""
 
     def __init__(self, path: Path, threads: int = 0):
         if not path.is_file():
             what = "a folder" if path.is_dir() else "missing"
             raise FileNotFoundError(f"{path} is {what}: export a model with scripts/convert_to_onnx.py")
-        self.path = path
         check("numpy", np.__version__)
         check("onnxruntime", onnxruntime.__version__)
+        self.path, threads = path, threads or quota_threads()
         try:
             try:
                 self.session = _session(path, threads, onnxruntime.get_available_providers())
@@ -82,6 +85,24 @@ class Recognizer:
         if getattr(logits, "shape", None) != shape or logits.dtype != np.float32 or not np.isfinite(logits).all():
             raise InputError(f"{self.path} is a damaged model: it does not give {shape[1]:,} numbers for a picture")
         return logits
+
+    def __str__(self) -> str:
+        """The file, and what it says of itself."""
+        source, top1 = self.facts.get("source"), self.top1()
+        says = [f"{self.path}: {len(self.classes):,} characters", f"trained on {source}" if source else ""]
+        says.append("" if top1 is None else f"{top1:.2f} % of held-out samples right")
+        return ", ".join(filter(None, says))
+
+    def top1(self) -> float | None:
+        """Its accuracy on test or validation samples in %, as its file says."""
+        metrics = parse_json(self.facts.get("metrics") or "{}", f"{self.path}: metrics", "export it again")
+        values = [metrics.get(name) for name in ("test_top1", "validation_top1")]
+        return next((value for value in values if isinstance(value, int | float)), None)
+
+    def hardly_trained(self) -> bool:
+        """Whether its file says that it reads less than a reader should."""
+        top1 = self.top1()
+        return top1 is not None and top1 < HARDLY_TRAINED
 
     def logits(self, images: np.ndarray) -> np.ndarray:
         """float32 (N, classes) of float32 (N, 1, 64, 64), ink 1 on paper 0."""

@@ -45,3 +45,13 @@ def save_quantized(path: Path, network: fx.GraphModule, facts: dict) -> None:
     """Writes an integer network, what its float checkpoint says about itself, and as "quantization" how it was made."""
     tensors = {name: value.clone() for name, value in network.state_dict().items()}
     checkpoints.save(path, {name: facts.get(name) for name in KEPT} | {"model": tensors})
+
+
+def check_replaceable(path: Path, how: str, overwrite: bool) -> None:
+    """Raises InputError where an INT8 file lies at `path` that was made in another way than `how`."""
+    if overwrite or not path.exists():
+        return
+    made = (checkpoints.load(path).get("quantization") or {}).get("how", "an unknown way")
+    if made != how:
+        remedy = "replace it with --overwrite, or move it away"
+        raise InputError(f"{path} holds a model that was made INT8 by {made}: {remedy}")

@@ -18,7 +18,7 @@ from engine.training import fit
 from files.command_line import InputError
 from files.folders import OutputFolders, beside, check_not
 from optimization_config import OptimizationConfig, own_options, recorded
-from quantization.files import float_architecture, load_float, save_quantized
+from quantization.files import check_replaceable, float_architecture, load_float, save_quantized
 from quantization.loss import accuracy_table, lookalikes, measure
 from quantization.network import calibrate, convert, prepare
 
@@ -80,7 +80,13 @@ def save_measured(
 
 
 def quantize(
-    model_path: Path, data_dir: Path, output: Path | None, count: int, images: Path | None, limit: int | None
+    model_path: Path,
+    data_dir: Path,
+    output: Path | None,
+    count: int,
+    images: Path | None,
+    limit: int | None,
+    overwrite: bool = False,
 ) -> str:
     """Makes a trained float checkpoint INT8 by calibration on `count` images; measures, writes and returns what
     `save_measured` does. Raises InputError for a model or an output that cannot be."""
@@ -89,9 +95,10 @@ def quantize(
         if output.suffix not in {".pth", ".pt"}:
             raise InputError(f"{output}: an INT8 file is named *.pth; convert_to_safetensors.py makes others")
     model, facts = load_float(model_path)
+    output = output or beside(model_path, f"quantized_{float_architecture(facts)[0].name}_int8.pth")
+    check_replaceable(output, "calibration", overwrite)
     dataset = PreparedDataset(data_dir, facts["config"].get("split", "writer"), facts["config"].get("seed", 0))
     network, count = calibrated(model, facts, dataset, count)
-    output = output or beside(model_path, f"quantized_{float_architecture(facts)[0].name}_int8.pth")
     made = facts | {"quantization": {"how": "calibration", "images": count}}
     report = save_measured(output, network, model, made, data_dir, images, limit)
     return f"{report}, calibrated on {count:,} images" + (CONFIDENCE_LOST if facts.get("confidence") else "")
@@ -112,7 +119,9 @@ def fine_tune(architecture: Architecture, config: OptimizationConfig) -> str:
         with processes.fail_together():
             model, facts = load_float(path)
             check_split(path, facts, config)
-        trained, settings = float_architecture(facts)
+            trained, settings = float_architecture(facts)
+            output = models / f"quantized_{trained.name}_int8.pth"
+            check_replaceable(output, "training", config.overwrite)
         config.model_path, config.teacher = str(path), config.teacher or str(path)
         config.float_script, config.float_settings = facts["script"], json.dumps(own_options(settings))
         with processes.fail_together():
@@ -126,8 +135,8 @@ def fine_tune(architecture: Architecture, config: OptimizationConfig) -> str:
             return ""
         best, about = model_files.load_network(models / architecture.best_file)
         how = {"how": "training", "epoch": about["epoch"], "images": config.calibration_images}
-        path, made = models / f"quantized_{trained.name}_int8.pth", facts | {"quantization": how}
-        return save_measured(path, best.network, model, made, Path(config.data_dir), None, config.test_samples)
+        made = facts | {"quantization": how}
+        return save_measured(output, best.network, model, made, Path(config.data_dir), None, config.test_samples)
 
 
 def float_checkpoint(config: OptimizationConfig) -> Path:

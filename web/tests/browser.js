@@ -1,7 +1,7 @@
 // A Chromium that a test in another language can drive: node tests/browser.js. Each line on stdin is {settings}, which
 // opens an empty page with these settings of Playwright's newContext, or {code, data}: the body of an async function of
-// (page, context, data, and the functions below). Each line on stdout is {value} or {error}. Requests to other hosts than the page's are counted
-// in context.foreign.
+// (page, context, data, and the functions below). Each line on stdout is {value} or {error}. context.requests are the
+// addresses that the page and its worker asked for, context.foreign those on other hosts than the page's.
 
 import { createInterface } from "node:readline";
 
@@ -33,9 +33,12 @@ async function begin(settings) {
   page.setDefaultTimeout(60_000);
   context.errors = [];
   context.foreign = [];
+  context.requests = [];
   page.on("pageerror", (error) => context.errors.push(String(error)));
   page.on("console", (message) => message.type() === "error" && context.errors.push(message.text()));
+  page.on("websocket", (socket) => context.foreign.push(socket.url()));
   context.on("request", (request) => {
+    context.requests.push(request.url());
     const { protocol, hostname } = new URL(request.url());
     if (protocol.startsWith("http") && hostname !== "127.0.0.1") context.foreign.push(request.url());
   });
