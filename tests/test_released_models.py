@@ -57,7 +57,7 @@ def figures_in(row: dict) -> list[str]:
     """What a row of the documents says of a file, in their order."""
     both = [row[f"made-up writers{what}"] for what in ("", ", standard error")]
     drawn = [row[f"real drawings{what}"] for what in ("", ", standard error")]
-    sure = [row["real drawings, right and known"], row["real drawings, wrong yet known"]]
+    sure = [row[f"{what} and stated as known"] for what in ("read", "wrong")]
     return [f"{both[0]:.2f} ± {both[1]:.2f}", f"{drawn[0]:.2f} ± {drawn[1]:.2f}", f"{sure[0]:.2f}", f"{sure[1]:.2f}"]
 
 
