@@ -13,12 +13,14 @@ from PIL import Image
 import evaluate
 from characters.names import character_of
 from data.prepared import CHUNK_NAME, PreparedDataset
+from data.samples import image_samples
 from engine import checkpoints
 from evaluation import accuracy, measurement
 from evaluation.accuracy import report
+from evaluation.calibration import calibrate
 from evaluation.measurement import evaluate_file
 from evaluation.model import Model, load_model
-from export import safetensors_file
+from export import any_image, safetensors_file
 from files import folders
 from files.command_line import InputError
 from images.distortions import DISTORTIONS, rotate
@@ -296,3 +298,29 @@ def test_wrong_calls_end_with_one_line(work, words, message):
     assert message in done.stderr.splitlines()[-1]
     assert done.stderr.startswith(("error: ", "usage: "))
     assert not list(work.rglob("evaluation.*"))
+
+
+def test_a_file_for_any_image_is_measured_on_the_pictures_themselves(tmp_path):
+    """As recognize.py reads them, not cropped twice; it is right where the file that it was made from is."""
+    pictures, images = tmp_path / "drawn", tmp_path / "model.onnx"
+    weights = np.zeros((2, 64, 64))
+    weights[0, 28:36], weights[1, :, 28:36] = 1 / 16, 1 / 16  # a level stroke, an upright one
+    linear_model(images, weights, "一丨")
+    for char, place in (("一", np.s_[40:44, 10:90]), ("丨", np.s_[5:85, 48:52])):
+        (pictures / char).mkdir(parents=True)
+        for number, grey in enumerate((0, 90)):
+            drawn = np.full((90, 100), 255, np.uint8)
+            drawn[place] = grey
+            Image.fromarray(drawn).save(pictures / char / f"{number}.png")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(any_image, "COMPARED", 30)
+        any_image.convert_any_image(images, tmp_path / "any.onnx", None, 18, top=2)
+    whole, made_from = load_model(tmp_path / "any.onnx"), load_model(images)
+    samples = image_samples(pictures)
+    logits = [model.read(samples, np.arange(4)) for model in (whole, made_from)]
+    np.testing.assert_allclose(*logits, atol=1e-4)
+    figures = figures_of(tmp_path / "any.onnx", tmp_path, pictures)
+    assert figures["top1"] == figures["robustness"]["top1"]["clean"] == 100
+    assert figures["robustness"]["top1"]["low contrast"] == 100
+    with pytest.raises(InputError, match="calibrate the one that it was made from"):
+        calibrate(whole, tmp_path, "lead", 0.97, 10, 10)

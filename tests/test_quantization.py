@@ -183,7 +183,7 @@ def test_lookalikes_and_losses_by_hand(monkeypatch):
     def answers(labels: str) -> Callable[[torch.Tensor], torch.Tensor]:
         return lambda images: torch.eye(len(CLASSES))[[CLASSES.index(labels[int(i)]) for i in images[:, 0]]]
 
-    samples = Samples(np.array(list("ああいいうう亜亜腕腕")), lambda rows: rows[:, None], {})
+    samples = Samples(np.array(list("ああいいうう亜亜腕腕")), lambda rows: rows[:, None], {}, list)
     network, better = answers("あいあいうう亜腕腕腕"), answers("ああいいうあ亜亜腕腕")
     monkeypatch.setattr(loss, "PAIRS", 1)
     assert lookalikes(network, CLASSES, samples) == "あい"

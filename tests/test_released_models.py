@@ -64,9 +64,8 @@ def figures_in(row: dict) -> list[str]:
 @pytest.mark.parametrize("name", NAMES)
 def test_the_documents_give_the_figures_that_were_measured(name):
     size, row = f"{PATHS[name].stat().st_size:,}", FIGURES[name]
-    (cells,) = re.findall(rf"^\| `[\w/]*{name}` \|(.*)\|$", (MODELS / "README.md").read_text(encoding="utf-8"), re.M)
-    assert [cell.strip() for cell in cells.split("|")][2:] == figures_in(row)
-    assert cells.split("|")[0].strip() == size
+    rows = re.findall(rf"^\| `{name}` \| ([\d,]+) \| [^|]+ \|(.*)\|$", (MODELS / "README.md").read_text("utf-8"), re.M)
+    assert rows == [(size, f" {' | '.join(figures_in(row))} ")]
     for line in (ROOT / "README.md").read_text(encoding="utf-8").splitlines():
         if f"| {size} |" in line:
             figures = re.sub(r"\*", "", line)
@@ -117,11 +116,12 @@ def test_the_documents_lines_of_python_run_as_they_stand(document, tmp_path, mon
     exec(program, scope)
     printed = capsys.readouterr().out
     assert printed.startswith(f"[('{characters[0]}', 0.9")
-    Image.effect_noise((300, 300), 90).save("photo.png")
+    Image.new("L", (300, 300), 255).save("photo.png")
     exec(program, scope)
     assert capsys.readouterr().out.startswith("none of these characters; the nearest: [('")
 
 
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="this system does not say how much memory was used")
 def test_the_readmes_lines_of_python_read_a_large_photo_in_little_memory(tmp_path):
     """24 megapixels in colour: less than 400 MB in all, what Python and the libraries take included."""
     (program,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.S)
@@ -129,7 +129,7 @@ def test_the_readmes_lines_of_python_read_a_large_photo_in_little_memory(tmp_pat
     photo = Image.new("RGB", (6000, 4000), (230, 225, 215))
     photo.paste((30, 30, 60), (1500, 1900, 4500, 2100))  # 一
     photo.save(tmp_path / "photo.png", compress_level=1)
-    program += "\nimport resource\nprint(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    program += "\nprint(open('/proc/self/status').read().partition('VmHWM:')[2].split()[0])"
     command = [sys.executable, "-c", program]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     read, peak = done.stdout.splitlines()

@@ -16,11 +16,13 @@ from images.reading import read_grey
 
 @dataclass
 class Samples:
-    """n samples; images(rows) gives float32 (len(rows), 1, 64, 64), ink 1 on paper 0; writers are int64 (n,)."""
+    """n samples; images(rows) gives float32 (len(rows), 1, 64, 64), ink 1 on paper 0; writers are int64 (n,);
+    pictures(rows) gives as many pictures as they were before that, grey values 0 to 255 (H, W)."""
 
     characters: np.ndarray
     images: Callable[[np.ndarray], np.ndarray]
     facts: dict
+    pictures: Callable[[np.ndarray], list[np.ndarray]]
     writers: np.ndarray | None = None
 
 
@@ -33,6 +35,7 @@ def dataset_samples(folder: Path, split: str, config: dict) -> Samples:
         np.array(list(dataset.classes))[dataset.labels[positions]],
         lambda rows: dataset.images(positions[rows]).numpy().astype(np.float32) / 255,
         {"description": f"the {split} split of {folder} ({dataset.source}, split by {split_by})"},
+        lambda rows: list(255 - dataset.images(positions[rows]).numpy()[:, 0].astype(np.float32)),
         dataset.writers(positions),
     )
 
@@ -60,4 +63,5 @@ def image_samples(folder: Path) -> Samples:
         np.array(characters),
         lambda rows: np.stack([normalize(read_grey(paths[row])) for row in rows]),
         {"description": f"the images of {folder}"},
+        lambda rows: [read_grey(paths[row]) for row in rows],
     )

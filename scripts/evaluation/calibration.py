@@ -49,6 +49,10 @@ def area_under_curve(inside: np.ndarray, outside: np.ndarray) -> float:
 def calibrate(model: Model, data_dir: Path, score: str, kept: float, limit: int, count: int) -> tuple[dict, str]:
     """What goes into the file, and a report. `kept`: the share of at most `limit` validation samples that the threshold
     on this score accepts; `count`: the out-of-set samples of each kind that it is measured on."""
+    if model.picture_logits:
+        raise InputError(
+            "this file has its threshold inside: calibrate the one that it was made from, and make it again"
+        )
     samples = dataset_samples(data_dir, "validation", model.facts["config"])
     rows = np.random.default_rng(0).permutation(len(samples.characters))
     rows = rows[np.isin(samples.characters[rows], list(model.classes))][:limit]

@@ -62,7 +62,7 @@ def measure(model: Model, samples: Samples, limit: int | None = None) -> tuple[d
     labels = np.array([model.classes.index(c) for c in samples.characters[rows]])
     answers = []
     for part in batches(len(rows), "evaluation"):
-        logits = model.logits(samples.images(rows[part]))
+        logits = model.read(samples, rows[part])
         shares = (probabilities(logits), model.confidence.probabilities(logits))
         highest = (share.max(axis=1).astype(float) for share in shares)
         answers.append((*ranked(logits, labels[part]), *highest, model.confidence.known(logits)))
@@ -84,7 +84,7 @@ def measure(model: Model, samples: Samples, limit: int | None = None) -> tuple[d
         true, read = model.classes.index(pair["true"]), model.classes.index(pair["predicted"])
         misread = rows[(labels == true) & (predicted == read)][:5]
         images = samples.images(misread)
-        for image, shares in zip(images, model.confidence.probabilities(model.logits(images)), strict=True):
+        for image, shares in zip(images, model.confidence.probabilities(model.read(samples, misread)), strict=True):
             top = [(model.classes[i], float(shares[i])) for i in np.argsort(-shares, kind="stable")[:5]]
             picture.add(pair["true"], 255 * (1 - image[0]), top)
     return figures, picture

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from data.samples import Samples
 from files.plain_json import parse_json
 from inference.confidence import Confidence, confidence_of
 from inference.recognizer import Recognizer
@@ -15,13 +16,21 @@ from quantization.files import load_trained
 
 @dataclass
 class Model:
-    """logits(images float32 (n, 1, 64, 64)) gives float32 (n, classes), all finite; `facts` is what the file says about
-    itself, `confidence` what it says of its logits."""
+    """logits(images float32 (n, 1, 64, 64)) gives float32 (n, classes), all finite, and so does picture_logits of grey
+    pictures where the file has the normalisation inside; `facts` is what the file says about itself, `confidence` what
+    it says of its logits."""
 
     logits: Callable[[np.ndarray], np.ndarray]
     classes: str
     facts: dict
     confidence: Confidence = field(default_factory=Confidence)
+    picture_logits: Callable[[list[np.ndarray]], np.ndarray] | None = None
+
+    def read(self, samples: Samples, rows: np.ndarray) -> np.ndarray:
+        """The logits float32 (len(rows), classes) of samples, as pictures where the model takes those."""
+        if self.picture_logits:
+            return self.picture_logits(samples.pictures(rows))
+        return self.logits(samples.images(rows))
 
 
 def load_model(path: Path) -> Model:
@@ -31,7 +40,13 @@ def load_model(path: Path) -> Model:
         recognizer = Recognizer(path)
         config = parse_json(recognizer.facts.get("config") or "{}", f"{path}: config", "export it again")
         facts = {name: recognizer.facts.get(name) or None for name in names} | {"config": config}
-        return Model(recognizer.logits, recognizer.classes, facts, recognizer.confidence)
+        if not recognizer.takes_pictures:
+            return Model(recognizer.logits, recognizer.classes, facts, recognizer.confidence)
+
+        def dark_on_white(images: np.ndarray) -> np.ndarray:
+            return recognizer.picture_logits(list(np.round(255 * (1 - images[:, 0]))))
+
+        return Model(dark_on_white, recognizer.classes, facts, recognizer.confidence, recognizer.picture_logits)
     network, content = load_trained(path)
     network = network.to(memory_format=torch.channels_last)
 
