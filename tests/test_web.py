@@ -1,7 +1,6 @@
 """The web page: built, served and drawn on with a pointer in a real Chromium; its answers beside Python's."""
 
 import base64
-import hashlib
 import io
 import json
 import os
@@ -503,15 +502,6 @@ def test_start_serves_the_models_of_the_repository_in_order_and_says_which(web, 
     assert browser.text("#model-name").endswith("From kanji_model_any_image.onnx, not a released model.")
     assert browser.text(".answer").startswith(warning)
     shutil.rmtree(web.parent / "models")
-
-
-def test_figures_are_of_the_released_files_and_the_readmes():
-    table, readme = json.loads(FIGURES.read_text(encoding="utf-8")), (ROOT / "README.md").read_text(encoding="utf-8")
-    for name, facts in table["files"].items():
-        assert hashlib.sha256((FIGURES.parent / name).read_bytes()).hexdigest() == facts["sha256"]
-        for kind, count in table["samples"].items():
-            assert f"{count:,}" in readme
-            assert f"{facts[kind]:.2f}" in readme
 
 
 def test_a_trained_model_reads_what_is_drawn(build, serve, browser, model):
