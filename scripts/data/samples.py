@@ -15,12 +15,14 @@ from images.reading import IMAGE_SUFFIXES, read_grey
 
 @dataclass
 class Samples:
-    """n samples; images(rows) gives float32 (len(rows), 1, 64, 64), ink 1 on paper 0; writers are int64 (n,)."""
+    """n samples; images(rows) gives float32 (len(rows), 1, 64, 64), ink 1 on paper 0; writers are int64 (n,); picture(row)
+    is grey float32 (H, W) as it was read."""
 
     characters: np.ndarray
     images: Callable[[np.ndarray], np.ndarray]
     facts: dict
     writers: np.ndarray | None = None
+    picture: Callable[[int], np.ndarray] | None = None
 
 
 def dataset_samples(folder: Path, split: str, config: dict) -> Samples:
@@ -59,4 +61,5 @@ def image_samples(folder: Path) -> Samples:
         np.array(characters),
         lambda rows: np.stack([normalize(read_grey(paths[row])) for row in rows]),
         {"description": f"the images of {folder}"},
+        picture=lambda row: read_grey(paths[row]),
     )

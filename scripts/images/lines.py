@@ -11,7 +11,7 @@ DEEPEST = 0.35  # of a side: how far a band reaches in
 FULL, FITTING = 0.97, 0.9  # shares of its columns: that begin at the border, and that end along a straight line
 WOBBLE = 0.008  # of the longer side: how far from that line
 CROWDED = 0.35  # of what lies between bands: more of it is no ink
-SHORTEST = 48  # pixels: in smaller pictures nothing is taken for a line
+SHORTEST = 48  # pixels: in smaller pictures nothing is taken for a line, nor for a band in half as large ones
 PARTS = 16  # a line is looked for in so many parts of its length
 COVERED = 0.75  # of a part: what a line fills there …
 MOST_PARTS = PARTS - 1  # … in so many of them
@@ -83,7 +83,7 @@ def _sides(grey: np.ndarray) -> tuple[np.ndarray, ...]:
 
 def without_bands(grey: np.ndarray) -> np.ndarray:
     """Grey (H, W) with paper in the place of bands along its edges."""
-    if min(grey.shape) < SHORTEST:
+    if min(grey.shape) < SHORTEST // 2:
         return grey
     paper = paper_level(grey)
     least = DIFFERENT * max(grey.max() - paper, paper - grey.min())
@@ -101,7 +101,8 @@ def without_bands(grey: np.ndarray) -> np.ndarray:
     if not found or found == [False] or crowded:
         return grey
     rest = outside & inside
-    good = _large(rest, max(rest.shape)) and _clear(rest, [len(found) == 1 or band is None for band in bands])
+    opposite = any(bands[side] is not None and bands[side + 2] is not None for side in (0, 1))
+    good = _large(rest, max(rest.shape)) and (opposite or _clear(rest, [True] * 4))
     return np.where(inside, grey, paper) if good else grey
 
 
@@ -260,7 +261,8 @@ def without_lines(ink: np.ndarray, solid: np.float32) -> tuple[np.ndarray, bool]
     left_over = LEFT_OVER if any(lines is not None and lines.inside >= SEVERAL for lines in found) else 0
     apart = mask & ~(removed | _pixels(found[0], mask.shape, APART) | _pixels(found[1], mask.T.shape, APART).T)
     large = _large(apart, max(rest.shape))
-    if not (removed.any() and large and _clear(rest, clear, left_over)):
+    framed = all(lines is not None and lines.number == SEVERAL for lines in found) and not any(through)
+    if not (removed.any() and large and (framed or _clear(rest, clear, left_over))):
         return ink, False
     ink = ink.copy()
     ink[box][removed] = 0

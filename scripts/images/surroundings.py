@@ -11,6 +11,11 @@ Random = np.random.Generator
 TIGHT = (63, 64)  # height and width of the images of ETL8B and ETL9B
 
 
+def dark_on_light(grey: np.ndarray) -> np.ndarray:
+    """A picture, grey (H, W), as a drawing uint8."""
+    return np.uint8(np.clip(255 - grey if np.median(grey) < 128 else grey, 0, 255))
+
+
 def ink_box(picture: np.ndarray) -> tuple[slice, slice]:
     """Rows and columns that hold ink."""
     ink = picture < (int(picture.min()) + int(picture.max()) + 1) / 2
