@@ -9,7 +9,7 @@ CELLS = 64  # connections are followed on at most so many cells each way
 BAND = 0.17  # of a side: how far a piece along an edge reaches in
 CLEAR = 0.06  # of the longer side: what remains keeps so far from every edge
 SMALLEST = 0.2  # of the longer side: how large it is at least
-REST = 0.8  # the share of the ink that has to stay when pieces along two edges go
+SHORT = 0.27  # of the longer side: how long pieces along two sides and more are at most
 FARTHER = 3  # cells: what lies so near to a piece, and is not connected to the character, goes with it
 TOUCH, TOUCH_OF_FRAMES = 1, 4  # in cells: what lies so near to an edge touches it
 
@@ -130,11 +130,12 @@ def without_edge_pieces(mask: np.ndarray, framed: bool = False, lined: bool = Fa
     piece = pieces.any(axis=0)
     rest = cells & ~piece
     good = piece.any(axis=(1, 2))
-    good &= np.maximum(_extent(rest.any(axis=2)), _extent(rest.any(axis=1))) >= SMALLEST * longer
+    size = np.maximum(_extent(rest.any(axis=2)), _extent(rest.any(axis=1)))
+    good &= size >= SMALLEST * longer
     if not framed:
         good &= ~_touches(rest, max(2, round(CLEAR * longer)))
-        sides = pieces.any(axis=(2, 3)).sum(axis=0)
-        good &= lined | (sides == 1) | ((sides == 2) & (count(rest) > REST * count(cells)))
+        along = np.maximum(pieces.any(axis=2).sum(axis=2), pieces.any(axis=3).sum(axis=2))  # (4, n), in cells
+        good &= lined | ((along > 0).sum(axis=0) == 1) | (along.max(axis=0) <= SHORT * longer)
     if not good.any():
         return mask
     mask = mask.copy()

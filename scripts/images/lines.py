@@ -22,7 +22,7 @@ SLOPES = np.arange(-6, 7) * 0.0075  # of a line
 SHARP = 125  # from so many pixels on lines may be a pixel off
 SPANS = 0.7  # of a side: how long lines are at least
 STROKE = 0.05  # of a side: what is thicker is no line
-NEAR = 4  # pixels: a line so near to the side of the ink's box may be its outermost stroke
+NEAR = 3  # pixels: a line so near to the side of the ink's box may be its outermost stroke
 CLEAR = 0.03  # of a side: how far what remains keeps from the sides
 LEFT_OVER = 0.1  # of a side: so many pixels of lines may remain there
 APART = 3  # pixels: what lies so near to a line does not show that there is a character
@@ -122,9 +122,8 @@ def _clear(rest: np.ndarray, asked: list[bool], left_over: float = 0) -> bool:
 
 @lru_cache(maxsize=64)
 def _parts(length: int) -> np.ndarray:
-    """float32 (length, PARTS): the share of each part that a pixel is."""
-    part = np.arange(length) * PARTS // length == np.arange(PARTS)[:, None]
-    return (part / np.maximum(part.sum(axis=1, keepdims=True), 1)).astype(np.float32).T
+    """Which part each pixel of a line belongs to, float32 (length, PARTS), 1 there."""
+    return (np.arange(length)[:, None] * PARTS // length == np.arange(PARTS)).astype(np.float32)
 
 
 @lru_cache(maxsize=64)
@@ -156,10 +155,11 @@ def _lines(mask: np.ndarray, drawn: tuple[bool, bool]) -> Lines | None:
     (height, width), tolerance = mask.shape, max(mask.shape) >= SHARP
     if min(mask.shape) < SHORTEST:
         return None
-    exact = mask.astype(np.float32) @ _parts(width)
+    parts = _parts(width)
+    exact, least = mask.astype(np.float32) @ parts, COVERED * parts.sum(axis=0)
     wide = np.pad(mask, ((1, 1), (0, 0)))
-    spread = (wide[:-2] | mask | wide[2:]).astype(np.float32) @ _parts(width) if tolerance else exact
-    covered = spread >= COVERED
+    spread = (wide[:-2] | mask | wide[2:]).astype(np.float32) @ parts if tolerance else exact
+    covered = spread >= least
     if np.count_nonzero(covered.any(axis=0)) < MOST_PARTS:
         return None
     offsets, level = _offsets(width), len(SLOPES) // 2
@@ -176,13 +176,13 @@ def _lines(mask: np.ndarray, drawn: tuple[bool, bool]) -> Lines | None:
         passing = (along + beyond >= MOST_PARTS) & (along >= SOME_PARTS)
     else:
         whole = passing = np.zeros_like(passing)
-        filled = (exact >= COVERED).sum(axis=1) >= MOST_PARTS
+        filled = (exact >= least).sum(axis=1) >= MOST_PARTS
         for first, side in ((0, slice(0, NEAR)), (height - 2, slice(height - NEAR, height))):
             if filled[first : first + 2].any():
                 passing[reach : reach + height, level][side] = filled[side]
     if not passing.any():
         return None
-    sharpness = np.pad(exact, ((1, 1), (0, 0)))[at + 1, part].sum(axis=2)
+    sharpness = np.pad(exact, ((1, 1), (0, 0)))[at + 1, part].sum(axis=2).astype(int)
     best = (sharpness * sharpness * passing).sum(axis=0).argmax()
     passing = passing[:, best]
     begin, end = _runs(passing)
@@ -221,8 +221,9 @@ def _removed(ink: np.ndarray, mask: np.ndarray, lines: Lines | None, crossing: n
     if lines is None:
         return np.zeros_like(mask)
     removed = _pixels(lines, mask.shape) & mask & ~_opened(mask & ~crossing, lines.thickness + 1)
-    along = (ink @ _parts(ink.shape[1])) * lines.places  # mean darkness of each part of each row
-    removed &= (ink <= DARKER * along.max(axis=0).mean()) | crossing
+    parts = _parts(ink.shape[1])
+    along = (ink @ parts * lines.places).max(axis=0) / parts.sum(axis=0)  # the mean darkness in each part
+    removed &= (ink <= DARKER * along.mean()) | crossing
     if lines.number >= SEVERAL:
         return removed
     beside = _pixels(lines, mask.shape, 2) & mask & ~removed & ~crossing

@@ -1,0 +1,252 @@
+"""lines.py as an ONNX graph, step by step, for one picture (H, W): onnxscript functions that bear the names of those
+which compute the same there."""
+
+import numpy as np
+from onnxscript import script
+from onnxscript import opset18 as op
+
+from images import lines
+from images.graph_steps import BOOL, INTEGER, SINGLE, any_along, any_of, count, double, longer_side, part, rounded, size
+from images.graph_steps import span, turned
+from images.lines import APART, MANY, MOST_PARTS, NEAR, PARTS, SEVERAL, SHARP, SHORTEST, SOME_PARTS
+
+WOBBLE, DEEPEST, FULL = np.float64(lines.WOBBLE), np.float64(lines.DEEPEST), np.float64(lines.FULL)
+FITTING, CROWDED, LEFT_OVER = np.float64(lines.FITTING), np.float64(lines.CROWDED), np.float64(lines.LEFT_OVER)
+LEAST, SMALLEST, CLEAR = np.float64(lines.LEAST), np.float64(lines.SMALLEST), np.float64(lines.CLEAR)
+SPANS, STROKE, FINEST = np.float64(lines.SPANS), np.float64(lines.STROKE), np.float64(1.25)
+DIFFERENT, FAINTEST, DARKER, COVERED = lines.DIFFERENT, lines.FAINTEST, lines.DARKER, lines.COVERED
+SLOPES, MIDDLES = lines.SLOPES[:, None], (np.arange(PARTS) + 0.5) / PARTS - 0.5
+LEVEL, HALF_SHORTEST = len(lines.SLOPES) // 2, SHORTEST // 2
+ROWS, COLUMNS = [0], [1]  # axes
+
+
+@script()
+def upper_median(values):
+    """A scalar, of values (L,)."""
+    half = size(values, axis=0) / 2
+    lower, _ = op.TopK(values, op.Reshape(half + 1, [1]), axis=0, largest=0)
+    return op.Gather(lower, half)
+
+
+@script()
+def paper_level(grey):
+    height, width = size(grey, axis=0), size(grey, axis=1)
+    sides = op.Shape(grey)
+    middle = op.Slice(grey, sides / 4, sides - sides / 4, [0, 1], [4, 4])
+    return upper_median(op.Reshape(middle, [-1]))
+
+
+@script()
+def band(outside):
+    """Where a band along the top lies, bool (H, W); whether there is one, whether nothing touches it, float64."""
+    height, width = size(outside, axis=0), size(outside, axis=1)
+    most = op.Max(op.Cast(DEEPEST * double(height), to=INTEGER), 1)
+    third = (width + 2) / 3
+    corner = third / 2
+    tolerance = op.Max(FINEST, WOBBLE * double(op.Max(height, width)))
+    row, column = op.Unsqueeze(op.Range(0, height, 1), [1]), op.Range(0, width, 1)
+    depth = op.Min(op.ReduceMin(op.Where(outside, height, row), ROWS, keepdims=0), most)
+    middle, length = part(depth, corner, width - corner, ROWS), width - corner * 2
+    left = double(upper_median(part(middle, corner * 0, third, ROWS)))
+    right = double(upper_median(part(middle, length - third, length, ROWS)))
+    slope = (right - left) / double(op.Max(length - third, 1))
+    fit = left + slope * (double(column - corner) - double(third - 1) * 0.5)
+    fitting = count(part(op.Abs(double(depth) - fit) <= tolerance, corner, width - corner, ROWS))
+    full = count(op.Gather(outside, 0, axis=0)) >= FULL * double(width)
+    found = full & (op.Max(left, right) < double(most)) & (fitting >= FITTING * double(length))
+    filled = double(row) < op.Ceil(fit + tolerance) + 1.0
+    return filled & found, double(found), double(found & (fitting >= double(length)))
+
+
+@script()
+def large(mask, longer):
+    y0, y1 = span(any_along(mask, COLUMNS))
+    x0, x1 = span(any_along(mask, ROWS))
+    return (count(mask) >= LEAST * double(longer)) & (double(op.Max(y1 - y0, x1 - x0)) >= SMALLEST * double(longer))
+
+
+@script()
+def beside(rest):
+    """How many pixels of a mask lie along the top and the bottom, and along the left and the right: the more of both."""
+    strip, height, width = op.Max(rounded(CLEAR, longer_side(rest)), 2), size(rest, axis=0), size(rest, axis=1)
+    none = strip * 0
+    rows = op.Max(count(part(rest, none, strip, ROWS)), count(part(rest, height - strip, height, ROWS)))
+    columns = op.Max(count(part(rest, none, strip, COLUMNS)), count(part(rest, width - strip, width, COLUMNS)))
+    return rows, columns
+
+
+@script()
+def with_paper_for_bands(grey, paper, outside):
+    across = turned(outside)
+    top, has_top, free_top = band(outside)
+    right, has_right, free_right = band(across[::-1])
+    bottom, has_bottom, free_bottom = band(outside[::-1, ::-1])
+    left, has_left, free_left = band(across[:, ::-1])
+    inside = op.Not(top | bottom[::-1, ::-1] | turned(right[::-1]) | turned(left[:, ::-1]))
+    rest = outside & inside
+    rows, columns = beside(rest)
+    opposite = (has_top * has_bottom + has_left * has_right) > 0.0
+    free = free_top + free_right + free_bottom + free_left
+    found = has_top + has_right + has_bottom + has_left
+    good = (found > 1.0) | (free > 0.0)
+    good = good & (count(rest) <= CROWDED * count(inside)) & large(rest, longer_side(rest))
+    good = good & (opposite | (rows + columns <= 0.0))
+    return op.Where(inside | op.Not(good), grey, paper)
+
+
+@script()
+def without_bands(grey):
+    height, width = size(grey, axis=0), size(grey, axis=1)
+    paper = paper_level(grey)
+    least = op.Max(op.ReduceMax(grey, keepdims=0) - paper, paper - op.ReduceMin(grey, keepdims=0)) * DIFFERENT
+    outside = op.Abs(grey - paper) > least
+    rows = op.Max(count(op.Gather(outside, 0, axis=0)), count(op.Gather(outside, height - 1, axis=0)))
+    columns = op.Max(count(op.Gather(outside, 0, axis=1)), count(op.Gather(outside, width - 1, axis=1)))
+    full = (rows >= FULL * double(width)) | (columns >= FULL * double(height))
+    if full & (op.Min(height, width) >= HALF_SHORTEST):
+        result = with_paper_for_bands(grey, paper, outside)
+    else:
+        result = op.Identity(grey)
+    return result
+
+
+@script()
+def parts(length):
+    """float32 (length, PARTS)."""
+    part_of = op.Unsqueeze(op.Range(0, length, 1) * PARTS / length, [1])
+    return op.Cast(part_of == op.Range(0, PARTS, 1), to=SINGLE)
+
+
+@script()
+def farther_in(passing, row, height, reach, drawn_first, drawn_last):
+    """bool (rows,)."""
+    used = any_along(passing, COLUMNS)
+    gaps = op.CumSum(op.Cast(op.Not(used), to=INTEGER), 0)
+    at = op.Unsqueeze(row, [1])
+    near_first = any_along(passing & (at - reach < NEAR), COLUMNS) & drawn_first
+    near_last = any_along(passing & (at + reach >= height - NEAR), COLUMNS) & drawn_last
+    first = op.ReduceMax(op.Where(near_first, gaps, -1), keepdims=0)
+    last = op.ReduceMin(op.Where(near_last, gaps, size(row, axis=0) + 1), keepdims=0)
+    return used & (gaps > first) & (gaps < last)
+
+
+@script()
+def along_slopes(values, at):
+    """Values (H, PARTS) at rows (rows, slopes, PARTS), -1 and H for 0, summed over the parts: int64 (rows, slopes)."""
+    flat = op.Reshape(op.Pad(op.Cast(values, to=INTEGER), [1, 0, 1, 0]), [-1])
+    return op.ReduceSum(op.Gather(flat, (at + 1) * PARTS + op.Range(0, PARTS, 1)), [2], keepdims=0)
+
+
+@script()
+def outermost(exact, least, row, height):
+    """Where the first or last rows of all are filled, bool (rows, slopes), by level lines."""
+    line = op.Range(0, height, 1)
+    filled = op.ReduceSum(op.Cast(exact >= least, to=INTEGER), COLUMNS, keepdims=0) >= MOST_PARTS
+    first, last = any_of(filled & (line < 2)), any_of(filled & (line >= height - 2))
+    filled = filled & (((line < NEAR) & first) | ((line >= height - NEAR) & last))
+    at = op.Max(op.Min(row, height - 1), 0)
+    level = op.Unsqueeze(op.Gather(filled, at) & (row >= 0) & (row < height), [1])
+    return level & (op.Range(0, 2 * LEVEL + 1, 1) == LEVEL)
+
+
+@script()
+def lines_through(exact, covered, least, sharp, sides, drawn_first, drawn_last):
+    """places, thickness, number and inside as Lines has them, int64 but for the first; sides are height and width."""
+    height, width = op.Gather(sides, 0), op.Gather(sides, 1)
+    offsets = op.Cast(op.Round(SLOPES * double(width) * MIDDLES), to=INTEGER)
+    reach = op.ReduceMax(offsets, keepdims=0)
+    row = op.Range(op.Neg(reach), height + reach, 1)
+    lower = op.Unsqueeze(row, [1, 2]) + offsets
+    at = op.Max(op.Min(lower, height), -1)  # (rows, slopes, PARTS)
+    along = along_slopes(covered, at)
+    beyond = op.ReduceSum(op.Cast((at < 0) | (at >= height), to=INTEGER), [2], keepdims=0)
+    through = along >= MOST_PARTS
+    inner = farther_in(through, row, height, op.ReduceMax(offsets, COLUMNS, keepdims=0), drawn_first, drawn_last)
+    several = any_of(inner)
+    strict = outermost(exact, least, row, height)
+    whole = op.Where(several, through, strict)
+    passing = op.Where(several, (along + beyond >= MOST_PARTS) & (along >= SOME_PARTS), strict)
+    sharpness = along_slopes(exact, at)
+    squares = op.ReduceSum(sharpness * sharpness * op.Cast(passing, to=INTEGER), ROWS, keepdims=0)
+    best = op.ArgMax(squares, axis=0, keepdims=0)
+    passing, full = op.Gather(passing, best, axis=1), op.Gather(whole, best, axis=1)
+    # Which rows belong to the same run, and what each run is.
+    gaps = op.CumSum(op.Cast(op.Not(passing), to=INTEGER), 0)
+    same = op.Cast((op.Unsqueeze(gaps, [1]) == gaps) & passing & op.Unsqueeze(passing, [1]), to=SINGLE)
+    length = op.Cast(op.ReduceSum(same, COLUMNS, keepdims=0), to=INTEGER)
+    most = op.Cast(STROKE * double(op.ReduceMax(sides, keepdims=0)), to=INTEGER) + 2 * sharp
+    thin = passing & (length <= most)
+    before = op.Cast(op.Pad(op.Cast(passing[:-1], to=INTEGER), [1, 0]), to=BOOL)
+    begins = thin & op.Not(before) & (op.MatMul(same, op.Cast(full, to=SINGLE)) > 0)
+    number = op.ReduceSum(op.Cast(begins, to=INTEGER), keepdims=0)
+    within = begins & (op.MatMul(same, op.Cast(inner, to=SINGLE)) > 0)
+    inside = op.ReduceSum(op.Cast(within, to=INTEGER), keepdims=0)
+    thickness = op.ReduceMax(op.Where(thin, length, 0), keepdims=0) + 2 - 2 * sharp * op.Cast(several, to=INTEGER)
+    wide = op.MaxPool(op.Unsqueeze(op.Cast(thin, to=SINGLE), [0, 1]), kernel_shape=[3], pads=[1, 1])
+    wide = op.Pad(op.Squeeze(wide, [0, 1]), op.Concat(op.Unsqueeze(reach, [0]), op.Unsqueeze(reach, [0]), axis=0))
+    from_line = op.Unsqueeze(op.Range(0, height, 1), [1]) - op.Gather(offsets, best, axis=0) + 2 * reach
+    return op.Gather(wide, from_line) > 0, thickness, number, inside
+
+
+@script()
+def lines_of(mask, drawn_first, drawn_last):
+    sides, columns = op.Shape(mask), parts(size(mask, axis=1))
+    values = op.Cast(mask, to=SINGLE)
+    sharp = op.Cast(longer_side(mask) >= SHARP, to=INTEGER)
+    wide = op.Squeeze(op.MaxPool(op.Unsqueeze(values, [0, 1]), kernel_shape=[3, 1], pads=[1, 0, 1, 0]), [0, 1])
+    exact = values @ columns
+    least = op.ReduceSum(columns, ROWS, keepdims=0) * COVERED
+    covered = op.Where(sharp > 0, wide @ columns, exact) >= least
+    enough = (count(any_along(covered, ROWS)) >= MOST_PARTS) & (op.ReduceMin(sides, keepdims=0) >= SHORTEST)
+    if enough:
+        places, thickness, number, inside = lines_through(
+            exact, covered, least, sharp, sides, drawn_first, drawn_last
+        )
+    else:
+        places = exact < 0
+        thickness, number, inside = sharp * 0, sharp * 0, sharp * 0
+    return places, thickness, number, inside
+
+
+@script()
+def sums_of_rows(values, length):
+    """The sums (H - length, W) of so many rows, from each but the first on."""
+    so_far, height = op.CumSum(values, 0), size(values, axis=0)
+    return part(so_far, length, height, ROWS) - part(so_far, length * 0, height - length, ROWS)
+
+
+@script()
+def opened(mask, length):
+    """The pixels of a mask that belong to vertical runs of at least this length."""
+    more = op.Concat(op.Unsqueeze(length, [0]), [0], op.Unsqueeze(length, [0]), [0], axis=0)
+    whole = sums_of_rows(op.Pad(op.Cast(mask, to=SINGLE), more), length) >= op.Cast(length, to=SINGLE)
+    ends = op.Pad(op.Cast(whole, to=SINGLE), [1, 0, 0, 0])  # (H + length + 1, W): runs that end at each row
+    return part(sums_of_rows(ends, length), length * 0, size(mask, axis=0), ROWS) > 0
+
+
+@script()
+def pixels(places, width):
+    return op.Gather(places, op.Range(0, width, 1) * PARTS / width, axis=1)
+
+
+@script()
+def around(places, rows: int):
+    """Places, and so many rows above and below."""
+    values = op.Unsqueeze(op.Cast(places, to=SINGLE), [0, 1])
+    if rows == APART:
+        wide = op.MaxPool(values, kernel_shape=[7, 1], pads=[3, 0, 3, 0])
+    else:
+        wide = op.MaxPool(values, kernel_shape=[5, 1], pads=[2, 0, 2, 0])
+    return op.Squeeze(wide, [0, 1]) > 0
+
+
+@script()
+def removed_of(ink, mask, places, thickness, number, crossing):
+    width = size(mask, axis=1)
+    columns = parts(width)
+    removed = pixels(places, width) & mask & op.Not(opened(mask & op.Not(crossing), thickness + 1))
+    along = op.ReduceMax((ink @ columns) * op.Cast(places, to=SINGLE), ROWS, keepdims=0)
+    along = along / op.ReduceSum(columns, ROWS, keepdims=0)
+    removed = removed & ((ink <= op.ReduceMean(along, keepdims=0) * DARKER) | crossing)
+    touching = pixels(around(places, rows=2), width) & mask & op.Not(removed | crossing)
+    return removed & ((number >= SEVERAL) | op.Not(any_of(touching)))
