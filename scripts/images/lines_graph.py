@@ -16,11 +16,11 @@ LEAST, SMALLEST, CLEAR = np.float64(lines.LEAST), np.float64(lines.SMALLEST), np
 SPANS, STROKE, FINEST = np.float64(lines.SPANS), np.float64(lines.STROKE), np.float64(1.25)
 DIFFERENT, FAINTEST, DARKER, COVERED = lines.DIFFERENT, lines.FAINTEST, lines.DARKER, lines.COVERED
 SLOPES, MIDDLES = lines.SLOPES[:, None], (np.arange(PARTS) + 0.5) / PARTS - 0.5
-LEVEL, HALF_SHORTEST = len(lines.SLOPES) // 2, SHORTEST // 2
-ROWS, COLUMNS = [0], [1]  # axes
+LEVEL, HALF_SHORTEST, ZERO = len(lines.SLOPES) // 2, SHORTEST // 2, np.float64(0)
+ROWS, COLUMNS, PER_LINE = [0], [1], [PARTS]  # axes, and a length
 
 
-@script()
+@script(default_opset=op)
 def upper_median(values):
     """A scalar, of values (L,)."""
     half = size(values, axis=0) / 2
@@ -28,7 +28,7 @@ def upper_median(values):
     return op.Gather(lower, half)
 
 
-@script()
+@script(default_opset=op)
 def paper_level(grey):
     height, width = size(grey, axis=0), size(grey, axis=1)
     sides = op.Shape(grey)
@@ -36,7 +36,7 @@ def paper_level(grey):
     return upper_median(op.Reshape(middle, [-1]))
 
 
-@script()
+@script(default_opset=op)
 def band(outside):
     """Where a band along the top lies, bool (H, W); whether there is one, whether nothing touches it, float64."""
     height, width = size(outside, axis=0), size(outside, axis=1)
@@ -58,14 +58,14 @@ def band(outside):
     return filled & found, double(found), double(found & (fitting >= double(length)))
 
 
-@script()
+@script(default_opset=op)
 def large(mask, longer):
     y0, y1 = span(any_along(mask, COLUMNS))
     x0, x1 = span(any_along(mask, ROWS))
     return (count(mask) >= LEAST * double(longer)) & (double(op.Max(y1 - y0, x1 - x0)) >= SMALLEST * double(longer))
 
 
-@script()
+@script(default_opset=op)
 def beside(rest):
     """How many pixels of a mask lie along the top and the bottom, and along the left and the right: the more of both."""
     strip, height, width = op.Max(rounded(CLEAR, longer_side(rest)), 2), size(rest, axis=0), size(rest, axis=1)
@@ -75,7 +75,7 @@ def beside(rest):
     return rows, columns
 
 
-@script()
+@script(default_opset=op)
 def with_paper_for_bands(grey, paper, outside):
     across = turned(outside)
     top, has_top, free_top = band(outside)
@@ -94,7 +94,7 @@ def with_paper_for_bands(grey, paper, outside):
     return op.Where(inside | op.Not(good), grey, paper)
 
 
-@script()
+@script(default_opset=op)
 def without_bands(grey):
     height, width = size(grey, axis=0), size(grey, axis=1)
     paper = paper_level(grey)
@@ -110,14 +110,14 @@ def without_bands(grey):
     return result
 
 
-@script()
+@script(default_opset=op)
 def parts(length):
     """float32 (length, PARTS)."""
     part_of = op.Unsqueeze(op.Range(0, length, 1) * PARTS / length, [1])
     return op.Cast(part_of == op.Range(0, PARTS, 1), to=SINGLE)
 
 
-@script()
+@script(default_opset=op)
 def farther_in(passing, row, height, reach, drawn_first, drawn_last):
     """bool (rows,)."""
     used = any_along(passing, COLUMNS)
@@ -130,14 +130,14 @@ def farther_in(passing, row, height, reach, drawn_first, drawn_last):
     return used & (gaps > first) & (gaps < last)
 
 
-@script()
+@script(default_opset=op)
 def along_slopes(values, at):
     """Values (H, PARTS) at rows (rows, slopes, PARTS), -1 and H for 0, summed over the parts: int64 (rows, slopes)."""
     flat = op.Reshape(op.Pad(op.Cast(values, to=INTEGER), [1, 0, 1, 0]), [-1])
     return op.ReduceSum(op.Gather(flat, (at + 1) * PARTS + op.Range(0, PARTS, 1)), [2], keepdims=0)
 
 
-@script()
+@script(default_opset=op)
 def outermost(exact, least, row, height):
     """Where the first or last rows of all are filled, bool (rows, slopes), by level lines."""
     line = op.Range(0, height, 1)
@@ -149,7 +149,7 @@ def outermost(exact, least, row, height):
     return level & (op.Range(0, 2 * LEVEL + 1, 1) == LEVEL)
 
 
-@script()
+@script(default_opset=op)
 def lines_through(exact, covered, least, sharp, sides, drawn_first, drawn_last):
     """places, thickness, number and inside as Lines has them, int64 but for the first; sides are height and width."""
     height, width = op.Gather(sides, 0), op.Gather(sides, 1)
@@ -164,8 +164,9 @@ def lines_through(exact, covered, least, sharp, sides, drawn_first, drawn_last):
     inner = farther_in(through, row, height, op.ReduceMax(offsets, COLUMNS, keepdims=0), drawn_first, drawn_last)
     several = any_of(inner)
     strict = outermost(exact, least, row, height)
-    whole = op.Where(several, through, strict)
-    passing = op.Where(several, (along + beyond >= MOST_PARTS) & (along >= SOME_PARTS), strict)
+    strict = strict & op.Not(several)
+    whole = (through & several) | strict
+    passing = ((along + beyond >= MOST_PARTS) & (along >= SOME_PARTS) & several) | strict
     sharpness = along_slopes(exact, at)
     squares = op.ReduceSum(sharpness * sharpness * op.Cast(passing, to=INTEGER), ROWS, keepdims=0)
     best = op.ArgMax(squares, axis=0, keepdims=0)
@@ -188,7 +189,7 @@ def lines_through(exact, covered, least, sharp, sides, drawn_first, drawn_last):
     return op.Gather(wide, from_line) > 0, thickness, number, inside
 
 
-@script()
+@script(default_opset=op)
 def lines_of(mask, drawn_first, drawn_last):
     sides, columns = op.Shape(mask), parts(size(mask, axis=1))
     values = op.Cast(mask, to=SINGLE)
@@ -208,14 +209,14 @@ def lines_of(mask, drawn_first, drawn_last):
     return places, thickness, number, inside
 
 
-@script()
+@script(default_opset=op)
 def sums_of_rows(values, length):
     """The sums (H - length, W) of so many rows, from each but the first on."""
     so_far, height = op.CumSum(values, 0), size(values, axis=0)
     return part(so_far, length, height, ROWS) - part(so_far, length * 0, height - length, ROWS)
 
 
-@script()
+@script(default_opset=op)
 def opened(mask, length):
     """The pixels of a mask that belong to vertical runs of at least this length."""
     more = op.Concat(op.Unsqueeze(length, [0]), [0], op.Unsqueeze(length, [0]), [0], axis=0)
@@ -224,12 +225,12 @@ def opened(mask, length):
     return part(sums_of_rows(ends, length), length * 0, size(mask, axis=0), ROWS) > 0
 
 
-@script()
+@script(default_opset=op)
 def pixels(places, width):
     return op.Gather(places, op.Range(0, width, 1) * PARTS / width, axis=1)
 
 
-@script()
+@script(default_opset=op)
 def around(places, rows: int):
     """Places, and so many rows above and below."""
     values = op.Unsqueeze(op.Cast(places, to=SINGLE), [0, 1])
@@ -240,7 +241,7 @@ def around(places, rows: int):
     return op.Squeeze(wide, [0, 1]) > 0
 
 
-@script()
+@script(default_opset=op)
 def removed_of(ink, mask, places, thickness, number, crossing):
     width = size(mask, axis=1)
     columns = parts(width)
@@ -250,3 +251,83 @@ def removed_of(ink, mask, places, thickness, number, crossing):
     removed = removed & ((ink <= op.ReduceMean(along, keepdims=0) * DARKER) | crossing)
     touching = pixels(around(places, rows=2), width) & mask & op.Not(removed | crossing)
     return removed & ((number >= SEVERAL) | op.Not(any_of(touching)))
+
+
+@script(default_opset=op)
+def lines_if(mask, wanted, drawn_first, drawn_last):
+    if wanted:
+        places, thickness, number, inside = lines_of(mask, drawn_first, drawn_last)
+    else:
+        rows = op.Shape(mask, start=0, end=1)
+        places = op.Expand(op.Cast(0, to=BOOL), op.Concat(rows, PER_LINE, axis=0))
+        none = op.Squeeze(rows) * 0
+        thickness, number, inside = op.Identity(none), op.Identity(none), op.Identity(none)
+    return places, thickness, number, inside
+
+
+@script(default_opset=op)
+def inner_box(values, box):
+    """Of values (H, W) the rows from box[0] to box[2], the columns from box[1] to box[3]."""
+    return op.Slice(values, box[:2], box[2:], [0, 1])
+
+
+@script(default_opset=op)
+def lines_taken(ink, mask, box, reaches):
+    """Darkness (H, W) and whether there were lines, of a mask that lies in a box; which sides it `reaches`, bool (4,)."""
+    sides = op.Shape(ink)
+    top, left, bottom, right = reaches[0], reaches[1], reaches[2], reaches[3]
+    upright_through, level_through = top & bottom, left & right
+    level_mask = inner_box(mask, box)
+    upright_mask = turned(level_mask)
+    long = double(box[2:] - box[:2]) >= double(sides) * SPANS
+    tall, broad = long[0], long[1]
+    open_level, open_upright = op.Not(level_through), op.Not(upright_through)
+    level, level_thickness, level_number, level_inside = lines_if(
+        level_mask, broad & (level_through | tall), top | open_level, bottom | open_level
+    )
+    upright, upright_thickness, upright_number, upright_inside = lines_if(
+        upright_mask, tall & (upright_through | broad), left | open_upright, right | open_upright
+    )
+    never = top & op.Not(top)
+    if (upright_inside >= SEVERAL) & level_through:
+        level, level_thickness, level_number, level_inside = lines_of(level_mask, never, never)
+    if (level_inside >= SEVERAL) & upright_through:
+        upright, upright_thickness, upright_number, upright_inside = lines_of(upright_mask, never, never)
+    height, width = size(level_mask, axis=0), size(level_mask, axis=1)
+    level_pixels, upright_pixels = pixels(level, width), pixels(upright, height)
+    darkness = inner_box(ink, box)
+    removed = removed_of(darkness, level_mask, level, level_thickness, level_number, turned(upright_pixels))
+    across = removed_of(
+        turned(darkness), upright_mask, upright, upright_thickness, upright_number, turned(level_pixels)
+    )
+    removed = removed | turned(across)
+    rest = level_mask & op.Not(removed)
+    outer = op.Concat(box[:2], sides - box[2:], axis=0)
+    through = upright_through | level_through
+    whole = op.Pad(op.Cast(rest, to=SINGLE), op.Where(through, outer, 0)) > 0
+    near = pixels(around(level, rows=APART), width) | turned(pixels(around(upright, rows=APART), height))
+    rows, columns = beside(whole)
+    most = op.Where((level_inside >= SEVERAL) | (upright_inside >= SEVERAL), LEFT_OVER, ZERO)
+    most = most * double(longer_side(whole))
+    clear = ((level_number >= MANY) | (rows <= most)) & ((upright_number >= MANY) | (columns <= most))
+    framed = (level_number == SEVERAL) & (upright_number == SEVERAL) & op.Not(through)
+    good = any_of(removed) & large(rest & op.Not(near), longer_side(whole)) & (framed | clear)
+    gone = op.Pad(op.Cast(removed, to=SINGLE), outer) > 0
+    return op.Where(gone & good, 0.0, ink), good
+
+
+@script(default_opset=op)
+def without_lines(ink, solid):
+    """Darkness (H, W), and whether there were lines, a scalar bool."""
+    mask = ink > solid * FAINTEST
+    y0, y1 = span(any_along(mask, COLUMNS))
+    x0, x1 = span(any_along(mask, ROWS))
+    start = op.Concat(op.Unsqueeze(y0, [0]), op.Unsqueeze(x0, [0]), axis=0)
+    stop = op.Concat(op.Unsqueeze(y1, [0]), op.Unsqueeze(x1, [0]), axis=0)
+    long = double(stop - start) >= double(op.Shape(ink)) * SPANS
+    if op.ReduceMax(op.Cast(long, to=SINGLE), keepdims=0) > 0:
+        reaches = op.Cast(op.Concat(op.Cast(start <= 1, to=INTEGER), op.Cast(stop >= op.Shape(ink) - 1, to=INTEGER), axis=0), to=BOOL)
+        result, lined = lines_taken(ink, mask, op.Concat(start, stop, axis=0), reaches)
+    else:
+        result, lined = op.Identity(ink), y0 < 0
+    return result, lined
