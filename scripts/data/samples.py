@@ -15,8 +15,8 @@ from images.reading import IMAGE_SUFFIXES, read_grey
 
 @dataclass
 class Samples:
-    """n samples; images(rows) gives float32 (len(rows), 1, 64, 64), ink 1 on paper 0; writers are int64 (n,); picture(row)
-    is grey float32 (H, W) as it was read."""
+    """n samples; images(rows) gives float32 (len(rows), 1, 64, 64), ink 1 on paper 0; writers are int64 (n,);
+    picture(row) is grey float32 (H, W) as it was read."""
 
     characters: np.ndarray
     images: Callable[[np.ndarray], np.ndarray]

@@ -75,7 +75,9 @@ def surroundings(model: Model, samples: Samples, rows: np.ndarray, labels: np.nd
     return figures
 
 
-def measure(model: Model, samples: Samples, limit: int | None = None, surrounded: bool = False) -> tuple[dict, RecognitionPicture]:
+def measure(
+    model: Model, samples: Samples, limit: int | None = None, surrounded: bool = False
+) -> tuple[dict, RecognitionPicture]:
     """The figures for evaluation.json, of at most `limit` samples, and a picture of misread ones. `surrounded` asks for
     those of pictures in other surroundings too."""
     rows = select_rows(samples, model.classes, limit)
@@ -95,7 +97,9 @@ def measure(model: Model, samples: Samples, limit: int | None = None, surrounded
     figures |= {
         "calibration": calibration(model, raw, tempered, right, accepted),
         "robustness": {"samples": len(some), "top1": top1},
-        "surroundings": surroundings(model, samples, rows[some[:SURROUNDED]], labels[some[:SURROUNDED]]) if surrounded else {},
+        "surroundings": surroundings(model, samples, rows[some[:SURROUNDED]], labels[some[:SURROUNDED]])
+        if surrounded
+        else {},
         "left_out": Counter(c for c in samples.characters.tolist() if c not in model.classes),
         "mixed_up": mixed_up(model.classes, labels, predicted),
         "per_class": figures.pop("per_class"),

@@ -1,14 +1,13 @@
-"""fragments.py and thinning.py as an ONNX graph, step by step, for one picture (H, W): onnxscript functions that bear the
-names of those which compute the same there."""
+"""fragments.py and thinning.py as an ONNX graph, step by step, for one picture (H, W): onnxscript functions that bear
+the names of those which compute the same there."""
 
 import numpy as np
-from onnxscript import script
 from onnxscript import opset18 as op
+from onnxscript import script
 
 from images import fragments, thinning
 from images.fragments import CELLS, FARTHER, TOUCH
-from images.graph_steps import INTEGER, SINGLE, any_along, count, double, longer_side, part, rounded, size, span
-from images.graph_steps import turned
+from images.graph_steps import INTEGER, SINGLE, any_along, count, double, longer_side, part, rounded, size, span, turned
 
 SPECK, BAND, CLEAR = np.float64(fragments.SPECK), np.float64(fragments.BAND), np.float64(fragments.CLEAR)
 SMALLEST, SHORT = np.float64(fragments.SMALLEST), np.float64(fragments.SHORT)
@@ -126,7 +125,9 @@ def piece_pixels(mask, cells, factor, lined):
     lengths = op.Max(op.ReduceSum(op.ReduceMax(flat, [1]), [2]), op.ReduceSum(op.ReduceMax(flat, [2]), [1]))
     sides = op.ReduceSum(op.Cast(lengths > 0, to=SINGLE), keepdims=0)
     short = double(op.ReduceMax(lengths, keepdims=0)) <= SHORT * double(longer)
-    good = (sides > 0) & (double(op.Max(y1 - y0, x1 - x0)) >= SMALLEST * double(longer)) & (lined | (sides <= 1) | short)
+    good = (
+        (sides > 0) & (double(op.Max(y1 - y0, x1 - x0)) >= SMALLEST * double(longer)) & (lined | (sides <= 1) | short)
+    )
     good = good & op.Not(touches(rest, op.Max(rounded(CLEAR, longer), 2)))
     row, column = op.Range(0, size(mask, axis=0), 1) / factor, op.Range(0, size(mask, axis=1), 1) / factor
     return (op.Gather(op.Gather(piece, row, axis=0), column, axis=1) > 0) & good

@@ -1,5 +1,5 @@
 """Small steps that the graphs of this room share, as onnxscript functions. Sizes are int64 scalars that are known only
-when a graph runs; geometry is float64, as in numpy. A float of Python is a float32 in a graph, one of numpy a float64."""
+when a graph runs; geometry is float64, as in numpy. A float of Python is a float32 in a graph, numpy's is a float64."""
 
 import onnx
 from onnx import TensorProto, inliner

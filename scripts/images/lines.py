@@ -1,17 +1,12 @@
-"""Straight lines from one side of a picture to the other, which hardly a hand draws: bands along its edges (letterbox
-bars, frames, what lies around a card), rules and squares of paper, cells. Only dense array operations."""
+"""Straight lines from one side of a picture to the other, which hardly a hand draws: rules and squares of paper, cells,
+frames. Only dense array operations."""
 
 from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 
-DIFFERENT = 0.3  # of the largest difference from the paper: what may lie outside
-DEEPEST = 0.35  # of a side: how far a band reaches in
-FULL, FITTING = 0.97, 0.9  # shares of its columns: that begin at the border, and that end along a straight line
-WOBBLE = 0.008  # of the longer side: how far from that line
-CROWDED = 0.35  # of what lies between bands: more of it is no ink
-SHORTEST = 48  # pixels: in smaller pictures nothing is taken for a line, nor for a band in half as large ones
+SHORTEST = 48  # pixels: in smaller pictures nothing is taken for a line
 PARTS = 16  # a line is looked for in so many parts of its length
 COVERED = 0.75  # of a part: what a line fills there …
 MOST_PARTS = PARTS - 1  # … in so many of them
@@ -32,8 +27,8 @@ SEVERAL, MANY = 2, 3  # parallel lines: so many cross strokes; and what remains 
 
 
 class Lines(NamedTuple):
-    """The level lines of a mask (H, W): where they run in each part, bool (H, PARTS); rows of the thickest; number; and of
-    those that no outermost stroke can be."""
+    """The level lines of a mask (H, W): where they run in each part, bool (H, PARTS); rows of the thickest; number; and
+    the number of those that no outermost stroke can be."""
 
     places: np.ndarray
     thickness: int
@@ -51,68 +46,15 @@ def row_windows(values: np.ndarray, length: int, combine: np.ufunc) -> np.ndarra
     return combine(both[..., :-1, :], values[..., length - 1 :, :]) if length % 2 else both
 
 
-def paper_level(grey: np.ndarray) -> np.float32:
-    """The median grey in the middle of a picture."""
-    height, width = grey.shape
-    middle = grey[height // 4 : height - height // 4 : 4, width // 4 : width - width // 4 : 4].ravel()
-    return np.partition(middle, len(middle) // 2)[len(middle) // 2]
-
-
-def _band(outside: np.ndarray) -> tuple[np.ndarray, bool] | None:
-    """How many rows (W,) of each column a band along the top fills, and whether nothing touches it; None without one.
-    Its inner edge is straight between the bands that may lie along the other sides."""
-    height, width = outside.shape
-    if np.count_nonzero(outside[0]) < FULL * width:
-        return None
-    most, third = max(1, int(DEEPEST * height)), -(-width // 3)
-    corner, tolerance = third // 2, max(1.25, WOBBLE * max(height, width))
-    depth = np.where(outside[:most].all(axis=0), most, outside[:most].argmin(axis=0))
-    middle = depth[corner : width - corner]
-    left, right = (np.sort(part)[third // 2] for part in (middle[:third], middle[-third:]))
-    slope = (right - left) / max(len(middle) - third, 1)
-    fit = left + slope * (np.arange(width) - corner - (third - 1) / 2)
-    fitting = np.count_nonzero(np.abs(middle - fit[corner : width - corner]) <= tolerance)
-    if max(left, right) >= most or fitting < FITTING * len(middle):
-        return None
-    return np.ceil(fit + tolerance) + 1, fitting == len(middle)
-
-
-def _sides(grey: np.ndarray) -> tuple[np.ndarray, ...]:
-    return grey[0], grey[-1], grey[:, 0], grey[:, -1]
-
-
-def without_bands(grey: np.ndarray) -> np.ndarray:
-    """Grey (H, W) with paper in the place of bands along its edges."""
-    if min(grey.shape) < SHORTEST // 2:
-        return grey
-    paper = paper_level(grey)
-    least = DIFFERENT * max(grey.max() - paper, paper - grey.min())
-    if not any(np.count_nonzero(np.abs(side - paper) > least) >= FULL * len(side) for side in _sides(grey)):
-        return grey
-    outside = np.abs(grey - paper) > least
-    inside = np.ones(grey.shape, bool)
-    bands = [_band(np.rot90(outside, turns)) for turns in range(4)]
-    for turns, band in enumerate(bands):
-        if band is not None:
-            seen = np.rot90(inside, turns)
-            seen &= np.arange(len(seen))[:, None] >= band[0]
-    found = [band[1] for band in bands if band is not None]
-    crowded = np.count_nonzero(outside & inside) > CROWDED * np.count_nonzero(inside)  # then the ink may be the median
-    if not found or found == [False] or crowded:
-        return grey
-    rest = outside & inside
-    opposite = any(bands[side] is not None and bands[side + 2] is not None for side in (0, 1))
-    good = _large(rest, max(rest.shape)) and (opposite or _clear(rest, [True] * 4))
-    return np.where(inside, grey, paper) if good else grey
-
-
-def _large(mask: np.ndarray, longer: int) -> bool:
+def large(mask: np.ndarray, longer: int) -> bool:
     """Whether a mask (H, W) is large enough for a character in a picture with this longer side."""
     spans = [np.flatnonzero(mask.any(axis=axis)) for axis in (0, 1)]
-    return np.count_nonzero(mask) >= LEAST * longer and max(span[-1] - span[0] for span in spans) + 1 >= SMALLEST * longer
+    return (
+        np.count_nonzero(mask) >= LEAST * longer and max(span[-1] - span[0] for span in spans) + 1 >= SMALLEST * longer
+    )
 
 
-def _clear(rest: np.ndarray, asked: list[bool], left_over: float = 0) -> bool:
+def clear_of(rest: np.ndarray, asked: list[bool], left_over: float = 0) -> bool:
     """Whether the sides asked for, of the top and, turning to the left, the others, are clear of a mask (H, W), but for
     a share of a side."""
     strip = max(2, round(CLEAR * max(rest.shape)))
@@ -150,8 +92,8 @@ def _farther_in(passing: np.ndarray, row: np.ndarray, height: int, reach: np.nda
 
 
 def _lines(mask: np.ndarray, drawn: tuple[bool, bool]) -> Lines | None:
-    """The lines from the left to the right side of a mask (H, W). Where the first or last rows may hold strokes, `drawn`,
-    only what fills the outermost is a line, unless there are others farther in."""
+    """The lines from the left to the right side of a mask (H, W). Where the first or last rows may hold strokes,
+    `drawn`, only what fills the outermost is a line, unless there are others farther in."""
     (height, width), tolerance = mask.shape, max(mask.shape) >= SHARP
     if min(mask.shape) < SHORTEST:
         return None
@@ -237,7 +179,10 @@ def without_lines(ink: np.ndarray, solid: np.float32) -> tuple[np.ndarray, bool]
     if not len(spans[0]):
         return ink, False
     box = tuple(slice(span[0], span[-1] + 1) for span in spans)
-    first, last = [part.start <= 1 for part in box], [part.stop >= side - 1 for part, side in zip(box, ink.shape, strict=True)]
+    first, last = (
+        [part.start <= 1 for part in box],
+        [part.stop >= side - 1 for part, side in zip(box, ink.shape, strict=True)],
+    )
     through = [a and b for a, b in zip(first, last, strict=True)]
     long = [mask[box].shape[axis] >= SPANS * ink.shape[axis] for axis in (0, 1)]
     mask, found = mask[box], [None, None]
@@ -261,9 +206,9 @@ def without_lines(ink: np.ndarray, solid: np.float32) -> tuple[np.ndarray, bool]
     clear = [lines is None or lines.number < MANY for lines in found] * 2
     left_over = LEFT_OVER if any(lines is not None and lines.inside >= SEVERAL for lines in found) else 0
     apart = mask & ~(removed | _pixels(found[0], mask.shape, APART) | _pixels(found[1], mask.T.shape, APART).T)
-    large = _large(apart, max(rest.shape))
+    large_enough = large(apart, max(rest.shape))
     framed = all(lines is not None and lines.number == SEVERAL for lines in found) and not any(through)
-    if not (removed.any() and large and (framed or _clear(rest, clear, left_over))):
+    if not (removed.any() and large_enough and (framed or clear_of(rest, clear, left_over))):
         return ink, False
     ink = ink.copy()
     ink[box][removed] = 0

@@ -2,60 +2,33 @@
 which compute the same there."""
 
 import numpy as np
-from onnxscript import script
 from onnxscript import opset18 as op
+from onnxscript import script
 
 from images import lines
-from images.graph_steps import BOOL, INTEGER, SINGLE, any_along, any_of, count, double, longer_side, part, rounded, size
-from images.graph_steps import span, turned
+from images.graph_steps import (
+    BOOL,
+    INTEGER,
+    SINGLE,
+    any_along,
+    any_of,
+    count,
+    double,
+    longer_side,
+    part,
+    rounded,
+    size,
+    span,
+    turned,
+)
 from images.lines import APART, MANY, MOST_PARTS, NEAR, PARTS, SEVERAL, SHARP, SHORTEST, SOME_PARTS
 
-WOBBLE, DEEPEST, FULL = np.float64(lines.WOBBLE), np.float64(lines.DEEPEST), np.float64(lines.FULL)
-FITTING, CROWDED, LEFT_OVER = np.float64(lines.FITTING), np.float64(lines.CROWDED), np.float64(lines.LEFT_OVER)
 LEAST, SMALLEST, CLEAR = np.float64(lines.LEAST), np.float64(lines.SMALLEST), np.float64(lines.CLEAR)
-SPANS, STROKE, FINEST = np.float64(lines.SPANS), np.float64(lines.STROKE), np.float64(1.25)
-DIFFERENT, FAINTEST, DARKER, COVERED = lines.DIFFERENT, lines.FAINTEST, lines.DARKER, lines.COVERED
+SPANS, STROKE, LEFT_OVER = np.float64(lines.SPANS), np.float64(lines.STROKE), np.float64(lines.LEFT_OVER)
+FAINTEST, DARKER, COVERED = lines.FAINTEST, lines.DARKER, lines.COVERED
 SLOPES, MIDDLES = lines.SLOPES[:, None], (np.arange(PARTS) + 0.5) / PARTS - 0.5
-LEVEL, HALF_SHORTEST, ZERO = len(lines.SLOPES) // 2, SHORTEST // 2, np.float64(0)
+LEVEL, ZERO = len(lines.SLOPES) // 2, np.float64(0)
 ROWS, COLUMNS, PER_LINE = [0], [1], [PARTS]  # axes, and a length
-
-
-@script(default_opset=op)
-def upper_median(values):
-    """A scalar, of values (L,)."""
-    half = size(values, axis=0) / 2
-    lower, _ = op.TopK(values, op.Reshape(half + 1, [1]), axis=0, largest=0)
-    return op.Gather(lower, half)
-
-
-@script(default_opset=op)
-def paper_level(grey):
-    height, width = size(grey, axis=0), size(grey, axis=1)
-    sides = op.Shape(grey)
-    middle = op.Slice(grey, sides / 4, sides - sides / 4, [0, 1], [4, 4])
-    return upper_median(op.Reshape(middle, [-1]))
-
-
-@script(default_opset=op)
-def band(outside):
-    """Where a band along the top lies, bool (H, W); whether there is one, whether nothing touches it, float64."""
-    height, width = size(outside, axis=0), size(outside, axis=1)
-    most = op.Max(op.Cast(DEEPEST * double(height), to=INTEGER), 1)
-    third = (width + 2) / 3
-    corner = third / 2
-    tolerance = op.Max(FINEST, WOBBLE * double(op.Max(height, width)))
-    row, column = op.Unsqueeze(op.Range(0, height, 1), [1]), op.Range(0, width, 1)
-    depth = op.Min(op.ReduceMin(op.Where(outside, height, row), ROWS, keepdims=0), most)
-    middle, length = part(depth, corner, width - corner, ROWS), width - corner * 2
-    left = double(upper_median(part(middle, corner * 0, third, ROWS)))
-    right = double(upper_median(part(middle, length - third, length, ROWS)))
-    slope = (right - left) / double(op.Max(length - third, 1))
-    fit = left + slope * (double(column - corner) - double(third - 1) * 0.5)
-    fitting = count(part(op.Abs(double(depth) - fit) <= tolerance, corner, width - corner, ROWS))
-    full = count(op.Gather(outside, 0, axis=0)) >= FULL * double(width)
-    found = full & (op.Max(left, right) < double(most)) & (fitting >= FITTING * double(length))
-    filled = double(row) < op.Ceil(fit + tolerance) + 1.0
-    return filled & found, double(found), double(found & (fitting >= double(length)))
 
 
 @script(default_opset=op)
@@ -67,47 +40,12 @@ def large(mask, longer):
 
 @script(default_opset=op)
 def beside(rest):
-    """How many pixels of a mask lie along the top and the bottom, and along the left and the right: the more of both."""
+    """How many pixels of a mask lie along the top or the bottom, and along the left or the right, the more of both."""
     strip, height, width = op.Max(rounded(CLEAR, longer_side(rest)), 2), size(rest, axis=0), size(rest, axis=1)
     none = strip * 0
     rows = op.Max(count(part(rest, none, strip, ROWS)), count(part(rest, height - strip, height, ROWS)))
     columns = op.Max(count(part(rest, none, strip, COLUMNS)), count(part(rest, width - strip, width, COLUMNS)))
     return rows, columns
-
-
-@script(default_opset=op)
-def with_paper_for_bands(grey, paper, outside):
-    across = turned(outside)
-    top, has_top, free_top = band(outside)
-    right, has_right, free_right = band(across[::-1])
-    bottom, has_bottom, free_bottom = band(outside[::-1, ::-1])
-    left, has_left, free_left = band(across[:, ::-1])
-    inside = op.Not(top | bottom[::-1, ::-1] | turned(right[::-1]) | turned(left[:, ::-1]))
-    rest = outside & inside
-    rows, columns = beside(rest)
-    opposite = (has_top * has_bottom + has_left * has_right) > 0.0
-    free = free_top + free_right + free_bottom + free_left
-    found = has_top + has_right + has_bottom + has_left
-    good = (found > 1.0) | (free > 0.0)
-    good = good & (count(rest) <= CROWDED * count(inside)) & large(rest, longer_side(rest))
-    good = good & (opposite | (rows + columns <= 0.0))
-    return op.Where(inside | op.Not(good), grey, paper)
-
-
-@script(default_opset=op)
-def without_bands(grey):
-    height, width = size(grey, axis=0), size(grey, axis=1)
-    paper = paper_level(grey)
-    least = op.Max(op.ReduceMax(grey, keepdims=0) - paper, paper - op.ReduceMin(grey, keepdims=0)) * DIFFERENT
-    outside = op.Abs(grey - paper) > least
-    rows = op.Max(count(op.Gather(outside, 0, axis=0)), count(op.Gather(outside, height - 1, axis=0)))
-    columns = op.Max(count(op.Gather(outside, 0, axis=1)), count(op.Gather(outside, width - 1, axis=1)))
-    full = (rows >= FULL * double(width)) | (columns >= FULL * double(height))
-    if full & (op.Min(height, width) >= HALF_SHORTEST):
-        result = with_paper_for_bands(grey, paper, outside)
-    else:
-        result = op.Identity(grey)
-    return result
 
 
 @script(default_opset=op)
@@ -200,9 +138,7 @@ def lines_of(mask, drawn_first, drawn_last):
     covered = op.Where(sharp > 0, wide @ columns, exact) >= least
     enough = (count(any_along(covered, ROWS)) >= MOST_PARTS) & (op.ReduceMin(sides, keepdims=0) >= SHORTEST)
     if enough:
-        places, thickness, number, inside = lines_through(
-            exact, covered, least, sharp, sides, drawn_first, drawn_last
-        )
+        places, thickness, number, inside = lines_through(exact, covered, least, sharp, sides, drawn_first, drawn_last)
     else:
         places = exact < 0
         thickness, number, inside = sharp * 0, sharp * 0, sharp * 0
@@ -273,7 +209,7 @@ def inner_box(values, box):
 
 @script(default_opset=op)
 def lines_taken(ink, mask, box, reaches):
-    """Darkness (H, W) and whether there were lines, of a mask that lies in a box; which sides it `reaches`, bool (4,)."""
+    """Darkness (H, W) and whether there were lines, of a mask that lies in a box and `reaches` sides, bool (4,)."""
     sides = op.Shape(ink)
     top, left, bottom, right = reaches[0], reaches[1], reaches[2], reaches[3]
     upright_through, level_through = top & bottom, left & right
@@ -326,7 +262,9 @@ def without_lines(ink, solid):
     stop = op.Concat(op.Unsqueeze(y1, [0]), op.Unsqueeze(x1, [0]), axis=0)
     long = double(stop - start) >= double(op.Shape(ink)) * SPANS
     if op.ReduceMax(op.Cast(long, to=SINGLE), keepdims=0) > 0:
-        reaches = op.Cast(op.Concat(op.Cast(start <= 1, to=INTEGER), op.Cast(stop >= op.Shape(ink) - 1, to=INTEGER), axis=0), to=BOOL)
+        reaches = op.Cast(
+            op.Concat(op.Cast(start <= 1, to=INTEGER), op.Cast(stop >= op.Shape(ink) - 1, to=INTEGER), axis=0), to=BOOL
+        )
         result, lined = lines_taken(ink, mask, op.Concat(start, stop, axis=0), reaches)
     else:
         result, lined = op.Identity(ink), y0 < 0

@@ -5,8 +5,9 @@ from functools import lru_cache
 
 import numpy as np
 
+from images.bands import without_bands
 from images.fragments import without_edge_pieces, without_specks
-from images.lines import row_windows, without_bands, without_lines
+from images.lines import row_windows, without_lines
 from images.thinning import excess, thinned
 
 CANVAS = 64  # side of the model's input

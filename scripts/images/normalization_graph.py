@@ -7,12 +7,35 @@ import onnx
 from onnxscript import FLOAT, UINT8, script
 from onnxscript import opset18 as op
 
-from images import normalization
+from images.bands_graph import without_bands
 from images.fragments_graph import excess, thinned, without_edge_pieces, without_specks
-from images.graph_steps import INTEGER, SINGLE, any_along, as_model, count, double, longer_side, part, size, span, turned
-from images.lines_graph import without_bands, without_lines
-from images.normalization import AROUND, BAND, CANVAS, CONTENT, FAINT, FLOOR, INK, NOISE, PAPER_GRID, REACH, SOLID
-from images.normalization import WORKING_SIDE
+from images.graph_steps import (
+    INTEGER,
+    SINGLE,
+    any_along,
+    as_model,
+    count,
+    double,
+    longer_side,
+    size,
+    span,
+    turned,
+)
+from images.lines_graph import without_lines
+from images.normalization import (
+    AROUND,
+    CANVAS,
+    CONTENT,
+    FAINT,
+    FLOOR,
+    INK,
+    NOISE,
+    PAPER_GRID,
+    REACH,
+    ROUNDING,
+    SOLID,
+    WORKING_SIDE,
+)
 
 OLDEST_OPSET = 18
 PICTURES = UINT8["pictures", "height", "width", "channels"]
@@ -20,7 +43,7 @@ ROWS, COLUMNS = [0], [1]  # axes of a picture
 SLOPE, OFFSET = 1 / (1 - FLOOR), FLOOR / (1 - FLOOR)
 NOTHING = [0, 1, CANVAS, CANVAS]
 BORDER = [AROUND, AROUND, AROUND, AROUND]
-ROW_VALUES = 2**20  # of a picture that are looked at at once
+ROW_VALUES = 2**21  # of a picture that are looked at at once
 LUMINANCE = np.array([[19595], [38470], [7471]], np.float32)  # red, green and blue by ITU-R 601, in 65536ths
 
 
@@ -118,9 +141,13 @@ def noise_of(grey):
     """A scalar: the median difference between neighbours in a row; the first of a row counts as 0."""
     steps = op.Reshape(op.Pad(op.Abs(grey[:, 1:] - grey[:, :-1]), [0, 1, 0, 0]), [-1])
     length = size(steps, axis=0)
-    lower, _ = op.TopK(steps, op.Reshape(length / 2 + 1, [1]), axis=0, largest=0, sorted=0)
-    middle, _ = op.TopK(lower, op.Reshape(2 - length % 2, [1]), axis=0)
-    return op.ReduceMean(middle, keepdims=0)
+    if count(steps < ROUNDING) > double(length / 2):
+        noise = op.ReduceSum(steps[:1], keepdims=0) * 0.0  # TopK is slow to part so many equal values
+    else:
+        lower, _ = op.TopK(steps, op.Reshape(length / 2 + 1, [1]), axis=0, largest=0, sorted=0)
+        middle, _ = op.TopK(lower, op.Reshape(2 - length % 2, [1]), axis=0)
+        noise = op.ReduceMean(middle, keepdims=0)
+    return noise
 
 
 @script(default_opset=op)
@@ -162,7 +189,7 @@ def rows_of(images, number, first, last):
 
 @script(default_opset=op)
 def rows_at_once(images):
-    """So many that they take about a megabyte."""
+    """So many of a picture's rows, at least one, that they hold no more than ROW_VALUES."""
     return op.Max(ROW_VALUES / (size(images, axis=2) * size(images, axis=3)), 1)
 
 
@@ -170,14 +197,13 @@ def rows_at_once(images):
 def ground(images, number):
     """What is under the transparent parts of a picture, 255 or 0: white, or black under light ink."""
     height, channels = size(images, axis=1), size(images, axis=3)
-    light, opacity, rows = op.ReduceSum(double([0.0])), op.ReduceSum(double([0.0])), rows_at_once(images)
-    if channels % 2 == 0:
-        for step in range((height + rows - 1) / rows):
-            values = rows_of(images, number, step * rows, op.Min(step * rows + rows, height))
-            opaque = values[:, :, -1:]
-            colour = op.ReduceMean(values[:, :, :-1], [2])
-            light = light + double(op.ReduceSum(colour * opaque, keepdims=0))
-            opacity = opacity + double(op.ReduceSum(opaque, keepdims=0))
+    rows, light, opacity = rows_at_once(images), double(height * 0), double(height * 0)
+    for step in range(op.Where(channels % 2 == 0, (height + rows - 1) / rows, 0)):
+        values = rows_of(images, number, step * rows, op.Min(step * rows + rows, height))
+        opaque = values[:, :, -1:]
+        colour = op.ReduceMean(values[:, :, :-1], [2], keepdims=1)
+        light = light + double(op.ReduceSum(colour * opaque, keepdims=0))
+        opacity = opacity + double(op.ReduceSum(opaque, keepdims=0))
     pixels = double(height * size(images, axis=2))
     black = (light > op.Max(opacity, 1.0) * 128.0) & (opacity < pixels * 128.0)
     return op.Where(black, 0.0, 255.0)
@@ -210,15 +236,16 @@ def working_grey(images, number):
         new_height, new_width = scaled(height, longer, WORKING_SIDE), scaled(width, longer, WORKING_SIDE)
         columns = turned(whole_axis(width, new_width))
         scale = double(new_height) / double(height)
+        band = op.Max(op.Cast(double(rows_at_once(images)) * scale, to=INTEGER), 1)
         result = columns[:0]
-        for step in range((new_height + (BAND - 1)) / BAND):
-            first, last = step * BAND, op.Min(step * BAND + BAND, new_height)
+        for step in range((new_height + band - 1) / band):
+            first, last = step * band, op.Min(step * band + band, new_height)
             reach = op.Max(1 / scale, 1) + 1
             low = op.Max(op.Cast(double(first) / scale - reach, to=INTEGER), 0)
             high = op.Min(op.Cast(double(last) / scale + reach, to=INTEGER) + 1, height)
             rows = resampling_matrix(double(op.Neg(low)), scale, high - low, first, last)
-            band = rows @ grey_of(rows_of(images, number, low, high), under) @ columns
-            result = op.Concat(result, band, axis=0)
+            shrunk = rows @ grey_of(rows_of(images, number, low, high), under) @ columns
+            result = op.Concat(result, shrunk, axis=0)
     else:
         result = grey_of(rows_of(images, number, number * 0, height), under)
     return result

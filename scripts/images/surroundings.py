@@ -1,5 +1,6 @@
 """What stands around a character in people's pictures, and the pens and sizes they use: each function makes such a
-picture of a drawing, grey uint8 (H, W), dark on light, by the randomness of a generator; `other` is a second drawing."""
+picture of a drawing, grey uint8 (H, W), dark on light, with the randomness of a generator; `other` is another drawing.
+"""
 
 from collections.abc import Callable
 from functools import partial
@@ -36,7 +37,7 @@ def scaled_ink(picture: np.ndarray, longer: float) -> np.ndarray:
 
 def with_lines(picture: np.ndarray, places: np.ndarray, slope: float, grey: int, width: int) -> np.ndarray:
     """Lines from the left to the right edge behind the ink, at these heights in pixels."""
-    sheet, (height, length) = np.full(picture.shape, 255, np.uint8), picture.shape
+    sheet, length = np.full(picture.shape, 255, np.uint8), picture.shape[1]
     for place in places:
         ends = [(-8, place - slope * length / 2), (length + 8, place + slope * length / 2)]
         start, stop = (tuple(round(16 * value) for value in end) for end in ends)

@@ -1,4 +1,4 @@
-"""Pens too thick for the size of their character, as a marker's, made as thick as usual. Only dense array operations."""
+"""Pens too thick for the size of their character, made as thick as usual. Only dense array operations."""
 
 import numpy as np
 
