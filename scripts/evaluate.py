@@ -5,7 +5,8 @@
 
 MODEL is a checkpoint, a best model, a SafeTensors or an ONNX file. A folder of images holds one folder for each
 character, named by the character or by its code point (U+6F22). The figures go to evaluation.json, pictures of
-misread characters to evaluation.png.
+misread characters to evaluation.png. --surroundings measures the images in frames, on ruled paper, beside a neighbour,
+by thick pens and the like too (minutes).
 """
 
 import sys
@@ -31,11 +32,14 @@ def main() -> None:
     options.add_argument("--output-dir", type=Path, help="where the results go (default: beside MODEL)")
     options.add_argument("--confusable", type=Path, metavar="FILE", help="write what is mixed up, as confusable.json")
     options.add_argument("--limit", type=at_least(1), metavar="N", help="only N samples, at random, always the same")
+    options.add_argument("--surroundings", action="store_true", help="of --images, also in frames, on ruled paper, …")
     given = options.parse_args()
+    if given.surroundings and not given.images:
+        options.error("--surroundings needs --images: a dataset holds normalised images")
     of_images = f"_{given.images.resolve().name}" if given.images else ""
     folder = given.output_dir or beside(given.model, f"{given.model.stem}_evaluation{of_images}")
     data = (given.data_dir, given.images, given.split)
-    print(report(evaluate_file(given.model, folder, *data, given.limit, given.confusable)))
+    print(report(evaluate_file(given.model, folder, *data, given.limit, given.confusable, given.surroundings)))
     print(f"\n{folder / 'evaluation.json'}\n{folder / 'evaluation.png'}")
 
 

@@ -101,6 +101,10 @@ def report(result: dict) -> str:
     clean = result["robustness"]["top1"]["clean"]
     for name, top1 in result["robustness"]["top1"].items():
         lines.append(f"{name:<20}{top1:6.2f} %" + (f"  {top1 - clean:+7.2f}" if name != "clean" else ""))
+    if result["surroundings"]:
+        lines += ["", f"{'surroundings and pens':<24}right  wrong yet known"]
+    for name, row in result["surroundings"].items():
+        lines.append(f"{name:<20}{row['right']:6.2f} %{row['wrong_and_known']:12.2f} %")
     worst = [(row["character"], row["right"], row["samples"]) for row in result["worst_classes"]]
     pairs = [(f"{pair['true']} → {pair['predicted']}", pair["count"], pair["of"]) for pair in result["confused"]]
     for title, rows in (("lowest classes: right", worst), ("most confused: true → read as, times", pairs)):

@@ -17,6 +17,7 @@ from evaluation.model import Model, load_model
 from evaluation.recognition_picture import RecognitionPicture
 from files.atomic import write_text
 from images.distortions import DISTORTIONS
+from images.surroundings import SURROUNDINGS, dark_on_light
 from inference.confidence import calibration_error, probabilities, reliability
 from quantization.loss import select_rows
 
@@ -56,8 +57,28 @@ def robustness(model: Model, samples: Samples, rows: np.ndarray, labels: np.ndar
     return {name: 100 * count / len(rows) for name, count in right.items()}
 
 
-def measure(model: Model, samples: Samples, limit: int | None = None) -> tuple[dict, RecognitionPicture]:
-    """The figures for evaluation.json, of at most `limit` samples, and a picture of misread ones."""
+def surroundings(model: Model, samples: Samples, rows: np.ndarray, labels: np.ndarray) -> dict[str, dict[str, float]]:
+    """How many of these rows (in %) are right, and how many are wrong and yet accepted as known, in each of the
+    surroundings and with each pen; what comes in at a side is another of them."""
+    drawings = [dark_on_light(picture) for picture in samples.pictures(rows)]
+    figures = {}
+    for name, surround in tqdm(SURROUNDINGS.items(), "surroundings", leave=False, disable=not sys.stderr.isatty()):
+        right, known = [], []
+        for number, drawing in enumerate(drawings):
+            made = surround(drawing, np.random.default_rng(number), drawings[(number + 7) % len(rows)])
+            logits = model.of_picture(made.astype(np.float32))
+            right.append(logits.argmax() == labels[number])
+            known.append(model.confidence.known(logits)[0] and logits.any())
+        right, known = np.array(right), np.array(known)
+        figures[name] = {"right": percent(right), "wrong_and_known": percent(~right & known)}
+    return figures
+
+
+def measure(
+    model: Model, samples: Samples, limit: int | None = None, surrounded: bool = False
+) -> tuple[dict, RecognitionPicture]:
+    """The figures for evaluation.json, of at most `limit` samples, and a picture of misread ones. `surrounded` asks for
+    those of pictures in other surroundings too."""
     rows = select_rows(samples, model.classes, limit)
     labels = np.array([model.classes.index(c) for c in samples.characters[rows]])
     answers = []
@@ -75,6 +96,7 @@ def measure(model: Model, samples: Samples, limit: int | None = None) -> tuple[d
     figures |= {
         "calibration": calibration(model, raw, tempered, right, accepted),
         "robustness": {"samples": len(some), "top1": top1},
+        "surroundings": surroundings(model, samples, rows, labels) if surrounded else {},
         "left_out": Counter(c for c in samples.characters.tolist() if c not in model.classes),
         "mixed_up": mixed_up(model.classes, labels, predicted),
         "per_class": figures.pop("per_class"),
@@ -98,13 +120,14 @@ def evaluate_file(
     split: str = "test",
     limit: int | None = None,
     confusable: Path | None = None,
+    surrounded: bool = False,
 ) -> dict:
     """Measures a model file on images_dir, or else this split of data_dir, at most `limit` samples picked at random.
     Writes evaluation.json, which it returns, evaluation.png, and what the model mixes up to the file `confusable`."""
     model = load_model(model_path)
     samples = image_samples(images_dir) if images_dir else dataset_samples(data_dir, split, model.facts["config"])
     output_dir.mkdir(parents=True, exist_ok=True)
-    figures, picture = measure(model, samples, limit)
+    figures, picture = measure(model, samples, limit, surrounded)
     source, script = model.facts["source"] or "unknown data", model.facts["script"] or "unknown script"
     facts = {"description": f"{model_path} ({script}, trained on {source})", "file": str(model_path), **model.facts}
     result = {"model": facts, "data": samples.facts, **figures}

@@ -9,6 +9,7 @@ import torch
 
 from data.samples import Samples
 from files.plain_json import parse_json
+from images.normalization import normalize
 from inference.confidence import Confidence, confidence_of
 from inference.recognizer import Recognizer
 from quantization.files import load_trained
@@ -31,6 +32,13 @@ class Model:
         if self.picture_logits:
             return self.picture_logits(samples.pictures(rows))
         return self.logits(samples.images(rows))
+
+    def of_picture(self, grey: np.ndarray) -> np.ndarray:
+        """The logits float32 (1, classes) of one picture, grey values 0 to 255 (H, W); 0 for one without ink."""
+        if self.picture_logits:
+            return self.picture_logits([grey])
+        image = normalize(grey)[None]
+        return self.logits(image) * image.any()
 
 
 def load_model(path: Path) -> Model:

@@ -18,8 +18,9 @@ from export.onnx_file import TOLERANCE, ConversionError, opset_of, summary, writ
 from export.varied_pictures import grey_of, varied_pictures
 from files.atomic import atomic_write, scratch_folder
 from files.command_line import InputError, first_line
+from images.graph_steps import IR_VERSION, as_model
 from images.normalization import normalize
-from images.normalization_graph import IR_VERSION, OLDEST_OPSET, PICTURES, as_model, normalization_model
+from images.normalization_graph import OLDEST_OPSET, PICTURES, normalization_model
 from images.normalization_graph import normalize as normalize_in_graph
 from inference.confidence import Confidence, confidence_of
 from inference.recognizer import Recognizer, single_thread

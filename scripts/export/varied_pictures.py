@@ -1,5 +1,6 @@
 """Pictures such as people have them, uint8 (H, W, C), to prove on that two ways of reading a picture agree: any shape,
-either polarity, faint to strong, shaded, noisy, blurred; grey, RGB, and RGBA with paper or without."""
+either polarity, faint to strong, shaded, noisy, blurred, in frames, on ruled paper, beside a neighbour and the like;
+grey, RGB, and RGBA with paper or without."""
 
 from collections.abc import Iterator
 
@@ -9,9 +10,11 @@ from PIL import Image
 
 from handwriting.strokes import read_model
 from images.reading import over_paper
+from images.surroundings import SURROUNDINGS
 from structure.kanjivg import has_strokes, model_files
 
 CHANNELS = (1, 3, 4)
+SURROUNDED = 0.4  # the share of them with something around the character
 HARDEST = 0.35  # shares of noise and shade in what ink and paper differ by
 
 
@@ -41,12 +44,20 @@ def coloured(ink: np.ndarray, channels: int, random: np.random.Generator) -> np.
     return np.clip(picture + shade[:, :, None] + noise + 0.5, 0, 255).astype(np.uint8)
 
 
+def surrounded(ink: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """Ink (H, W), 0 to 1, with something around it, or by another pen."""
+    drawing, name = np.uint8(255 - 255 * ink), random.choice(list(SURROUNDINGS))
+    return 1 - SURROUNDINGS[name](drawing, random, drawing[::-1]).astype(np.float32) / 255
+
+
 def varied_picture(strokes: np.ndarray, random: np.random.Generator) -> np.ndarray:
     """One picture uint8 (H, W, C) of a character, its longer side 12 to 700 pixels."""
     longer = round(np.exp(random.uniform(np.log(12), np.log(700))))
     shorter = max(1, round(longer * (random.uniform(0.6, 1) if random.random() < 0.85 else random.uniform(0.03, 0.6))))
     height, width = (longer, shorter) if random.random() < 0.5 else (shorter, longer)
     ink, channels = drawn(strokes, height, width, random), int(random.choice(CHANNELS))
+    if min(ink.shape) > 20 and random.random() < SURROUNDED:
+        ink = surrounded(ink, random)
     picture = coloured(ink, min(channels, 3), random)
     if channels < 4:
         return picture

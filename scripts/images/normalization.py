@@ -5,6 +5,11 @@ from functools import lru_cache
 
 import numpy as np
 
+from images.bands import without_bands
+from images.fragments import without_edge_pieces, without_specks
+from images.lines import row_windows, without_lines
+from images.thinning import excess, thinned
+
 CANVAS = 64  # side of the model's input
 CONTENT = 52  # longer side of the ink on it, which leaves a margin of 6
 CONTRACT = "64x64 float32, ink 1 on paper 0, ink cropped, longer side 52, centred"
@@ -15,11 +20,6 @@ AROUND = PAPER_GRID // 4  # in cells, around each of them: the mean that shows t
 INK = 0.44  # a pixel counts as ink from this darkness on
 FLOOR = 0.2  # darkness, relative to the ink's, that still counts as paper
 SOLID = 0.8  # the mean darkness that ink is stretched to, weighted by itself
-SPECK = 0.035  # of the longer side: how far around a pixel its ink is counted
-EDGE_BAND = 0.12  # of a side: how far fragments along an edge reach in
-GAP = 0.025  # of a side: what parts them from the character at least
-MARGIN = 0.04  # of the longer side: what lies so near to an edge touches it
-REST = 2 / 3  # the share of the ink that has to stay when fragments along the edges are dropped
 FAINT = 12  # grey values; a picture whose darkest pixel differs less from its paper is blank
 NOISE = 3.5  # differences from the paper below this many times those between neighbouring pixels are noise
 ROUNDING = 1e-3  # grey values that differ by less are equal
@@ -66,79 +66,6 @@ def solid_level(ink: np.ndarray) -> np.ndarray:
     return np.maximum(mean / SOLID, 1e-6)[:, None, None]
 
 
-def _count(mask: np.ndarray) -> np.ndarray:
-    """How many pixels (n,) of each picture are set."""
-    return np.array([np.count_nonzero(picture) for picture in mask])
-
-
-def _row_windows(values: np.ndarray, length: int, combine: np.ufunc) -> np.ndarray:
-    """Each `length` neighbouring rows of values (…, H, W) combined, (…, H - length + 1, W); halves first."""
-    if length == 1:
-        return values
-    half = length // 2
-    halves = _row_windows(values, half, combine)
-    both = combine(halves[..., :-half, :], halves[..., half:, :])
-    return combine(both[..., :-1, :], values[..., length - 1 :, :]) if length % 2 else both
-
-
-def _box_sum(mask: np.ndarray, reach: int) -> np.ndarray:
-    """Sums over windows of 2 reach + 1 pixels each way, (n, H, W) bool to unsigned integers just large enough."""
-    window, (n, height, width) = 2 * reach + 1, mask.shape
-    padded = np.zeros((n, height + window, width + 2 * reach), np.min_scalar_type(window**2))
-    padded[:, reach : reach + height, reach : reach + width] = mask
-    rows = _row_windows(padded, window, np.add)
-    sums = _row_windows(rows.reshape(n, -1, 1), window, np.add)  # all rows as one: only in the margins do they mix
-    return sums[:, : height * rows.shape[2]].reshape(n, height, -1)[:, :, :width]
-
-
-def _without_specks(mask: np.ndarray) -> np.ndarray:
-    """The mask (n, H, W) without specks much smaller than the pen: less ink around them than around a stroke's end."""
-    steps = _count(mask[:, 1:] != mask[:, :-1]) + _count(mask[:, :, 1:] != mask[:, :, :-1])
-    pen_width = 2.5 * _count(mask) / np.maximum(steps, 1)  # a long stroke has an edge on both sides
-    reach = max(2, round(SPECK * max(mask.shape[1:])))
-    least = np.minimum(0.5 * pen_width**2 + 1, reach * pen_width * 0.5).astype(np.int32)
-    sums = _box_sum(mask, reach)
-    return mask & (sums > least[:, None, None].astype(sums.dtype))
-
-
-def _fragment_end(has_ink: np.ndarray, at_edge: np.ndarray) -> np.ndarray:
-    """Where (n, 1) the gap behind a fragment begins in a profile (n, L), 0 without one that is partly `at_edge`."""
-    length = has_ink.shape[1]
-    band, gap = round(EDGE_BAND * length), min(length, max(2, round(GAP * length)))
-    empty = ~np.lib.stride_tricks.sliding_window_view(has_ink[:, : band + gap], gap, axis=1).any(axis=2)
-    last = empty.shape[1] - 1
-    ends = has_ink[:, :last] & empty[:, 1:] & ((has_ink & at_edge)[:, :last].cumsum(axis=1) > 0)
-    return (ends * np.arange(1, last + 1)).max(axis=1, initial=0, keepdims=True)
-
-
-def _between_fragments(has_ink: np.ndarray, at_edge: np.ndarray) -> np.ndarray:
-    """Which lines (n, L) lie between the fragments at either end of a profile (n, L)."""
-    line = np.arange(has_ink.shape[1])
-    end = has_ink.shape[1] - _fragment_end(has_ink[:, ::-1], at_edge[:, ::-1])
-    return (line >= _fragment_end(has_ink, at_edge)) & (line < end)
-
-
-def _without_edge_fragments(mask: np.ndarray) -> np.ndarray:
-    """The mask (n, H, W) without printed frame lines, neighbours' slivers and dirt along the edges. Such a fragment
-    reaches an edge, lies in the outer 12 % and a gap parts it from the rest. It goes only if the rest is most of the
-    ink and keeps clear of every edge, so that a tightly cropped character loses nothing."""
-    height, width = mask.shape[1:]
-    margin, edge = max(1, round(MARGIN * max(height, width))), np.ones((height, width), bool)
-    edge[margin:-margin, margin:-margin] = False
-    some = np.flatnonzero((mask & edge).any(axis=(1, 2)))
-    if not len(some):
-        return mask
-    whole = mask[some]
-    # Left and right, as seen between the bands at top and bottom; then top and bottom by what that leaves.
-    columns = whole[:, round(EDGE_BAND * height) : round((1 - EDGE_BAND) * height)].any(axis=1)
-    rest = whole & _between_fragments(columns, (whole & edge).any(axis=1))[:, None]
-    rest &= _between_fragments(rest.any(axis=2), (rest & edge).any(axis=2))[:, :, None]
-    good = ~(rest & edge).any(axis=(1, 2)) & (_count(rest) > REST * _count(whole))
-    mask = mask.copy()
-    mask[some[good]] = rest[good]
-    return mask
-
-
 def ink_span(profile: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """First and one-past-last True of each profile (n, L); (0, 0) where there is none."""
     some = profile.any(axis=1)
@@ -156,11 +83,19 @@ def _axis(low: np.ndarray, high: np.ndarray, scale: np.ndarray, size: int) -> tu
     return slice(start, stop), weights
 
 
-def place(ink: np.ndarray) -> np.ndarray:
-    """Crops darkness float32 (n, H, W) to its ink and places it on the canvas (n, 64, 64); without ink, zeros."""
+def place(ink: np.ndarray, framed: bool = False, lined: bool = False) -> np.ndarray:
+    """Crops darkness float32 (n, H, W) to its ink and places it on the canvas (n, 64, 64); without ink, zeros. `framed`
+    are frames of a form, whose characters stand in their middle; `lined` pictures had lines, so that they are no tight
+    crops."""
     level = solid_level(ink)
     dark = ink > INK * level
-    mask = _without_edge_fragments(_without_specks(dark))
+    mask = without_edge_pieces(without_specks(dark), framed, lined)
+    if not framed:
+        ink = np.where(dark == mask, ink, 0)
+        for picture, pixels in enumerate(map(excess, mask)):
+            if pixels > 0:
+                ink[picture] = thinned(ink[picture], pixels)
+                dark[picture] = mask[picture] = ink[picture] > INK * level[picture]
     (y0, y1), (x0, x1) = ink_span(mask.any(axis=2)), ink_span(mask.any(axis=1))
     scale = CONTENT / np.maximum(np.maximum(y1 - y0, x1 - x0), 1)
     height, rows = _axis(y0, y1, scale, ink.shape[1])
@@ -177,7 +112,7 @@ def normalize_frames(frames: np.ndarray) -> np.ndarray:
     """ETL9G frames uint8 (n, 127, 128), 0 = paper, 15 = darkest, to the contract as uint8 (n, 64, 64), 255 = ink."""
     result = np.empty((len(frames), CANVAS, CANVAS), np.uint8)
     for start in range(0, len(frames), BLOCK):
-        result[start : start + BLOCK] = place(frames[start : start + BLOCK].astype(np.float32)) * 255 + 0.5
+        result[start : start + BLOCK] = place(frames[start : start + BLOCK].astype(np.float32), framed=True) * 255 + 0.5
     return result
 
 
@@ -193,7 +128,7 @@ def _paper(cells: np.ndarray) -> np.ndarray:
     for combine in (np.maximum, np.minimum):
         closed = (rows @ closed @ columns.T).clip(cells.min(), cells.max())
         for _ in range(2):
-            closed = _row_windows(closed, 2 * REACH + 1, combine).swapaxes(-1, -2)
+            closed = row_windows(closed, 2 * REACH + 1, combine).swapaxes(-1, -2)
     return closed
 
 
@@ -206,17 +141,23 @@ def _even_paper(cells: np.ndarray) -> np.float32 | None:
 
 
 @lru_cache(maxsize=32)
-def _mean_matrix(length: int) -> np.ndarray:
-    """The matrix of running means over 2 AROUND + 1 values; beyond its ends an axis is as it is there."""
+def _mean_matrix(length: int, side: int) -> np.ndarray:
+    """The matrix of running means over 2 AROUND + 1 values, at `side` places along the axis; beyond its ends an axis is
+    as it is there."""
     extended = np.pad(np.eye(length, dtype=np.float32), ((AROUND, AROUND), (0, 0)), mode="edge")
-    return _row_windows(extended, 2 * AROUND + 1, np.add) / (2 * AROUND + 1)
+    means = row_windows(extended, 2 * AROUND + 1, np.add) / (2 * AROUND + 1)
+    return means[np.arange(side) * length // side]
 
 
-def _is_light_on_dark(cells: np.ndarray) -> bool:
-    """Whether the ink is lighter than the paper: it is rarer, and so lies farther from the mean around it."""
-    rows, columns = map(_mean_matrix, cells.shape)
-    difference = cells - rows @ cells @ columns.T
-    return (difference * difference * difference).sum() > 0
+def _is_light_on_dark(grey: np.ndarray, cells: np.ndarray) -> bool:
+    """Whether the ink is lighter than the paper: it is rarer, and so lies farther from the mean around it. Cells show
+    this of thick strokes, every other pixel each way of thin ones."""
+    total = 0
+    for values in (cells, grey[::2, ::2]):
+        rows, columns = map(_mean_matrix, cells.shape, values.shape)
+        difference = values - rows @ cells @ columns.T
+        total += (difference * difference * difference).mean()
+    return total > 0
 
 
 def _noise(grey: np.ndarray) -> float:
@@ -234,8 +175,9 @@ def ink_of(grey: np.ndarray) -> np.ndarray:
     grey, shape, longer = grey.astype(np.float32, copy=False), np.array(grey.shape), max(grey.shape)
     if longer > WORKING_SIDE:
         grey = shrink(grey, *np.maximum(1, np.round(shape * WORKING_SIDE / longer).astype(int)))
+    grey = without_bands(grey)
     cells = shrink(grey, *np.maximum(1, np.round(shape * PAPER_GRID / longer).astype(int)))
-    if _is_light_on_dark(cells):
+    if _is_light_on_dark(grey, cells):
         grey, cells = 255 - grey, 255 - cells
     even = _even_paper(cells)
     paper = shrink(_paper(cells), *grey.shape) if even is None else even
@@ -257,4 +199,6 @@ def normalize(grey: np.ndarray) -> np.ndarray:
     ValueError for an array that is not two-dimensional or has no pixels."""
     if grey.ndim != 2 or 0 in grey.shape:
         raise ValueError(f"a grey picture has two dimensions and some pixels, this has the shape {grey.shape}")
-    return place(ink_of(grey)[None])
+    ink = ink_of(grey)
+    ink, lined = without_lines(ink, solid_level(ink[None])[0, 0, 0])
+    return place(ink[None], lined=lined)

@@ -1,186 +1,119 @@
 """The input contract as an ONNX graph: normalization.py step by step, so that one file takes pictures of any size. Each
-onnxscript function bears the name of the function in normalization.py that computes the same, here for all pictures at
-once. Sizes are int64 scalars that are known only when the graph runs; geometry is float64, as in numpy."""
+onnxscript function bears the name of the function in normalization.py that computes the same, for one picture (H, W).
+The graph goes through the pictures one by one, and through the rows of a large one in bands."""
 
 import numpy as np
 import onnx
-from onnx import TensorProto, inliner
-from onnxscript import FLOAT, UINT8, OnnxFunction, optimizer, script
+from onnxscript import FLOAT, UINT8, script
 from onnxscript import opset18 as op
 
-from images import normalization
-from images.normalization import CANVAS, CONTENT, FAINT, FLOOR, INK, NOISE, PAPER_GRID, REACH, SOLID, WORKING_SIDE
+from images.bands_graph import without_bands
+from images.fragments_graph import excess, thinned, without_edge_pieces, without_specks
+from images.graph_steps import (
+    INTEGER,
+    SINGLE,
+    any_along,
+    as_model,
+    count,
+    double,
+    longer_side,
+    size,
+    span,
+    turned,
+)
+from images.lines_graph import without_lines
+from images.normalization import (
+    AROUND,
+    CANVAS,
+    CONTENT,
+    FAINT,
+    FLOOR,
+    INK,
+    NOISE,
+    PAPER_GRID,
+    REACH,
+    ROUNDING,
+    SOLID,
+    WORKING_SIDE,
+)
 
-OLDEST_OPSET, IR_VERSION = 18, 8  # the second came with the first
+OLDEST_OPSET = 18
 PICTURES = UINT8["pictures", "height", "width", "channels"]
-SINGLE, DOUBLE, INTEGER = TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.INT64
-ROWS, COLUMNS, BOTH = [1], [2], [1, 2]  # axes of pictures (n, H, W)
-# A float of Python is a float32 in the graph, one of numpy a float64.
-SPECK, GAP, MARGIN = np.float64(normalization.SPECK), np.float64(normalization.GAP), np.float64(normalization.MARGIN)
-BAND, REST = np.float64(normalization.EDGE_BAND), np.float64(normalization.REST)
-REST_OF_BAND, SLOPE, OFFSET = 1 - BAND, 1 / (1 - FLOOR), FLOOR / (1 - FLOOR)
-AROUND = normalization.AROUND
-BORDER = [0, AROUND, AROUND, 0, AROUND, AROUND]
+ROWS, COLUMNS = [0], [1]  # axes of a picture
+SLOPE, OFFSET = 1 / (1 - FLOOR), FLOOR / (1 - FLOOR)
+NOTHING = [0, 1, CANVAS, CANVAS]
+BORDER = [AROUND, AROUND, AROUND, AROUND]
+ROW_VALUES = 2**21  # of a picture that are looked at at once
 LUMINANCE = np.array([[19595], [38470], [7471]], np.float32)  # red, green and blue by ITU-R 601, in 65536ths
 
 
-@script()
-def size(values, axis: int):
-    """The length of an axis, a scalar int64."""
-    return op.Gather(op.Shape(values), axis)
-
-
-@script()
-def double(values):
-    return op.Cast(values, to=DOUBLE)
-
-
-@script()
-def longer_side(picture):
-    return op.Max(size(picture, axis=1), size(picture, axis=2))
-
-
-@script()
-def rounded(share, length):
-    """The whole number nearest to a float64 share of a length."""
-    return op.Cast(op.Round(share * double(length)), to=INTEGER)
-
-
-@script()
-def count(mask):
-    """float32 (n, 1, 1), exact."""
-    return op.ReduceSum(op.Cast(mask, to=SINGLE), BOTH)
-
-
-@script()
-def any_along(mask, axis):
-    """bool (n, L): which lines of a mask (n, H, W), seen along one axis, hold anything."""
-    return op.ReduceMax(op.Cast(mask, to=SINGLE), axis, keepdims=0) > 0
-
-
-@script()
-def resampling_matrix(start, scale, size_in, size_out):
-    """Weights float32 (n, size_out, size_in) of start and scale float64 (n,)."""
-    scale = op.Unsqueeze(scale, [1])
+@script(default_opset=op)
+def resampling_matrix(start, scale, size_in, first, size_out):
+    """Weights float32 (size_out - first, size_in), from the row `first` on; start and scale are float64."""
     radius = op.Max(1 / scale, 1)
-    centre = op.Unsqueeze(start, [1]) + (double(op.Range(0, size_out, 1)) + 0.5) / scale
+    centre = start + (double(op.Range(first, size_out, 1)) + 0.5) / scale
     pixel = (double(op.Range(0, size_in, 1)) + 0.5) / radius
-    distance = op.Unsqueeze(op.Cast(pixel, to=SINGLE), [1]) - op.Unsqueeze(op.Cast(centre / radius, to=SINGLE), [2])
+    distance = op.Cast(pixel, to=SINGLE) - op.Unsqueeze(op.Cast(centre / radius, to=SINGLE), [1])
     weights = op.Max(1 - op.Abs(distance), 0)
-    return weights / op.Max(op.ReduceSum(weights, [2]), op.Unsqueeze(op.Cast(radius * 0.5, to=SINGLE), [2]))
+    return weights / op.Max(op.ReduceSum(weights, [1]), op.Cast(radius * 0.5, to=SINGLE))
 
 
-@script()
+@script(default_opset=op)
+def whole_axis(old, new):
+    """The matrix (new, old) that resamples an axis."""
+    return resampling_matrix(double(0), double(new) / double(old), old, new * 0, new)
+
+
+@script(default_opset=op)
 def shrink(image, height, width):
-    """Pictures (n, H, W) resampled to (n, height, width)."""
-    old_height, old_width, start = size(image, axis=1), size(image, axis=2), double([0])
-    rows = resampling_matrix(start, op.Unsqueeze(double(height) / double(old_height), [0]), old_height, height)
-    columns = resampling_matrix(start, op.Unsqueeze(double(width) / double(old_width), [0]), old_width, width)
-    return rows @ image @ op.Transpose(columns, perm=[0, 2, 1])
+    """A picture resampled to (height, width)."""
+    return whole_axis(size(image, axis=0), height) @ image @ turned(whole_axis(size(image, axis=1), width))
 
 
-@script()
+@script(default_opset=op)
 def scaled(length, longer, side):
     """A side of this length, at least 1, once the longer side is as long as `side`."""
     return op.Cast(op.Max(op.Round(double(length * side) / double(longer)), 1), to=INTEGER)
 
 
-@script()
+@script(default_opset=op)
 def solid_level(ink):
-    """(n, 1, 1)."""
-    mean = op.ReduceSum(ink * ink, BOTH) / op.Max(op.ReduceSum(ink, BOTH), 1e-6)
+    """A scalar."""
+    mean = op.ReduceSum(ink * ink, keepdims=0) / op.Max(op.ReduceSum(ink, keepdims=0), 1e-6)
     return op.Max(mean / SOLID, 1e-6)
 
 
-@script()
-def without_specks(mask):
-    steps = count(op.Xor(mask[:, 1:], mask[:, :-1])) + count(op.Xor(mask[:, :, 1:], mask[:, :, :-1]))
-    pen_width = double(count(mask)) * 2.5 / op.Max(double(steps), 1)
-    reach = op.Max(rounded(SPECK, longer_side(mask)), 2)
-    least = op.Cast(op.Min(pen_width * pen_width * 0.5 + 1, double(reach) * pen_width * 0.5), to=INTEGER)
-    # normalization.py counts in the smallest integers that hold a full window: a larger threshold wraps around.
-    least = least % op.Where(reach < 8, 256, 65536)
-    # Sums over windows, exact: products with matrices that are 1 within reach of the diagonal.
-    y, x = op.Range(0, size(mask, axis=1), 1), op.Range(0, size(mask, axis=2), 1)
-    rows = op.Cast(op.Abs(op.Unsqueeze(y, [1]) - y) <= reach, to=SINGLE)
-    columns = op.Cast(op.Abs(op.Unsqueeze(x, [1]) - x) <= reach, to=SINGLE)
-    return mask & (rows @ op.Cast(mask, to=SINGLE) @ columns > op.Cast(least, to=SINGLE))
-
-
-@script()
-def fragment_end(has_ink, at_edge):
-    """int64 (n, 1) of profiles bool (n, L)."""
-    length = size(has_ink, axis=1)
-    gap = op.Min(op.Max(rounded(GAP, length), 2), length)
-    line = op.Range(0, length, 1)
-    ink_so_far = op.CumSum(op.Cast(has_ink, to=SINGLE), 1)
-    edge_so_far = op.CumSum(op.Cast(has_ink & at_edge, to=SINGLE), 1)
-    ink_in_gap = op.Gather(ink_so_far, op.Min(line + gap, length - 1), axis=1) - ink_so_far
-    in_band = line < op.Min(rounded(BAND, length), length - gap)
-    ends = has_ink & (ink_in_gap <= 0) & (edge_so_far > 0) & in_band
-    return op.ReduceMax(op.Where(ends, line + 1, 0), [1])
-
-
-@script()
-def between_fragments(has_ink, at_edge):
-    """bool (n, L)."""
-    length = size(has_ink, axis=1)
-    line = op.Range(0, length, 1)
-    end = length - fragment_end(has_ink[:, ::-1], at_edge[:, ::-1])
-    return (line >= fragment_end(has_ink, at_edge)) & (line < end)
-
-
-@script()
-def without_edge_fragments(mask):
-    height, width = size(mask, axis=1), size(mask, axis=2)
-    margin = op.Max(rounded(MARGIN, longer_side(mask)), 1)
-    y, x = op.Unsqueeze(op.Range(0, height, 1), [1]), op.Range(0, width, 1)
-    edge = (y < margin) | (y >= height - margin) | (x < margin) | (x >= width - margin)
-    middle = (y >= rounded(BAND, height)) & (y < rounded(REST_OF_BAND, height))
-    columns = between_fragments(any_along(mask & middle, ROWS), any_along(mask & edge, ROWS))
-    rest = mask & op.Unsqueeze(columns, ROWS)
-    rows = between_fragments(any_along(rest, COLUMNS), any_along(rest & edge, COLUMNS))
-    rest = rest & op.Unsqueeze(rows, COLUMNS)
-    enough = double(count(rest)) > double(count(mask)) * REST
-    kept_whole = op.Not(enough) | (count(rest & edge) > 0)
-    return rest | (mask & kept_whole)
-
-
-@script()
-def ink_span(profile):
-    """First and one-past-last True of profiles bool (n, L), int64 (n,); (0, 0) where there is none."""
-    length = size(profile, axis=1)
-    line = op.Range(0, length, 1)
-    end = op.ReduceMax(op.Where(profile, line + 1, 0), [1], keepdims=0)
-    first = length - op.ReduceMax(op.Where(profile, length - line, 0), [1], keepdims=0)
-    return op.Where(end > 0, first, 0), end
-
-
-@script()
+@script(default_opset=op)
 def axis_matrix(low, high, scale, length):
-    """The matrix (n, 64, length) that places the span (low, high) of one axis in the middle of the canvas."""
+    """The matrix (64, length) that places the span (low, high) of one axis in the middle of the canvas."""
     start = (double(low + high) - CANVAS / scale) / 2
-    pixel, low, high = op.Range(0, length, 1), op.Unsqueeze(low, [1]), op.Unsqueeze(high, [1])
+    pixel = op.Range(0, length, 1)
     near = (pixel >= low - 2) & (pixel < high + 2) & (high > low)
-    return resampling_matrix(start, scale, length, CANVAS) * op.Unsqueeze(op.Cast(near, to=SINGLE), [1])
+    return resampling_matrix(start, scale, length, low * 0, low * 0 + CANVAS) * op.Cast(near, to=SINGLE)
 
 
-@script()
-def place(ink):
-    """Darkness float32 (n, H, W), paper 0, any scale, to the contract (n, 64, 64)."""
+@script(default_opset=op)
+def place(ink, lined):
+    """Darkness float32 (H, W), paper 0, any scale, to the contract (64, 64)."""
     level = solid_level(ink)
     dark = ink > level * INK
-    mask = without_edge_fragments(without_specks(dark))
-    y0, y1 = ink_span(any_along(mask, COLUMNS))
-    x0, x1 = ink_span(any_along(mask, ROWS))
+    clean = without_edge_pieces(without_specks(dark), lined)
+    whole = op.Where(op.Xor(dark, clean), 0.0, ink)
+    more = excess(clean)
+    if more > 0:
+        inner = thinned(whole, more)
+        mask = inner > level * INK
+    else:
+        inner, mask = op.Identity(whole), op.Identity(clean)
+    y0, y1 = span(any_along(mask, COLUMNS))
+    x0, x1 = span(any_along(mask, ROWS))
     scale = CONTENT / double(op.Max(y1 - y0, x1 - x0, 1))
-    rows, columns = axis_matrix(y0, y1, scale, size(ink, axis=1)), axis_matrix(x0, x1, scale, size(ink, axis=2))
-    solid = op.Clip(ink * (SLOPE / level) - OFFSET, 0, 1)
-    placed = rows @ op.Where(op.Xor(dark, mask), 0, solid) @ op.Transpose(columns, perm=[0, 2, 1])
+    rows, columns = axis_matrix(y0, y1, scale, size(ink, axis=0)), axis_matrix(x0, x1, scale, size(ink, axis=1))
+    placed = rows @ op.Clip(inner * (SLOPE / level) - OFFSET, 0, 1) @ turned(columns)
     return op.Min(placed / solid_level(placed), 1)
 
 
-@script()
+@script(default_opset=op)
 def extension_matrix(length):
     """float32 (length + 2 REACH, length): np.pad(…, mode="reflect", reflect_type="odd") as a matrix. Each period, from
     end to end, is as much higher than the one before as the ends differ; every other one is turned."""
@@ -194,57 +127,95 @@ def extension_matrix(length):
     return op.Cast(matrix, to=SINGLE)
 
 
-@script()
+@script(default_opset=op)
 def dilation(cells, low, high):
-    """The highest of the cells (n, h, w) within REACH of each; beyond the edges they lie between low and high."""
-    rows, columns = extension_matrix(size(cells, axis=1)), extension_matrix(size(cells, axis=2))
-    extended = op.Max(op.Min(rows @ cells @ op.Transpose(columns, perm=[1, 0]), high), low)
-    highest = op.MaxPool(op.Unsqueeze(extended, [1]), kernel_shape=[2 * REACH + 1, 1])
-    return op.Squeeze(op.MaxPool(highest, kernel_shape=[1, 2 * REACH + 1]), [1])
+    """The highest of the cells (h, w) within REACH of each; beyond the edges they lie between low and high."""
+    rows, columns = extension_matrix(size(cells, axis=0)), extension_matrix(size(cells, axis=1))
+    extended = op.Max(op.Min(rows @ cells @ turned(columns), high), low)
+    highest = op.MaxPool(op.Unsqueeze(extended, [0, 1]), kernel_shape=[2 * REACH + 1, 1])
+    return op.Squeeze(op.MaxPool(highest, kernel_shape=[1, 2 * REACH + 1]), [0, 1])
 
 
-@script()
+@script(default_opset=op)
 def noise_of(grey):
-    """(n, 1, 1): the median difference between neighbours in a row; the first of a row counts as 0."""
-    steps = op.Reshape(op.Pad(op.Abs(grey[:, :, 1:] - grey[:, :, :-1]), [0, 0, 1, 0, 0, 0]), [0, -1])
-    length = size(steps, axis=1)
-    lower, _ = op.TopK(steps, op.Reshape(length / 2 + 1, [1]), axis=1, largest=0, sorted=0)
-    middle, _ = op.TopK(lower, op.Reshape(2 - length % 2, [1]), axis=1)
-    return op.Unsqueeze(op.ReduceMean(middle, [1]), [2])
-
-
-@script()
-def ink_of(grey):
-    """Grey float32 (n, H, W), 0 to 255, to darkness (n, h, w), 0 to 1, of at most 256 pixels a side."""
-    height, width, longer = size(grey, axis=1), size(grey, axis=2), longer_side(grey)
-    if longer > WORKING_SIDE:
-        working = shrink(grey, scaled(height, longer, WORKING_SIDE), scaled(width, longer, WORKING_SIDE))
+    """A scalar: the median difference between neighbours in a row; the first of a row counts as 0."""
+    steps = op.Reshape(op.Pad(op.Abs(grey[:, 1:] - grey[:, :-1]), [0, 1, 0, 0]), [-1])
+    length = size(steps, axis=0)
+    if count(steps < ROUNDING) > double(length / 2):
+        noise = op.ReduceSum(steps[:1], keepdims=0) * 0.0  # TopK is slow to part so many equal values
     else:
-        working = op.Identity(grey)
-    cells = shrink(working, scaled(height, longer, PAPER_GRID), scaled(width, longer, PAPER_GRID))
-    wide = op.Unsqueeze(op.Pad(cells, BORDER, mode="edge"), [1])
+        lower, _ = op.TopK(steps, op.Reshape(length / 2 + 1, [1]), axis=0, largest=0, sorted=0)
+        middle, _ = op.TopK(lower, op.Reshape(2 - length % 2, [1]), axis=0)
+        noise = op.ReduceMean(middle, keepdims=0)
+    return noise
+
+
+@script(default_opset=op)
+def is_light_on_dark(grey, cells):
+    wide = op.Unsqueeze(op.Pad(cells, BORDER, mode="edge"), [0, 1])
     means = op.AveragePool(op.AveragePool(wide, kernel_shape=[2 * AROUND + 1, 1]), kernel_shape=[1, 2 * AROUND + 1])
-    difference = cells - op.Squeeze(means, [1])
-    light_ink = op.ReduceSum(difference * difference * difference, BOTH) > 0
-    working, cells = op.Where(light_ink, 255 - working, working), op.Where(light_ink, 255 - cells, cells)
-    low, high = op.ReduceMin(cells, BOTH), op.ReduceMax(cells, BOTH)
+    means = op.Squeeze(means, [0, 1])
+    some = grey[::2, ::2]
+    y = op.Range(0, size(some, axis=0), 1) * size(cells, axis=0) / size(some, axis=0)
+    x = op.Range(0, size(some, axis=1), 1) * size(cells, axis=1) / size(some, axis=1)
+    thick, thin = cells - means, some - op.Gather(op.Gather(means, y, axis=0), x, axis=1)
+    return op.ReduceMean(thick * thick * thick, keepdims=0) + op.ReduceMean(thin * thin * thin, keepdims=0) > 0
+
+
+@script(default_opset=op)
+def ink_of(grey):
+    """Grey float32 (H, W), 0 to 255, of at most 256 pixels a side, to darkness, 0 to 1."""
+    height, width, longer = size(grey, axis=0), size(grey, axis=1), longer_side(grey)
+    plain = without_bands(grey)
+    cells = shrink(plain, scaled(height, longer, PAPER_GRID), scaled(width, longer, PAPER_GRID))
+    light_ink = is_light_on_dark(plain, cells)
+    working, cells = op.Where(light_ink, 255.0 - plain, plain), op.Where(light_ink, 255.0 - cells, cells)
+    low, high = op.ReduceMin(cells, keepdims=0), op.ReduceMax(cells, keepdims=0)
     closing = -dilation(-dilation(cells, low, high), -high, -low)
-    paper = shrink(closing, size(working, axis=1), size(working, axis=2))
+    paper = shrink(closing, height, width)
     ink = op.Max(paper - working, 0)
-    darkest = op.ReduceMax(ink, BOTH)
+    darkest = op.ReduceMax(ink, keepdims=0)
     noise = op.Min(noise_of(working) * NOISE, darkest * 0.35)
-    return op.Where((ink >= noise) & (darkest >= FAINT), ink / op.Max(paper, 1), 0)
+    return op.Where((ink >= noise) & (darkest >= FAINT), ink / op.Max(paper, 1), 0.0)
 
 
-@script()
-def grey_of(image):
-    """Pictures uint8 (n, H, W, C) to grey float32 (n, H, W), to the last bit as read_grey and Pillow make it."""
-    channels, values = size(image, axis=3), op.Cast(image, to=SINGLE)
-    if channels % 2 == 0:  # what is transparent goes on white, or on black under light ink
-        colour, opacity = values[:, :, :, :-1], values[:, :, :, -1:]
-        light = op.ReduceSum(op.ReduceMean(colour, [3]) * opacity, [1, 2]) / op.Max(op.ReduceSum(opacity, [1, 2]), 1)
-        black = (light > 128) & (op.ReduceMean(opacity, [1, 2]) < 128)
-        mixed = colour * opacity + (255 - opacity) * op.Where(black, 0.0, 255.0) + 128
+@script(default_opset=op)
+def rows_of(images, number, first, last):
+    """Some rows of one of the pictures uint8 (n, H, W, C), float32 (rows, W, C)."""
+    start = op.Concat(op.Unsqueeze(number, [0]), op.Unsqueeze(first, [0]), axis=0)
+    stop = op.Concat(op.Unsqueeze(number + 1, [0]), op.Unsqueeze(last, [0]), axis=0)
+    return op.Cast(op.Squeeze(op.Slice(images, start, stop, [0, 1]), [0]), to=SINGLE)
+
+
+@script(default_opset=op)
+def rows_at_once(images):
+    """So many of a picture's rows, at least one, that they hold no more than ROW_VALUES."""
+    return op.Max(ROW_VALUES / (size(images, axis=2) * size(images, axis=3)), 1)
+
+
+@script(default_opset=op)
+def ground(images, number):
+    """What is under the transparent parts of a picture, 255 or 0: white, or black under light ink."""
+    height, channels = size(images, axis=1), size(images, axis=3)
+    rows, light, opacity = rows_at_once(images), double(height * 0), double(height * 0)
+    for step in range(op.Where(channels % 2 == 0, (height + rows - 1) / rows, 0)):
+        values = rows_of(images, number, step * rows, op.Min(step * rows + rows, height))
+        opaque = values[:, :, -1:]
+        colour = op.ReduceMean(values[:, :, :-1], [2], keepdims=1)
+        light = light + double(op.ReduceSum(colour * opaque, keepdims=0))
+        opacity = opacity + double(op.ReduceSum(opaque, keepdims=0))
+    pixels = double(height * size(images, axis=2))
+    black = (light > op.Max(opacity, 1.0) * 128.0) & (opacity < pixels * 128.0)
+    return op.Where(black, 0.0, 255.0)
+
+
+@script(default_opset=op)
+def grey_of(values, under):
+    """Pictures float32 (H, W, C), on this ground, to grey (H, W), to the last bit as read_grey and Pillow make it."""
+    channels = size(values, axis=2)
+    if channels % 2 == 0:
+        opacity = values[:, :, -1:]
+        mixed = values[:, :, :-1] * opacity + (255 - opacity) * under + 128
         colour = op.Floor((mixed * 128 + op.Floor(mixed / 2)) / 32768)  # as Pillow rounds, in integers below 2 ** 24
     else:
         colour = op.Identity(values)
@@ -253,21 +224,42 @@ def grey_of(image):
         grey = op.Floor(light / 65536)
     else:
         grey = op.Identity(colour)
-    return op.Squeeze(grey, [3])
+    return op.Squeeze(grey, [2])
 
 
-@script()
+@script(default_opset=op)
+def working_grey(images, number):
+    """One of the pictures uint8 (n, H, W, C), grey float32 (h, w), the longer side at most 256."""
+    height, width, under = size(images, axis=1), size(images, axis=2), ground(images, number)
+    longer = op.Max(height, width)
+    if longer > WORKING_SIDE:
+        new_height, new_width = scaled(height, longer, WORKING_SIDE), scaled(width, longer, WORKING_SIDE)
+        columns = turned(whole_axis(width, new_width))
+        scale = double(new_height) / double(height)
+        band = op.Max(op.Cast(double(rows_at_once(images)) * scale, to=INTEGER), 1)
+        result = columns[:0]
+        for step in range((new_height + band - 1) / band):
+            first, last = step * band, op.Min(step * band + band, new_height)
+            reach = op.Max(1 / scale, 1) + 1
+            low = op.Max(op.Cast(double(first) / scale - reach, to=INTEGER), 0)
+            high = op.Min(op.Cast(double(last) / scale + reach, to=INTEGER) + 1, height)
+            rows = resampling_matrix(double(op.Neg(low)), scale, high - low, first, last)
+            shrunk = rows @ grey_of(rows_of(images, number, low, high), under) @ columns
+            result = op.Concat(result, shrunk, axis=0)
+    else:
+        result = grey_of(rows_of(images, number, number * 0, height), under)
+    return result
+
+
+@script(default_opset=op)
 def normalize(image):
     """Pictures uint8 (n, H, W, C) to the contract, float32 (n, 1, 64, 64)."""
-    return op.Unsqueeze(place(ink_of(grey_of(image))), [1])
-
-
-def as_model(function: OnnxFunction, input_types: list, output_types: list) -> onnx.ModelProto:
-    """A graph of the function and of all that it calls, in opset 18."""
-    model = function.to_model_proto(ir_version=IR_VERSION, input_types=input_types, output_types=output_types)
-    model = optimizer.optimize(inliner.inline_local_functions(model))
-    del model.graph.value_info[:]
-    return model
+    made = op.ConstantOfShape(NOTHING)
+    for number in range(size(image, axis=0)):
+        ink = ink_of(working_grey(image, number))
+        clean, lined = without_lines(ink, solid_level(ink))
+        made = op.Concat(made, op.Unsqueeze(place(clean, lined), [0, 1]), axis=0)
+    return made
 
 
 def normalization_model(opset: int = OLDEST_OPSET) -> onnx.ModelProto:
