@@ -56,7 +56,9 @@ def test_a_file_is_the_one_that_was_measured_and_describes_itself(name):
 def figures_in(row: dict) -> list[str]:
     """What a row of the documents says of a file, in their order."""
     kinds = ("made-up writers", "real drawings")
-    both = [f"{row[kind]:.2f} ± {row[f'{kind}, standard error']:.2f}" if kind in row else "not measured" for kind in kinds]
+    both = [
+        f"{row[kind]:.2f} ± {row[f'{kind}, standard error']:.2f}" if kind in row else "not measured" for kind in kinds
+    ]
     return both + [f"{row[f'{what} and stated as known']:.2f}" for what in ("read", "wrong")]
 
 
