@@ -44,7 +44,7 @@ def largest_difference(graph: onnxruntime.InferenceSession, picture: np.ndarray)
 
 def test_varied_pictures_become_what_normalization_makes_of_them(whole):
     differences = [largest_difference(whole, picture) for picture in varied_pictures(CLASSES, 150)]
-    assert np.sort(differences)[-6] < 1e-4  # rounding may turn a pixel at a threshold, but hardly ever
+    assert np.sort(differences)[-3] < 1e-4  # rounding may turn a pixel at a threshold, but hardly ever
     assert max(differences) < 0.3
 
 

@@ -17,6 +17,8 @@ from records.etl9g import DARKEST, IMAGE_HEIGHT, IMAGE_WIDTH
 OVERSAMPLING = 2  # strokes are drawn this much larger, then averaged down
 POINT_STEP_KANJI = 2  # kanji strokes are drawn through every second point
 PAGE_WARP = 0.040
+PIECES = (0.056, 0.011, 0.02, 0.637)  # of frames: those with a neighbour's piece at the top, right, bottom, left
+PIECE_REACH = (0, 0.25, 0.5, 0.75, 0.9, 0.97, 1), (2, 5, 8, 11, 15, 18, 22)  # shares of the pieces, and pixels
 BALANCE, KANA_BALANCE = 0.12, 0.25  # how far the middle of a character moves to one of its sides
 
 
@@ -67,8 +69,8 @@ _GRAIN /= _GRAIN.std()
 
 
 def _dirt(grey: np.ndarray, rng: np.random.Generator) -> None:
-    """Now and then a line of the printed frame, a sliver of a neighbour or scan dirt along the edges, in place."""
-    for chance, kind in zip(rng.random(3), ("frame", "neighbour", "dirt"), strict=True):
+    """Now and then a line of the printed frame or scan dirt along the edges, in place."""
+    for chance, kind in zip(rng.random(2), ("frame", "dirt"), strict=True):
         if chance > 0.03:
             continue
         a, b = sorted(rng.integers(0, 127, 2))
@@ -78,9 +80,6 @@ def _dirt(grey: np.ndarray, rng: np.random.Generator) -> None:
             line = slice(1, 1 + rng.integers(1, 3)) if edge % 2 else slice(-1 - rng.integers(1, 3), -1)
             side = grey[line, a:b] if edge < 2 else grey[a:b, line]
             np.maximum(side, level, out=side)
-        elif kind == "neighbour":
-            middle, half = rng.integers(30, 100), rng.integers(3, 14)
-            grey[middle - half : middle + half, _edge(rng)] = level
         else:
             grey[_edge(rng), a : a + rng.integers(2, 12)] = level
 
@@ -90,8 +89,23 @@ def _edge(rng: np.random.Generator) -> slice:
     return slice(0, rng.integers(2, 5)) if rng.random() < 0.5 else slice(-rng.integers(2, 5), None)
 
 
-def to_frame(ink: np.ndarray, writer: Writer, rng: np.random.Generator) -> np.ndarray:
-    """Ink uint8 (127, 128) as a scanned pencil: grey levels 0 to 15, grainy, soft at the edges."""
+def _with_neighbours(ink: np.ndarray, other: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Ink (127, 128) with pieces of other ink, cut off at the edges, as often and as wide as in ETL9G."""
+    ink, shares, reaches = ink.copy(), rng.random(4), np.interp(rng.random(4), *PIECE_REACH)
+    for turns, (share, chance, reach) in enumerate(zip(shares, PIECES, np.rint(reaches).astype(int), strict=True)):
+        frame, piece = np.rot90(ink, turns), np.rot90(other, turns)  # from the top
+        last = np.flatnonzero(piece.max(axis=1) > 64)[-1:]
+        if share < chance and len(last):
+            piece = piece[max(0, last[0] + 1 - reach) : last[0] + 1]
+            np.maximum(frame[: len(piece)], piece, out=frame[: len(piece)])
+    return ink
+
+
+def to_frame(ink: np.ndarray, writer: Writer, rng: np.random.Generator, other: np.ndarray | None = None) -> np.ndarray:
+    """Ink uint8 (127, 128) as a scanned pencil: grey levels 0 to 15, grainy, soft at the edges. Of `other` ink, that
+    of a character beside it, pieces come in at the edges."""
+    if other is not None:
+        ink = _with_neighbours(ink, other, rng)
     y, x = rng.integers(0, 512 - IMAGE_WIDTH, 2)
     level = writer.pressure * np.exp(0.08 * rng.standard_normal())
     grain = 1 + writer.grain * _GRAIN[y : y + IMAGE_HEIGHT, x : x + IMAGE_WIDTH]
@@ -100,13 +114,18 @@ def to_frame(ink: np.ndarray, writer: Writer, rng: np.random.Generator) -> np.nd
     return np.clip(grey + 0.25, 0, DARKEST).astype(np.uint8)
 
 
-def write_character(char: str, models: list[StrokeModel], writer: Writer, rng: np.random.Generator) -> np.ndarray:
-    """One character by one writer as a frame uint8 (127, 128), 0 = paper, 15 = darkest."""
+def draw_character(char: str, models: list[StrokeModel], writer: Writer, rng: np.random.Generator) -> np.ndarray:
+    """One character by one writer as ink uint8 (127, 128)."""
     kana = kind_of(char) != "kanji"
     model = choose_model(models, writer, rng)
     points = place_on_page(vary_strokes(char, model, writer, rng), writer, kana, rng)
     strokes, traces = split_or_join(char, points, model.marks, writer, rng)
-    return to_frame(_draw(strokes, traces, writer, 1 if kana else POINT_STEP_KANJI, rng), writer, rng)
+    return _draw(strokes, traces, writer, 1 if kana else POINT_STEP_KANJI, rng)
+
+
+def write_character(char: str, models: list[StrokeModel], writer: Writer, rng: np.random.Generator) -> np.ndarray:
+    """One character by one writer, alone on its page, as a frame uint8 (127, 128), 0 = paper, 15 = darkest."""
+    return to_frame(draw_character(char, models, writer, rng), writer, rng)
 
 
 class Glyphs:
@@ -132,8 +151,8 @@ class Glyphs:
         return np.asarray(picture.crop(box) if box else picture)
 
 
-def write_glyph(char: str, glyphs: Glyphs, writer: Writer, rng: np.random.Generator) -> np.ndarray:
-    """A font's glyph as a writer would put it: warped, slanted, thicker or thinner; a frame uint8 (127, 128)."""
+def draw_glyph(char: str, glyphs: Glyphs, writer: Writer, rng: np.random.Generator) -> np.ndarray:
+    """A font's glyph as a writer would put it: warped, slanted, thicker or thinner; ink uint8 (127, 128)."""
     glyph = glyphs.draw(char)
     thickness = int(rng.integers(-2, 3))
     if thickness:
@@ -156,4 +175,4 @@ def write_glyph(char: str, glyphs: Glyphs, writer: Writer, rng: np.random.Genera
     low, high = target.min(axis=(0, 1)) - 3, target.max(axis=(0, 1)) + 3
     inside = ((pixels > low) & (pixels < high)).all(axis=-1)
     ink = cv2.remap(cv2.GaussianBlur(glyph, (3, 3), 0.8), source.astype(np.float32), None, cv2.INTER_LINEAR) * inside
-    return to_frame(ink.astype(np.uint8), writer, rng)
+    return ink.astype(np.uint8)

@@ -15,7 +15,7 @@ from characters.kinds import is_hiragana
 from files.atomic import atomic_write
 from files.command_line import InputError
 from files.machine import begin_worker
-from handwriting.page import Glyphs, write_character, write_glyph
+from handwriting.page import Glyphs, draw_character, draw_glyph, to_frame
 from handwriting.strokes import StrokeModel, stroke_models
 from handwriting.writer import GENERATOR_VERSION, Writer, new_writer
 from records import etl9g
@@ -49,14 +49,14 @@ def draw_set(seed: int, set_number: int, mark: bytes) -> np.ndarray:
     """The records of one whole set, in its order."""
     characters, sheets, _ = etl9g.set_layout()
     frames = np.empty((len(characters), etl9g.IMAGE_HEIGHT, etl9g.IMAGE_WIDTH), np.uint8)
-    writers = {sheet: sheet_writer(seed, set_number, sheet) for sheet in set(sheets.tolist())}
+    writers, before = {sheet: sheet_writer(seed, set_number, sheet) for sheet in set(sheets.tolist())}, None
     for i, (char, sheet) in enumerate(zip(characters, sheets.tolist(), strict=True)):
         rng = random_of(seed, 0, set_number * len(characters) + i)
         writer, glyphs = writers[sheet]
-        if glyphs and glyphs.has(char):
-            frames[i] = write_glyph(char, glyphs, writer, rng)
-        else:
-            frames[i] = write_character(char, _models[char], writer, rng)
+        has_glyph = glyphs and glyphs.has(char)
+        ink = draw_glyph(char, glyphs, writer, rng) if has_glyph else draw_character(char, _models[char], writer, rng)
+        frames[i] = to_frame(ink, writer, rng, before if i and sheets[i] == sheets[i - 1] else None)
+        before = ink
     return etl9g.new_records(frames, set_number, np.arange(len(characters)), mark)
 
 

@@ -169,14 +169,19 @@ def _noise(grey: np.ndarray) -> float:
     return steps[half] if grey.size % 2 else (steps[:half].max() + steps[half]) / 2
 
 
+def _scaled(shape: tuple[int, int], side: int) -> np.ndarray:
+    """A height and a width, at least 1, once the longer of them is as long as `side`."""
+    return np.maximum(1, np.round(np.array(shape) * side / max(shape)).astype(int))
+
+
 def ink_of(grey: np.ndarray) -> np.ndarray:
     """How much darker than its paper each pixel is: grey (H, W) of either polarity, in any light, to float32 0 to 1.
     The paper is what a large grey closing leaves (shadows stay, strokes go). A picture without contrast gives zeros."""
-    grey, shape, longer = grey.astype(np.float32, copy=False), np.array(grey.shape), max(grey.shape)
-    if longer > WORKING_SIDE:
-        grey = shrink(grey, *np.maximum(1, np.round(shape * WORKING_SIDE / longer).astype(int)))
+    grey = grey.astype(np.float32, copy=False)
+    if max(grey.shape) > WORKING_SIDE:
+        grey = shrink(grey, *_scaled(grey.shape, WORKING_SIDE))
     grey = without_bands(grey)
-    cells = shrink(grey, *np.maximum(1, np.round(shape * PAPER_GRID / longer).astype(int)))
+    cells = shrink(grey, *_scaled(grey.shape, PAPER_GRID))
     if _is_light_on_dark(grey, cells):
         grey, cells = 255 - grey, 255 - cells
     even = _even_paper(cells)

@@ -48,11 +48,12 @@ LUMINANCE = np.array([[19595], [38470], [7471]], np.float32)  # red, green and b
 
 
 @script(default_opset=op)
-def resampling_matrix(start, scale, size_in, first, size_out):
-    """Weights float32 (size_out - first, size_in), from the row `first` on; start and scale are float64."""
+def resampling_matrix(start, scale, low, high, first, last):
+    """Weights float32 (last - first, high - low) for the pixels from low on, of the rows from first on; start and scale
+    are float64."""
     radius = op.Max(1 / scale, 1)
-    centre = start + (double(op.Range(first, size_out, 1)) + 0.5) / scale
-    pixel = (double(op.Range(0, size_in, 1)) + 0.5) / radius
+    centre = start + (double(op.Range(first, last, 1)) + 0.5) / scale
+    pixel = (double(op.Range(low, high, 1)) + 0.5) / radius
     distance = op.Cast(pixel, to=SINGLE) - op.Unsqueeze(op.Cast(centre / radius, to=SINGLE), [1])
     weights = op.Max(1 - op.Abs(distance), 0)
     return weights / op.Max(op.ReduceSum(weights, [1]), op.Cast(radius * 0.5, to=SINGLE))
@@ -61,7 +62,7 @@ def resampling_matrix(start, scale, size_in, first, size_out):
 @script(default_opset=op)
 def whole_axis(old, new):
     """The matrix (new, old) that resamples an axis."""
-    return resampling_matrix(double(0), double(new) / double(old), old, new * 0, new)
+    return resampling_matrix(double(0), double(new) / double(old), old * 0, old, old * 0, new)
 
 
 @script(default_opset=op)
@@ -89,7 +90,7 @@ def axis_matrix(low, high, scale, length):
     start = (double(low + high) - CANVAS / scale) / 2
     pixel = op.Range(0, length, 1)
     near = (pixel >= low - 2) & (pixel < high + 2) & (high > low)
-    return resampling_matrix(start, scale, length, low * 0, low * 0 + CANVAS) * op.Cast(near, to=SINGLE)
+    return resampling_matrix(start, scale, low * 0, length, low * 0, low * 0 + CANVAS) * op.Cast(near, to=SINGLE)
 
 
 @script(default_opset=op)
@@ -243,7 +244,7 @@ def working_grey(images, number):
             reach = op.Max(1 / scale, 1) + 1
             low = op.Max(op.Cast(double(first) / scale - reach, to=INTEGER), 0)
             high = op.Min(op.Cast(double(last) / scale + reach, to=INTEGER) + 1, height)
-            rows = resampling_matrix(double(op.Neg(low)), scale, high - low, first, last)
+            rows = resampling_matrix(double(low * 0), scale, low, high, first, last)
             shrunk = rows @ grey_of(rows_of(images, number, low, high), under) @ columns
             result = op.Concat(result, shrunk, axis=0)
     else:
