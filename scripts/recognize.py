@@ -69,8 +69,10 @@ def main() -> None:
     recognizer, confusable = Recognizer(model), load_confusable(model.with_name(CONFUSABLE))
     if not arguments.model:
         print(f"reading with {recognizer}", file=sys.stderr)
-    if recognizer.hardly_trained():
-        print(f"warning: {model} has hardly been trained: choose another with --model", file=sys.stderr)
+    if reads := recognizer.hardly_trained():
+        print(
+            f"warning: {model} has hardly been trained, it reads {reads}: choose another with --model", file=sys.stderr
+        )
     unread: Counter[str] = Counter()
     for path in find_images(list(map(Path, arguments.images)), lambda line: print(f"note: {line}", file=sys.stderr)):
         try:

@@ -335,17 +335,17 @@ print(*sorted(packages & {{"torch", "filelock", "tqdm", "onnx", "cv2", "safetens
 def test_it_says_which_model_reads_ones_own_before_the_released_one(model, tmp_path):
     stroke(True).save(tmp_path / "a.png")
     assert recognizer.default_model() == recognizer.RELEASED
-    said = run_script(tmp_path, "a.png").stderr
-    assert said.startswith(f"reading with {recognizer.RELEASED}: 3,036 characters, trained on KanjiVG stand-in, 9")
-    assert said.endswith(" % of held-out samples right\n")
+    said = run_script(tmp_path, "a.png").stderr  # no accuracy: the file's own is of another test set than the README's
+    assert said == f"reading with {recognizer.RELEASED}: 3,036 characters, trained on KanjiVG stand-in\n"
     own = tmp_path / "models" / "kanji_model.onnx"
     with_facts(model, own, metrics='{"validation_top1": 80.0}')
     done = run_script(tmp_path, "a.png")
     assert done.stdout.startswith("a.png: 一")
-    assert done.stderr == "reading with models/kanji_model.onnx: 2 characters, 80.00 % of held-out samples right\n"
+    assert done.stderr == "reading with models/kanji_model.onnx: 2 characters\n"
     with_facts(model, own, metrics='{"validation_top1": 0.0}')
     (warning,) = run_script(tmp_path, "a.png", "--model", own).stderr.splitlines()
-    assert warning == f"warning: {own} has hardly been trained: choose another with --model"
+    reads = "it reads 0.00 % of its held-out samples"
+    assert warning == f"warning: {own} has hardly been trained, {reads}: choose another with --model"
 
 
 def test_the_picture_shows_what_was_read(model, tmp_path):

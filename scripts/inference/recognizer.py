@@ -87,22 +87,17 @@ class Recognizer:
         return logits
 
     def __str__(self) -> str:
-        """The file, and what it says of itself."""
-        source, top1 = self.facts.get("source"), self.top1()
-        says = [f"{self.path}: {len(self.classes):,} characters", f"trained on {source}" if source else ""]
-        says.append("" if top1 is None else f"{top1:.2f} % of held-out samples right")
-        return ", ".join(filter(None, says))
+        """The file, how many characters it reads, and what it was trained on."""
+        source = self.facts.get("source")
+        return f"{self.path}: {len(self.classes):,} characters" + (f", trained on {source}" if source else "")
 
-    def top1(self) -> float | None:
-        """Its accuracy on test or validation samples in %, as its file says."""
+    def hardly_trained(self) -> str:
+        """How little of its own test or validation samples it reads, "" for a file that says enough or nothing. What it
+        says is of those samples alone: no figure to compare models by."""
         metrics = parse_json(self.facts.get("metrics") or "{}", f"{self.path}: metrics", "export it again")
         values = [metrics.get(name) for name in ("test_top1", "validation_top1")]
-        return next((value for value in values if isinstance(value, int | float)), None)
-
-    def hardly_trained(self) -> bool:
-        """Whether its file says that it reads less than a reader should."""
-        top1 = self.top1()
-        return top1 is not None and top1 < HARDLY_TRAINED
+        top1 = next((value for value in values if isinstance(value, int | float)), HARDLY_TRAINED)
+        return f"{top1:.2f} % of its held-out samples" if top1 < HARDLY_TRAINED else ""
 
     def logits(self, images: np.ndarray) -> np.ndarray:
         """float32 (N, classes) of float32 (N, 1, 64, 64), ink 1 on paper 0."""
