@@ -19,14 +19,13 @@ import files.start
 
 from collections import Counter
 
-from characters.confusable import FILE_NAME as CONFUSABLE
 from characters.confusable import load as load_confusable
 from characters.names import true_character
 from files.command_line import InputError, at_least, parser, run
 from images.finding import find_images
 from images.reading import FORMATS, MOST_PIXELS, PHONE_FORMATS, DecoderMissing, read_grey
 from inference.readings import read
-from inference.recognizer import OWN, Recognizer, default_model
+from inference.recognizer import OWN, Recognizer, confusable_path, default_model
 
 
 def report(error: Exception, unread: Counter[str]) -> None:
@@ -66,7 +65,7 @@ def main() -> None:
         from evaluation.recognition_picture import RecognitionPicture  # needs more packages than reading does
 
         picture = RecognitionPicture()
-    recognizer, confusable = Recognizer(model), load_confusable(model.with_name(CONFUSABLE))
+    recognizer, confusable = Recognizer(model), load_confusable(confusable_path(model))
     if not arguments.model:
         print(f"reading with {recognizer}", file=sys.stderr)
     if reads := recognizer.hardly_trained():

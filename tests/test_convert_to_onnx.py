@@ -185,7 +185,7 @@ def test_a_quantised_file_of_an_older_opset_can_be_wrapped(tmp_path):
     made, original = onnx.load(output), onnx.load(RELEASED)
     assert (onnx_file.opset_of(original), onnx_file.opset_of(made)) == (14, 18)
     integers = [tensor for tensor in made.graph.initializer if tensor.data_type == onnx.TensorProto.INT8]
-    assert sum(np.prod(tensor.dims) for tensor in integers) > 1e6  # its weights are still INT8
+    assert sum(np.prod(tensor.dims) for tensor in integers) > 5e5  # its weights are still INT8
     facts, expected = ({entry.key: entry.value for entry in file.metadata_props} for file in (made, original))
     assert expected.items() < facts.items()
     assert Recognizer(output).session.get_outputs()[0].shape[1] == len(facts["classes"])  # fewer than the top 5,000

@@ -138,7 +138,7 @@ def test_a_second_run_keeps_what_is_finished_and_clears_what_is_stale(standin, p
     assert preparing.finished_chunk(prepared / CHUNK, facts | {"file": "ETL9G_02"}) is None  # with other sets
     assert preparing.finished_chunk(prepared / "metadata.json", facts) is None
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(preparing, "CONTRACT_VERSION", 2)
+        patch.setattr(preparing, "CONTRACT_VERSION", preparing.CONTRACT_VERSION + 1)
         assert preparing.finished_chunk(prepared / CHUNK, facts) is None
     before = (prepared / CHUNK).stat().st_mtime_ns, (prepared / "metadata.json").read_text(encoding="utf-8")
     stale = prepared / "etl9g_dataset_chunk_02.npz"

@@ -17,6 +17,7 @@ import few_packages
 import script_runs
 from characters.confusable import Confusable
 from evaluation.recognition_picture import CELL
+from files import folders
 from files.command_line import InputError
 from files.packages import OldPackage
 from images import finding, reading
@@ -337,6 +338,8 @@ def test_it_says_which_model_reads_ones_own_before_the_released_one(model, tmp_p
     assert recognizer.default_model() == recognizer.RELEASED
     said = run_script(tmp_path, "a.png").stderr  # no accuracy: the file's own is of another test set than the README's
     assert said == f"reading with {recognizer.RELEASED}: 3,036 characters, trained on KanjiVG stand-in\n"
+    assert recognizer.confusable_path(recognizer.RELEASED) == folders.RELEASED / "confusable.json"
+    assert recognizer.confusable_path(tmp_path / "a.onnx") == tmp_path / "confusable.json"
     own = tmp_path / "models" / "kanji_model.onnx"
     with_facts(model, own, metrics='{"validation_top1": 80.0}')
     done = run_script(tmp_path, "a.png")

@@ -506,7 +506,7 @@ def test_start_serves_the_models_of_the_repository_in_order_and_says_which(web, 
 
 def test_a_trained_model_reads_what_is_drawn(build, serve, browser, model):
     """The released model: KanjiVG's strokes of eleven characters."""
-    trained = RELEASED.with_name(f"{RELEASED.stem}_any_image.onnx")
+    trained = FIGURES.with_name(f"{RELEASED.stem}_any_image.onnx")
     folder = build(trained)
     browser.open(serve(folder))
     figures, page = json.loads(FIGURES.read_text(encoding="utf-8"))["files"][trained.name], browser.text("footer")
@@ -514,7 +514,7 @@ def test_a_trained_model_reads_what_is_drawn(build, serve, browser, model):
         f"{figures['real drawings']} % of 1,604 drawings by real people.\n",
         f"{figures['read and stated as known']} % of them without a note of doubt.",
         "2,965 kanji and 71 hiragana",
-        "CNN, INT8, 1.9 MB. Released with this page.",
+        "HierCode, INT8, 1.3 MB. Released with this page.",
     ):
         assert words in page
     assert not [word for word in ("train_", "stand-in", "94.9") if word in browser.text("body")]

@@ -18,7 +18,7 @@ const HERE = dirname(fileURLToPath(import.meta.url));
 const OUTPUT = join(HERE, "dist");
 const OWN = join(HERE, "../models/kanji_model_any_image.onnx");
 const OWN_WITHOUT_PICTURES = join(HERE, "../models/kanji_model.onnx"); // which recognize.py takes
-const RELEASED = join(HERE, "../models/released/cnn_int8_quantized_quantized_int8_onnx_opset14_any_image.onnx");
+const RELEASED = join(HERE, "../models/released/hiercode_int8_quantized_quantized_int8_onnx_opset14_any_image.onnx");
 const WASM = "onnxruntime-web/ort-wasm-simd-threaded.wasm";
 
 const here = (path) => relative(process.cwd(), path);

@@ -137,9 +137,14 @@ def pen(picture: np.ndarray, _random: Random, _other: np.ndarray, width: int) ->
     return 255 - cv2.GaussianBlur(thick, (0, 0), 0.7)
 
 
-def small(picture: np.ndarray, _random: Random, _other: np.ndarray, side: int = 20) -> np.ndarray:
+def small_picture(picture: np.ndarray, _random: Random, _other: np.ndarray, side: int = 20) -> np.ndarray:
     """The whole picture made so small; the ink on it may have half its height."""
     return cv2.resize(picture, (side, side), interpolation=cv2.INTER_AREA)
+
+
+def small_ink(picture: np.ndarray, _random: Random, _other: np.ndarray, longer: int = 20) -> np.ndarray:
+    """The ink's longer side made so many pixels, with paper around it."""
+    return np.pad(scaled_ink(picture, longer), longer // 5, constant_values=paper_of(picture))
 
 
 def tight(picture: np.ndarray, _random: Random, _other: np.ndarray) -> np.ndarray:
@@ -167,7 +172,8 @@ SURROUNDINGS: dict[str, Callable[[np.ndarray, Random, np.ndarray], np.ndarray]] 
     "pen of 9 px": partial(pen, width=9),
     "pen of 13 px": partial(pen, width=13),
     "pen of 17 px": partial(pen, width=17),
-    "picture of 20 px": small,
+    "ink of 20 px": small_ink,
+    "picture of 20 px": small_picture,
     "tightly cropped": tight,
     "64 x 63 binary": tight_binary,
 }

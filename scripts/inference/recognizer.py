@@ -7,6 +7,7 @@ import numpy as np
 import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as onnxruntime_errors
 
+from characters.confusable import FILE_NAME as CONFUSABLE
 from files.command_line import InputError, first_line
 from files.machine import quota_threads
 from files.packages import check
@@ -14,7 +15,7 @@ from files.plain_json import parse_json
 from images.normalization import CANVAS, normalize
 from inference.confidence import confidence_of
 
-RELEASED = Path(__file__).resolve().parents[2] / "models/released/cnn_int8_quantized_quantized_int8_onnx_opset14.onnx"
+RELEASED = Path(__file__).resolve().parents[2] / "models/hiercode_int8_quantized_quantized_int8_onnx_opset14.onnx"
 OWN = Path("models/kanji_model.onnx")
 HARDLY_TRAINED = 80  # top-1 in %, on validation or test samples, below which a model is no reader yet
 # onnxruntime's own errors have no common parent but Exception; names in a damaged file may be no UTF-8.
@@ -116,3 +117,8 @@ class Recognizer:
 def default_model() -> Path:
     """One's own model, or else the released one."""
     return OWN if OWN.is_file() else RELEASED
+
+
+def confusable_path(model: Path) -> Path:
+    """A model's confusable.json: beside it, or in released/ where the model is the released one in models/."""
+    return (model.parent / "released" if model.resolve() == RELEASED else model.parent) / CONFUSABLE
