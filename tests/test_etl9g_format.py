@@ -91,5 +91,9 @@ def test_shifted_images_are_noticed():
     frames[:, 30:100, 25:95] = 6  # centred at column 60
     assert not etl9g.looks_shifted(frames)
     assert etl9g.looks_shifted(np.roll(frames, -8, axis=2))
+    pieces = frames.copy()
+    pieces[::2, 20:110, :15] = 6  # of the character to the left, in every other frame
+    assert not etl9g.looks_shifted(pieces)
+    assert etl9g.looks_shifted(np.roll(pieces, -8, axis=2))
     assert not etl9g.looks_shifted(np.roll(frames, -8, axis=2)[:20])  # too few to tell
     assert not etl9g.looks_shifted(np.zeros_like(frames))

@@ -2,10 +2,11 @@
 
 old_checkpoints/ holds what the code of commit 7dc4b2d wrote, packed by xz: of each training script, as narrow as it can
 be, a checkpoint after one epoch on `tiny_dataset(CLASSES, sets=3, samples_per_set=2)`, its numbers then rounded to
-three significant bits so that they pack well; two INT8 files; and the logits of these, and of the checkpoints after
-a second epoch.
+three significant bits so that they pack well; two INT8 files; the logits of these, and of the checkpoints after a second
+epoch; and the dataset's images, which today's normalisation would make otherwise.
 """
 
+import io
 import lzma
 from pathlib import Path
 
@@ -13,12 +14,13 @@ import numpy as np
 import pytest
 import torch
 
+from data.prepared import CHUNK_NAME
 from quantization.files import load_trained
 from script_runs import TRAININGS, run_script
 
 OLD = Path(__file__).with_name("old_checkpoints")
 LOGITS = np.load(OLD / "logits.npz")
-FILES = sorted(path.stem for path in OLD.glob("*.xz"))
+FILES = sorted(path.stem for path in OLD.glob("*.pt*.xz"))
 CLASSES = "あいうえおん亜漢字腕語明"
 EVERY = ["--batch-size", 8, "--hiragana-repeats", 1, "--device", "cpu", "--precision", "fp32", "--epochs", 2]
 OWN = {
@@ -43,6 +45,14 @@ def logits_of(path: Path) -> np.ndarray:
         return load_trained(path)[0](torch.from_numpy(pictures)[:, None]).numpy()
 
 
+def old_dataset(tiny_dataset) -> Path:
+    folder = tiny_dataset(CLASSES, sets=3, samples_per_set=2)
+    chunk = folder / CHUNK_NAME.format(1)
+    images = np.load(io.BytesIO(lzma.decompress((OLD / "images.npy.xz").read_bytes())))
+    np.savez(chunk, **dict(np.load(chunk)) | {"images": images})
+    return folder
+
+
 def test_there_is_a_file_of_every_architecture():
     scripts = {f"{script.removeprefix('train_')}.pt" for script in TRAININGS}
     assert scripts | {"quantized_cnn_int8.pth", "quantized_hiercode_int8.pth"} == set(FILES)
@@ -60,14 +70,7 @@ def test_a_second_epoch_gives_the_weights_that_it_gave(script, tiny_dataset, tmp
     name = f"{script.removeprefix('train_')}.pt"
     unpacked("hiercode.pt", tmp_path).rename(tmp_path / "float.pth")
     unpacked(name, tmp_path).rename(tmp_path / "checkpoint_epoch_001.pt")
-    folders = [
-        "--data-dir",
-        tiny_dataset(CLASSES, sets=3, samples_per_set=2),
-        "--model-dir",
-        ".",
-        "--checkpoint-dir",
-        ".",
-    ]
+    folders = ["--data-dir", old_dataset(tiny_dataset), "--model-dir", ".", "--checkpoint-dir", "."]
     resume = ["--resume-from", "checkpoint_epoch_001.pt"]
     done = run_script(script, *folders, *EVERY, *OWN[script], *resume, cwd=tmp_path)
     assert done.returncode == 0, done.stderr

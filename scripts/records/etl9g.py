@@ -19,6 +19,7 @@ PAPER, DARKEST = 0, 15  # 4-bit grey levels
 SETS_PER_FILE = 4
 FILES = 50
 COLUMNS = 16  # of characters on a sheet
+MARGIN = 18  # columns at either side of a frame, into which pieces of the characters beside it reach
 RAW_NAME = re.compile(r"ETL9G_(0[1-9]|[1-4]\d|50)", re.IGNORECASE)
 PACKED = re.compile(r"[.](zip|gz|tgz|tar|bz2|xz|7z|rar|lzh)$", re.IGNORECASE)
 NOTES = re.compile(r"INFO|[.](md|txt|pdf|html?)$", re.IGNORECASE)  # such as ETL9INFO, what else comes with the files
@@ -150,9 +151,11 @@ def find_damage(records: np.ndarray, images: np.ndarray) -> dict[int, str]:
 
 
 def looks_shifted(images: np.ndarray) -> bool:
-    """Whether the ink sits 8 pixels too far left, as in ETL8G records: real frames have it at column 60 ± 4."""
-    columns = images.sum(axis=(0, 1), dtype=np.int64)
-    return len(images) >= 100 and columns.sum() > 0 and float(columns @ np.arange(IMAGE_WIDTH) / columns.sum()) < 56
+    """Whether the ink sits 8 pixels too far left, as in ETL8G records: real frames have it at column 60 ± 4. Pieces of
+    the characters beside it, which lie in the outermost columns, do not count."""
+    columns = images[:, :, MARGIN:-MARGIN].sum(axis=(0, 1), dtype=np.int64)
+    ink = int(columns.sum())
+    return len(images) >= 100 and ink > 0 and MARGIN + float(columns @ np.arange(len(columns))) / ink < 56
 
 
 def find_raw(folder: Path) -> list[Path]:
