@@ -2,8 +2,8 @@
 
 old_checkpoints/ holds what the code of commit 7dc4b2d wrote, packed by xz: of each training script, as narrow as it can
 be, a checkpoint after one epoch on `tiny_dataset(CLASSES, sets=3, samples_per_set=2)`, its numbers then rounded to
-three significant bits so that they pack well; two INT8 files; the logits of these, and of the checkpoints after a second
-epoch; and the dataset's images, which today's normalisation would make otherwise.
+three significant bits so that they pack well; two INT8 files; the logits of these, and of the checkpoints after a
+second epoch; and the dataset's images, which today's normalisation would make otherwise.
 """
 
 import io
