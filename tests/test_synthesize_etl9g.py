@@ -18,7 +18,8 @@ from PIL import Image
 import synthesize_etl9g
 from characters.jis import etl9g_classes
 from handwriting import standin as drawing
-from handwriting.page import Glyphs, draw_character, to_frame
+from handwriting.fonts import Glyphs
+from handwriting.page import draw_character, to_frame
 from handwriting.strokes import stroke_models
 from handwriting.writer import GENERATOR_VERSION
 from records import etl9g

@@ -15,7 +15,8 @@ from characters.kinds import is_hiragana
 from files.atomic import atomic_write
 from files.command_line import InputError
 from files.machine import begin_worker
-from handwriting.page import Glyphs, draw_character, draw_glyph, to_frame
+from handwriting.fonts import Glyphs, draw_glyph
+from handwriting.page import draw_character, to_frame
 from handwriting.strokes import StrokeModel, stroke_models
 from handwriting.writer import GENERATOR_VERSION, Writer, new_writer
 from records import etl9g
