@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from data.augmentation import augment
+from data.fresh import FreshSets, with_fresh_training
 from data.prepared import PreparedDataset
 from engine import processes
 from engine.architecture import Architecture
@@ -51,7 +52,13 @@ class Run:
         self.model = model.to(self.device, memory_format=torch.channels_last)
         has_teacher = config.teacher and config.distillation
         self.teacher = load_teacher(config, dataset, self.device) if has_teacher else None
-        self.training, self.validation = (Batches(dataset, name, self.device) for name in ("train", "validation"))
+        self.fresh = FreshSets(dataset.classes, held_out, config) if config.fresh else None
+        if self.fresh and processes.count() > 1:
+            raise InputError("--fresh draws for one process: start the script without torchrun")
+        if self.fresh:
+            self.dataset = dataset = with_fresh_training(dataset, self.fresh)
+        self.training = Batches(dataset, "train", self.device, self.fresh)
+        self.validation = Batches(dataset, "validation", self.device)
         self.sampling = Sampling(dataset, held_out, config)
         self.shown = self.sampling.classes.to(self.device)
         self.steps = self.sampling.steps_per_epoch * config.epochs

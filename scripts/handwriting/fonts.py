@@ -1,5 +1,7 @@
 """Fonts as further hands: the shapes of a font's characters, put on the page as a writer would."""
 
+import hashlib
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -7,11 +9,15 @@ import numpy as np
 from fontTools.ttLib import TTFont, TTLibError
 from PIL import Image, ImageDraw, ImageFont
 
+from characters.jis import etl9g_classes
 from characters.kinds import kind_of
 from files.command_line import InputError
 from handwriting.page import place_on_page
 from handwriting.writer import Writer
 from records.etl9g import IMAGE_HEIGHT, IMAGE_WIDTH
+
+FONT_SHARE = 0.05  # of the sheets, for each font
+SUFFIXES = {".ttf", ".otf", ".ttc"}
 
 
 class Glyphs:
@@ -37,6 +43,49 @@ class Glyphs:
         ImageDraw.Draw(picture).text((self.SIZE // 2, self.SIZE // 2), char, fill=255, font=self.font)
         box = picture.getbbox()
         return np.asarray(picture.crop(box) if box else picture)
+
+
+@dataclass(frozen=True)
+class Fonts:
+    """The fonts that some hands copy, and of how many sheets each is the hand."""
+
+    paths: tuple[Path, ...] = ()
+    share: float = FONT_SHARE
+
+    def hash(self) -> str:
+        """A hash of the fonts in their order and, unless it is the usual one, of their share."""
+        share = b"" if self.share == FONT_SHARE else f"{self.share:g}".encode()
+        return hashlib.sha256(b"".join([*(path.read_bytes() for path in self.paths), share])).hexdigest()
+
+
+def find_fonts(given: list[Path], share: float = FONT_SHARE) -> Fonts:
+    """The fonts given, of folders those that lie in them, not below. Raises InputError for one that cannot be read or
+    has none of the characters, for a folder without fonts, and for more of them than there are sheets."""
+    paths = []
+    for path in given:
+        inner = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES) if path.is_dir() else [path]
+        if not inner:
+            raise InputError(f"{path} holds no fonts ({', '.join(sorted(SUFFIXES))}): see scripts/fetch_fonts.py")
+        paths += inner
+    for path in paths:
+        if not any(map(Glyphs(path).has, etl9g_classes())):
+            raise InputError(f"{path} has none of the characters")
+    if len(paths) * share > 1 + 1e-9:
+        most = int(1 / share + 1e-9)
+        raise InputError(f"{len(paths)} fonts of {share:g} of the sheets each are more than all: give {most} at most")
+    return Fonts(tuple(paths), share)
+
+
+class Hands:
+    """The glyphs of some fonts."""
+
+    def __init__(self, fonts: Fonts):
+        self.share, self._glyphs = fonts.share, [Glyphs(path) for path in fonts.paths]
+
+    def glyphs(self, chance: float) -> Glyphs | None:
+        """The font that a writer copies, by a chance in [0, 1), or None for one who copies none."""
+        which = int(chance / self.share) if self._glyphs else 0
+        return self._glyphs[which] if which < len(self._glyphs) else None
 
 
 def draw_glyph(char: str, glyphs: Glyphs, writer: Writer, rng: np.random.Generator) -> np.ndarray:
