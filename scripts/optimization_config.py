@@ -45,10 +45,10 @@ class OptimizationConfig:
 
     epochs: int = option(30, "passes over the training split", within="[1, inf)", changeable=True)
     epoch_samples: int = option(0, "samples an epoch, others each time; 0: all", within="[0, inf)")
-    fresh: int = option(0, "sets drawn anew each epoch instead of the training split", within="[0, inf)")
-    font: str | None = option(None, "a font that hands of --fresh copy, or a folder of them", changeable=True)
+    fresh: int = option(0, "sets that are drawn anew for each epoch", within="[0, inf)")
+    font: str | None = option(None, "fonts that hands of --fresh copy: a folder, or one", changeable=True)
     font_share: float = option(0.05, "of the sheets, for each font", within="(0, 1]")
-    drawing_processes: int = option(0, "for --fresh; 0: all cores but one", within="[0, inf)", changeable=True)
+    drawing_processes: int = option(0, "for --fresh; 0: every core but one", within="[0, inf)", changeable=True)
     hiragana_repeats: int = option(3, "times a hiragana is shown for each kanji", within="[1, inf)")
     batch_size: int = option(128, "samples a step", within="[2, inf)")
     optimizer: str = option("adamw", "muon: for weight matrices", ["adamw", "muon"])

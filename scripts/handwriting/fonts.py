@@ -17,17 +17,21 @@ from handwriting.writer import Writer
 from records.etl9g import IMAGE_HEIGHT, IMAGE_WIDTH
 
 FONT_SHARE = 0.05  # of the sheets, for each font
+MARGIN = 12  # pixels of paper around a glyph, for broader pens
+FOLLOWING = 0.7  # how far strokes come from their own width to that of the writer's pen
+WOBBLE, KNOTS = 0.020, 5  # of a glyph's side, at so many points each way
+CELL = 8  # pixels of the frame, a side
 SUFFIXES = {".ttf", ".otf", ".ttc"}
 
 
 class Glyphs:
     """The shapes of a font file. Raises InputError if it cannot be read."""
 
-    SIZE = 160
+    SIZE = 100
 
     def __init__(self, path: Path):
         try:
-            self.font = ImageFont.truetype(str(path), self.SIZE)
+            self.font = ImageFont.truetype(str(path), self.SIZE, layout_engine=ImageFont.Layout.BASIC)
             self.code_points = frozenset(TTFont(path, fontNumber=0, lazy=True).getBestCmap() or ())
         except (OSError, TTLibError):
             raise InputError(f"{path} is missing or no font: --font takes a TrueType or OpenType file") from None
@@ -38,11 +42,16 @@ class Glyphs:
         return ord(char) in self.code_points and bottom > top
 
     def draw(self, char: str) -> np.ndarray:
-        """The glyph uint8 (H, W), 255 = ink, cropped to it."""
-        picture = Image.new("L", (2 * self.SIZE, 2 * self.SIZE))
-        ImageDraw.Draw(picture).text((self.SIZE // 2, self.SIZE // 2), char, fill=255, font=self.font)
-        box = picture.getbbox()
-        return np.asarray(picture.crop(box) if box else picture)
+        """The glyph uint8 (H, W), 255 = ink, with MARGIN pixels of paper around it."""
+        left, top, right, bottom = self.font.getbbox(char)
+        picture = Image.new("L", (right - left, bottom - top))
+        ImageDraw.Draw(picture).text((-left, -top), char, fill=255, font=self.font)
+        ink = np.asarray(picture)
+        rows, columns = (np.flatnonzero(ink.any(axis=axis)) for axis in (1, 0))
+        ink = ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+        glyph = np.zeros((len(ink) + 2 * MARGIN, ink.shape[1] + 2 * MARGIN), np.uint8)
+        glyph[MARGIN:-MARGIN, MARGIN:-MARGIN] = ink
+        return glyph
 
 
 @dataclass(frozen=True)
@@ -88,28 +97,55 @@ class Hands:
         return self._glyphs[which] if which < len(self._glyphs) else None
 
 
+def with_pen(glyph: np.ndarray, width: float, roundness: float) -> np.ndarray:
+    """A glyph uint8 (H, W) as another pen writes it: its strokes come nearer to this width in pixels, none vanishes,
+    and corners are rounded off, the more the nearer `roundness` is to 1."""
+    ink = (glyph > 127).astype(np.uint8)
+    inside, outside = (cv2.distanceTransform(side, cv2.DIST_L2, 3) for side in (ink, 1 - ink))
+    ridge = inside[(ink > 0) & (inside >= cv2.dilate(inside, np.ones((3, 3), np.uint8)))]  # strokes' middle lines
+    thin, usual = np.partition(ridge, [len(ridge) // 5, len(ridge) // 2])[[len(ridge) // 5, len(ridge) // 2]].tolist()
+    grown = min(max(FOLLOWING * (width / 2 - usual), -thin / 2), width / 2)
+    edge = inside - outside + grown
+    rounded = cv2.GaussianBlur(edge, (0, 0), 0.5 + 0.2 * usual * roundness)
+    return (255 * np.clip(np.maximum(rounded, edge - 0.6) + 0.5, 0, 1)).astype(np.uint8)
+
+
+def _terms(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """The cubic polynomial's terms (…, 10) at points of the frame."""
+    x, y = x / 64 - 1, y / 64 - 1
+    xx, yy = x * x, y * y
+    return np.stack([np.ones_like(x), x, y, xx, x * y, yy, xx * x, xx * y, x * yy, yy * y], axis=-1)
+
+
+_GRID = np.stack(np.meshgrid(np.linspace(-0.5, 0.5, 5), np.linspace(-0.5, 0.5, 5)), axis=-1)
+_MIDDLES = CELL * np.arange(-2, IMAGE_WIDTH // CELL + 2) + (CELL - 1) / 2  # of the frame's cells, and of two beyond
+_CELLS = _terms(*np.meshgrid(_MIDDLES, _MIDDLES))
+
+
 def draw_glyph(char: str, glyphs: Glyphs, writer: Writer, rng: np.random.Generator) -> np.ndarray:
-    """A font's glyph as a writer would put it: warped, slanted, thicker or thinner; ink uint8 (127, 128)."""
+    """A font's glyph as a writer would put it: warped, slanted, with his pen and his looseness, never twice the same;
+    ink uint8 (127, 128)."""
     glyph = glyphs.draw(char)
-    thickness = int(rng.integers(-2, 3))
-    if thickness:
-        kernel = np.ones((abs(thickness) + 1,) * 2, np.uint8)
-        changed = cv2.dilate(glyph, kernel) if thickness > 0 else cv2.erode(glyph, kernel)
-        glyph = changed if changed.max() > 127 else glyph
-    height, width = glyph.shape
-    grid = np.linspace(-0.5, 0.5, 9)
-    mesh = np.stack(np.meshgrid(grid * width, grid * height), axis=-1) / max(height, width)  # (9, 9, 2)
+    size = np.array(glyph.shape[::-1]) - 2 * MARGIN
+    side = int(size.max())
+    mesh = _GRID * (size / side)
     target = place_on_page(mesh, writer, kind_of(char) != "kanji", rng)  # where its points land in the frame
-    # The page's warp is smooth, so its inverse is fitted as a cubic polynomial over the frame.
-    powers = [(i, j) for i in range(4) for j in range(4 - i)]
-
-    def terms(xy):
-        return np.stack([(xy[..., 0] / 64 - 1) ** i * (xy[..., 1] / 64 - 1) ** j for i, j in powers], axis=-1)
-
-    inverse = np.linalg.lstsq(terms(target).reshape(81, -1), mesh.reshape(81, 2), rcond=None)[0]
-    pixels = np.stack(np.meshgrid(np.arange(IMAGE_WIDTH), np.arange(IMAGE_HEIGHT)), axis=-1).astype(np.float32)
-    source = terms(pixels) @ inverse * max(height, width) + [width / 2, height / 2]
-    low, high = target.min(axis=(0, 1)) - 3, target.max(axis=(0, 1)) + 3
-    inside = ((pixels > low) & (pixels < high)).all(axis=-1)
-    ink = cv2.remap(cv2.GaussianBlur(glyph, (3, 3), 0.8), source.astype(np.float32), None, cv2.INTER_LINEAR) * inside
-    return ink.astype(np.uint8)
+    low, high = target.min(axis=(0, 1)), target.max(axis=(0, 1))
+    pen = writer.pen * np.exp(0.1 * rng.standard_normal()) * side / float((high - low).max())
+    glyph = with_pen(glyph, pen, writer.roundness)
+    # That warp is smooth, so its inverse is fitted as a polynomial over the frame.
+    inverse = np.linalg.lstsq(_terms(target[..., 0], target[..., 1]).reshape(25, -1), mesh.reshape(25, 2), rcond=None)[
+        0
+    ]
+    (left, top), (right, bottom) = np.maximum(low - 6, 0).astype(int).tolist(), (high + 6).astype(int).tolist()
+    rows, columns = (slice(begin // CELL + 1, end // CELL + 4) for begin, end in ((top, bottom), (left, right)))
+    source = _CELLS[rows, columns] @ inverse
+    wobble = WOBBLE * writer.looseness * rng.standard_normal((KNOTS, KNOTS, 2))
+    source += cv2.resize(wobble, source.shape[1::-1], interpolation=cv2.INTER_CUBIC)
+    source = (source * side + (size / 2 + MARGIN)).astype(np.float32)
+    source = cv2.resize(source, None, fx=CELL, fy=CELL, interpolation=cv2.INTER_CUBIC)
+    y, x = top - CELL * (top // CELL - 1), left - CELL * (left // CELL - 1)  # of the corner in these cells
+    frame = np.zeros((IMAGE_HEIGHT, IMAGE_WIDTH), np.uint8)
+    part = frame[top:bottom, left:right]
+    part[:] = cv2.remap(glyph, source[y : y + len(part), x : x + part.shape[1]], None, cv2.INTER_LINEAR)
+    return cv2.GaussianBlur(frame, (3, 3), writer.softness)

@@ -87,11 +87,11 @@ def _edge(rng: np.random.Generator) -> slice:
 def _with_neighbours(ink: np.ndarray, other: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Ink (127, 128) with pieces of other ink, cut off at the edges, as often and as wide as in ETL9G."""
     ink, shares, reaches = ink.copy(), rng.random(4), np.interp(rng.random(4), *PIECE_REACH)
-    for turns, (share, chance, reach) in enumerate(zip(shares, PIECES, np.rint(reaches).astype(int), strict=True)):
+    for turns in np.flatnonzero(shares < PIECES).tolist():
         frame, piece = np.rot90(ink, turns), np.rot90(other, turns)  # from the top
         last = np.flatnonzero(piece.max(axis=1) > 64)[-1:]
-        if share < chance and len(last):
-            piece = piece[max(0, last[0] + 1 - reach) : last[0] + 1]
+        if len(last):
+            piece = piece[max(0, last[0] + 1 - round(reaches[turns])) : last[0] + 1]
             np.maximum(frame[: len(piece)], piece, out=frame[: len(piece)])
     return ink
 
