@@ -25,32 +25,32 @@ SUFFIXES = {".ttf", ".otf", ".ttc"}
 
 
 class Glyphs:
-    """The shapes of a font file. Raises InputError if it cannot be read."""
+    """The shapes of a font file, at a size in pixels. Raises InputError if it cannot be read."""
 
-    SIZE = 100
-
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, size: int = 100):
+        self._has: dict[str, bool] = {}
         try:
-            self.font = ImageFont.truetype(str(path), self.SIZE, layout_engine=ImageFont.Layout.BASIC)
+            self.font = ImageFont.truetype(str(path), size, layout_engine=ImageFont.Layout.BASIC)
             self.code_points = frozenset(TTFont(path, fontNumber=0, lazy=True).getBestCmap() or ())
         except (OSError, TTLibError):
             raise InputError(f"{path} is missing or no font: --font takes a TrueType or OpenType file") from None
 
     def has(self, char: str) -> bool:
         """Whether the font has ink for the character: some list characters that they have no shape of."""
-        _, top, _, bottom = self.font.getbbox(char)
-        return ord(char) in self.code_points and bottom > top
+        if char not in self._has:
+            self._has[char] = ord(char) in self.code_points and self.font.getmask(char).getbbox() is not None
+        return self._has[char]
 
-    def draw(self, char: str) -> np.ndarray:
-        """The glyph uint8 (H, W), 255 = ink, with MARGIN pixels of paper around it."""
+    def draw(self, char: str, margin: int = MARGIN) -> np.ndarray:
+        """The glyph uint8 (H, W), 255 = ink, with so many pixels of paper around it."""
         left, top, right, bottom = self.font.getbbox(char)
         picture = Image.new("L", (right - left, bottom - top))
         ImageDraw.Draw(picture).text((-left, -top), char, fill=255, font=self.font)
         ink = np.asarray(picture)
         rows, columns = (np.flatnonzero(ink.any(axis=axis)) for axis in (1, 0))
         ink = ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-        glyph = np.zeros((len(ink) + 2 * MARGIN, ink.shape[1] + 2 * MARGIN), np.uint8)
-        glyph[MARGIN:-MARGIN, MARGIN:-MARGIN] = ink
+        glyph = np.zeros((len(ink) + 2 * margin, ink.shape[1] + 2 * margin), np.uint8)
+        glyph[margin:-margin, margin:-margin] = ink
         return glyph
 
 
