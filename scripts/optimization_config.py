@@ -51,6 +51,8 @@ class OptimizationConfig:
     drawing_processes: int = option(0, "for --fresh; 0: every core but one", within="[0, inf)", changeable=True)
     hiragana_repeats: int = option(3, "times a hiragana is shown for each kanji", within="[1, inf)")
     batch_size: int = option(128, "samples a step", within="[2, inf)")
+    low_resolution_epochs: int = option(0, "first epochs, on smaller images", within="[0, inf)")
+    low_resolution: int = option(48, "side of these images in pixels", [32, 48])
     optimizer: str = option("adamw", "muon: for weight matrices", ["adamw", "muon"])
     learning_rate: float = option(3e-3, "the highest, after warm-up", within="(0, inf)", changeable=True)
     weight_decay: float = option(0.02, "on weights of two or more dimensions", within="[0, inf)")

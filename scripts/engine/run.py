@@ -18,6 +18,7 @@ from engine.batches import Batches, Sampling, to_input
 from engine.devices import autocast, choose_device, compiles_well, derive_seed, fast_bf16, seed_generators
 from engine.optimizers import average_weights, learning_rate_factor, make_optimizers
 from engine.pretrained import load_teacher, start_from
+from engine.resolution import accept_smaller, shrunk
 from files.command_line import InputError, first_line
 from files.folders import OutputFolders
 from optimization_config import OptimizationConfig
@@ -50,6 +51,8 @@ class Run:
             raise InputError(f"no model can be made with these settings: {first_line(error)}") from None
         self.start_message = start_from(model, config, dataset, held_out) if config.init_from else ""
         self.model = model.to(self.device, memory_format=torch.channels_last)
+        if config.low_resolution_epochs:
+            accept_smaller(self.model, architecture.name)
         has_teacher = config.teacher and config.distillation
         self.teacher = load_teacher(config, dataset, self.device) if has_teacher else None
         self.fresh = FreshSets(dataset.classes, held_out, config) if config.fresh else None
@@ -91,7 +94,7 @@ class Run:
 
     def loss(self, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """The mean loss of images float32 (n, 1, 64, 64); --distillation is the teacher's share of it."""
-        output = self.forward(images)
+        output = self.forward(shrunk(images, self.epoch, self.config))
         if not self.teacher:
             return self.architecture.loss(output, labels, self.config)
         with torch.no_grad():
