@@ -20,7 +20,7 @@ other npm @fonts/other Other.ttf OFL-1.1 held_out
 """
 # Each writes a package that a test made, or fails as the real one does; dpkg-deb prints what a .deb holds.
 CLIENTS = {
-    "apt-get": 'cp "$PACKAGES/$2.tar" "$2.deb" 2>/dev/null || { echo W: eh >&2; echo "E: no package $2" >&2; exit 100; }',
+    "apt-get": 'cp "$PACKAGES/$2.tar" "$2.deb" 2>/dev/null || { echo W >&2; echo "E: no package $2" >&2; exit 100; }',
     "npm": 'cp "$PACKAGES/$(basename "$2").tar" font.tgz 2>/dev/null || { echo "npm error code E404" >&2; exit 1; }',
     "dpkg-deb": 'cat "$2"',
 }
