@@ -45,8 +45,14 @@ class OptimizationConfig:
 
     epochs: int = option(30, "passes over the training split", within="[1, inf)", changeable=True)
     epoch_samples: int = option(0, "samples an epoch, others each time; 0: all", within="[0, inf)")
+    fresh: int = option(0, "sets that are drawn anew for each epoch", within="[0, inf)")
+    font: str | None = option(None, "fonts that hands of --fresh copy: a folder, or one", changeable=True)
+    font_share: float = option(0.05, "of the sheets, for each font", within="(0, 1]")
+    drawing_processes: int = option(0, "for --fresh; 0: every core but one", within="[0, inf)", changeable=True)
     hiragana_repeats: int = option(3, "times a hiragana is shown for each kanji", within="[1, inf)")
     batch_size: int = option(128, "samples a step", within="[2, inf)")
+    low_resolution_epochs: int = option(0, "first epochs, on smaller images", within="[0, inf)")
+    low_resolution: int = option(48, "side of these images in pixels", [32, 48])
     optimizer: str = option("adamw", "muon: for weight matrices", ["adamw", "muon"])
     learning_rate: float = option(3e-3, "the highest, after warm-up", within="(0, inf)", changeable=True)
     weight_decay: float = option(0.02, "on weights of two or more dimensions", within="[0, inf)")
@@ -74,6 +80,8 @@ class OptimizationConfig:
                 raise ValueError(f"--{field.name.replace('_', '-')} must lie in {within}")
         if self.init_from and self.resume_from not in {None, "auto"}:
             raise ValueError("--resume-from goes on with a run, --init-from starts one: give only one")
+        if self.font and not self.fresh:
+            raise ValueError("--font is for samples that are drawn as training goes: give --fresh too")
         if self.on_nonfinite == "step-back" and self.keep_last_n < 2:
             raise ValueError("--on-nonfinite step-back needs the epoch's start: --keep-last-n must be at least 2")
 

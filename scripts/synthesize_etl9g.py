@@ -19,7 +19,8 @@ from files.atomic import atomic_write
 from files.command_line import at_least, parser, run
 from files.folders import OutputFolders
 from files.machine import MOST_PROCESSES, PROCESSES
-from handwriting.standin import check_fonts, contact_sheet, synthesize
+from handwriting.fonts import FONT_SHARE, find_fonts
+from handwriting.standin import contact_sheet, synthesize
 from records.etl9g import FILES, SETS_PER_FILE, records_per_file
 
 
@@ -28,7 +29,8 @@ def main() -> None:
     options.add_argument("--sets", type=int, default=20, help="of one sample a class, a multiple of 4 (default 20)")
     options.add_argument("--out", type=Path, default=Path("ETL9G/standin"), help="their folder (default ETL9G/standin)")
     options.add_argument("--seed", type=int, default=0, help="another seed is other people (default 0)")
-    options.add_argument("--font", type=Path, action="append", default=[], help="font of a further writer; repeatable")
+    options.add_argument("--font", type=Path, action="append", default=[], help="a further hand, or a folder of them")
+    options.add_argument("--font-share", type=float, default=FONT_SHARE, help=f"of the sheets, a font ({FONT_SHARE})")
     options.add_argument("--preview", type=Path, help="also write a contact sheet to this PNG")
     options.add_argument("--processes", type=at_least(1), default=PROCESSES, help="default: one a core")
     given = options.parse_args()
@@ -36,11 +38,13 @@ def main() -> None:
         options.error(f"--sets must be a multiple of {SETS_PER_FILE}, up to {FILES * SETS_PER_FILE}")
     if not 0 <= given.seed < 10**8:  # it has to fit into a record's undefined bytes
         options.error("--seed must lie between 0 and 99,999,999")
-    check_fonts(given.font)  # before anything is drawn
+    if not 0 < given.font_share <= 1:
+        options.error("--font-share must lie in (0, 1]")
+    fonts = find_fonts(given.font, given.font_share)  # before anything is drawn
     begin = time.monotonic()
     with OutputFolders(given.out):
         processes = min(given.processes, MOST_PROCESSES)
-        paths, mark, drawn = synthesize(given.out, given.sets, given.seed, given.font, processes)
+        paths, mark, drawn = synthesize(given.out, given.sets, given.seed, fonts, processes)
     seconds = time.monotonic() - begin
     print(f"{len(paths)} files, {given.sets} sets, {len(paths) * records_per_file():,} records in {given.out} ({mark})")
     if drawn:

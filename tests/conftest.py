@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 import torch
 from filelock import FileLock
+from fontTools.fontBuilder import FontBuilder
+from fontTools.pens.ttGlyphPen import TTGlyphPen
 
 from data.prepared import CHUNK_NAME, MAPPING_FILE, METADATA_FILE, mapping_row, split_sets
 from images.normalization import CANVAS, CONTENT, CONTRACT, place
@@ -107,3 +109,22 @@ def standin(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
             assert done.returncode == 0, done.stderr
             printed.write_text(done.stdout, encoding="utf-8")
     return folder, printed.read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def square_font(tmp_path: Path) -> Path:
+    """A font with the characters あ and 亜 alone, each a filled square."""
+    pen = TTGlyphPen(None)
+    pen.moveTo((100, 0))
+    for corner in ((100, 800), (900, 800), (900, 0)):
+        pen.lineTo(corner)
+    pen.closePath()
+    builder = FontBuilder(1000, isTTF=True)
+    builder.setupGlyphOrder([".notdef", "square"])
+    builder.setupCharacterMap({ord("あ"): "square", ord("亜"): "square"})
+    builder.setupGlyf({".notdef": TTGlyphPen(None).glyph(), "square": pen.glyph()})
+    builder.setupHorizontalMetrics({".notdef": (1000, 0), "square": (1000, 100)})
+    builder.setupHorizontalHeader(ascent=800, descent=-200)
+    builder.setupPost()
+    builder.save(tmp_path / "square.ttf")
+    return tmp_path / "square.ttf"

@@ -15,8 +15,8 @@ from PIL import Image
 from tiny_models import TINY, save_float, save_int8
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
-# The quickstart needs a whole training of minutes, and does nothing but run the others.
-LEFT_OUT = {"quickstart", "optimization_config"}
+# The quickstart needs a whole training of minutes, and does nothing but run the others; fetch_fonts.py fetches.
+LEFT_OUT = {"quickstart", "optimization_config", "fetch_fonts"}
 
 DRIVER = """
 import contextlib, json, multiprocessing, runpy, socket, sys

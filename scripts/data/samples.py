@@ -1,4 +1,4 @@
-"""Samples with their true characters, to measure a model on: a split of the prepared dataset, or a folder of images."""
+"""Samples with their true characters, to measure a model on: a split of the prepared dataset, images, a font."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,6 +9,7 @@ import numpy as np
 from characters.names import character_of
 from data.prepared import PreparedDataset
 from files.command_line import InputError
+from handwriting.fonts import Glyphs
 from images.finding import is_litter, is_picture
 from images.normalization import normalize
 from images.reading import read_grey
@@ -65,3 +66,17 @@ def image_samples(folder: Path) -> Samples:
         {"description": f"the images of {folder}"},
         lambda rows: [read_grey(paths[row]) for row in rows],
     )
+
+
+def font_samples(path: Path, classes: str) -> Samples:
+    """Those of these characters that a font has, as it prints them. Raises InputError for one that has none."""
+    glyphs = Glyphs(path, 200)
+    characters = list(filter(glyphs.has, classes))
+    if not characters:
+        raise InputError(f"{path} has none of the model's characters")
+
+    def pictures(rows: np.ndarray) -> list[np.ndarray]:
+        return [255 - glyphs.draw(characters[row], 80).astype(np.float32) for row in rows]
+
+    facts = {"description": f"the {len(characters):,} of its characters that the font {path} has"}
+    return Samples(np.array(characters), lambda rows: np.stack([*map(normalize, pictures(rows))]), facts, pictures)

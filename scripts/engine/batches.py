@@ -1,12 +1,13 @@
 """Which samples are shown, in which order, and batches of them on the device; a model's accuracy over a split."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from characters.kinds import is_hiragana
+from data.fresh import FreshSets
 from data.prepared import IMAGE_BYTES, PreparedDataset
 from engine import processes
 from engine.devices import autocast, derive_seed
@@ -18,17 +19,28 @@ AHEAD = 4  # batches that are being read from the disk while one is worked on
 
 
 class Batches:
-    """Batches of one split on the device: from the memory-mapped chunks, or resident on a GPU that has room."""
+    """Batches of one split on the device: from the memory-mapped chunks, or resident on a GPU that has room, or drawn
+    anew for each epoch."""
 
-    def __init__(self, dataset: PreparedDataset, split: str, device: torch.device):
+    def __init__(self, dataset: PreparedDataset, split: str, device: torch.device, fresh: FreshSets | None = None):
         self.dataset, self.split, self.device = dataset, dataset.splits[split], device
+        self.fresh, self.epoch = fresh, -1  # the epoch whose samples are there
         self.labels = self.split.labels.to(device)
         room = torch.cuda.mem_get_info(device)[0] // 2 if device.type == "cuda" else -1
-        fits = len(self.split) * IMAGE_BYTES <= room
+        fits = not fresh and len(self.split) * IMAGE_BYTES <= room
         self.resident = dataset.images(self.split.positions).to(device) if fits else None
 
     def __len__(self) -> int:
         return len(self.split)
+
+    def begin(self, epoch: int, stopped: Callable[[], int]) -> bool:
+        """Waits for the samples of an epoch where they are drawn for it; whether they are there, and no signal came."""
+        if self.fresh and epoch != self.epoch:
+            self.resident = None  # its memory is for those that come
+            if (images := self.fresh.images(epoch, stopped)) is None:
+                return False
+            self.resident, self.epoch = images.to(self.device), epoch
+        return True
 
     def in_turn(self, parts: Sequence[torch.Tensor]) -> Iterator[torch.Tensor]:
         """Yields lists of rows; meanwhile the images of those that come next are read from the disk."""
@@ -62,7 +74,8 @@ class Sampling:
         rows, self.validation_rows = (shown[labels[name]].nonzero().flatten() for name in ("train", "validation"))
         self.images = len(rows)
         again = rows[torch.tensor([is_hiragana(char) for char in dataset.classes])[labels["train"][rows]]]
-        self.rows = torch.cat([rows, again.repeat(config.hiragana_repeats - 1)])
+        repeats = 1 if config.fresh else config.hiragana_repeats  # those drawn anew are drawn as often
+        self.rows = torch.cat([rows, again.repeat(repeats - 1)])
         samples = min(config.epoch_samples or len(self.rows), len(self.rows))
         self.batch_size = min(config.batch_size, samples)
         if self.batch_size < 2:

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from data.augmentation import augment
+from data.fresh import FreshSets, with_fresh_training
 from data.prepared import PreparedDataset
 from engine import processes
 from engine.architecture import Architecture
@@ -17,6 +18,7 @@ from engine.batches import Batches, Sampling, to_input
 from engine.devices import autocast, choose_device, compiles_well, derive_seed, fast_bf16, seed_generators
 from engine.optimizers import average_weights, learning_rate_factor, make_optimizers
 from engine.pretrained import load_teacher, start_from
+from engine.resolution import accept_smaller, shrunk
 from files.command_line import InputError, first_line
 from files.folders import OutputFolders
 from optimization_config import OptimizationConfig
@@ -49,9 +51,17 @@ class Run:
             raise InputError(f"no model can be made with these settings: {first_line(error)}") from None
         self.start_message = start_from(model, config, dataset, held_out) if config.init_from else ""
         self.model = model.to(self.device, memory_format=torch.channels_last)
+        if config.low_resolution_epochs:
+            accept_smaller(self.model, architecture.name)
         has_teacher = config.teacher and config.distillation
         self.teacher = load_teacher(config, dataset, self.device) if has_teacher else None
-        self.training, self.validation = (Batches(dataset, name, self.device) for name in ("train", "validation"))
+        self.fresh = FreshSets(dataset.classes, held_out, config) if config.fresh else None
+        if self.fresh and processes.count() > 1:
+            raise InputError("--fresh draws for one process: start the script without torchrun")
+        if self.fresh:
+            self.dataset = dataset = with_fresh_training(dataset, self.fresh)
+        self.training = Batches(dataset, "train", self.device, self.fresh)
+        self.validation = Batches(dataset, "validation", self.device)
         self.sampling = Sampling(dataset, held_out, config)
         self.shown = self.sampling.classes.to(self.device)
         self.steps = self.sampling.steps_per_epoch * config.epochs
@@ -84,7 +94,7 @@ class Run:
 
     def loss(self, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """The mean loss of images float32 (n, 1, 64, 64); --distillation is the teacher's share of it."""
-        output = self.forward(images)
+        output = self.forward(shrunk(images, self.epoch, self.config))
         if not self.teacher:
             return self.architecture.loss(output, labels, self.config)
         with torch.no_grad():

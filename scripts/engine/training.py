@@ -43,6 +43,8 @@ def fit(architecture: Architecture, config: OptimizationConfig) -> dict:
             run = Run(architecture, config, PreparedDataset(Path(config.data_dir), config.split, config.seed))
             if processes.is_main():
                 held.enter_context(run.folders)
+            if run.fresh:
+                held.callback(run.fresh.close)
         with processes.fail_together():
             start_or_resume(run)
         train_epochs(run, stop)
@@ -63,6 +65,9 @@ def start_or_resume(run: Run) -> None:
         run.identity = resume.identity(run)
         if run.start_message:
             processes.say(run.start_message)
+    if run.fresh:
+        drawn = f"{config.fresh} sets that {run.fresh.processes} processes draw anew for each epoch"
+        processes.say(f"{drawn} take the place of the training split of {config.data_dir}")
     if processes.is_main():
         checkpoints.clean(run.checkpoint_dir)
         check_outputs(run)
@@ -129,6 +134,8 @@ def train_epoch(run: Run, stop: Stop) -> int:
     run.model.train()
     started_at = last_save = time.monotonic()
     before, steps = run.epoch_seconds, run.sampling.steps_per_epoch
+    if not run.training.begin(run.epoch, lambda: stop.signal):
+        return stop.signal
     quiet = not (processes.is_main() and sys.stdout.isatty() and sys.stderr.isatty())
     bar = tqdm(total=steps, initial=run.step, leave=False, disable=quiet, desc=f"epoch {run.epoch + 1}")
     signal = 0

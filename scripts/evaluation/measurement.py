@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from characters.confusable import mixed_up
 from characters.confusable import save as save_confusable
-from data.samples import Samples, dataset_samples, image_samples
+from data.samples import Samples, dataset_samples, font_samples, image_samples
 from evaluation.accuracy import percent, ranked, summary
 from evaluation.model import Model, load_model
 from evaluation.recognition_picture import RecognitionPicture
@@ -121,11 +121,15 @@ def evaluate_file(
     limit: int | None = None,
     confusable: Path | None = None,
     surrounded: bool = False,
+    font: Path | None = None,
 ) -> dict:
-    """Measures a model file on images_dir, or else this split of data_dir, at most `limit` samples picked at random.
-    Writes evaluation.json, which it returns, evaluation.png, and what the model mixes up to the file `confusable`."""
+    """Measures a model file on a font, on images_dir, or else on this split of data_dir, at most `limit` samples picked
+    at random. Writes evaluation.json, which it returns, evaluation.png, and what the model mixes up to `confusable`."""
     model = load_model(model_path)
-    samples = image_samples(images_dir) if images_dir else dataset_samples(data_dir, split, model.facts["config"])
+    if font:
+        samples = font_samples(font, model.classes)
+    else:
+        samples = image_samples(images_dir) if images_dir else dataset_samples(data_dir, split, model.facts["config"])
     output_dir.mkdir(parents=True, exist_ok=True)
     figures, picture = measure(model, samples, limit, surrounded)
     source, script = model.facts["source"] or "unknown data", model.facts["script"] or "unknown script"

@@ -1,6 +1,8 @@
 """Stand-ins for ETL9G: sets drawn by made-up writers, each record a function of seed, set and place alone."""
 
-import hashlib
+import os
+import signal
+from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from itertools import repeat
 from pathlib import Path
@@ -15,49 +17,85 @@ from characters.kinds import is_hiragana
 from files.atomic import atomic_write
 from files.command_line import InputError
 from files.machine import begin_worker
-from handwriting.page import Glyphs, draw_character, draw_glyph, to_frame
+from handwriting.fonts import Fonts, Glyphs, Hands, draw_glyph
+from handwriting.page import draw_character, to_frame
 from handwriting.strokes import StrokeModel, stroke_models
 from handwriting.writer import GENERATOR_VERSION, Writer, new_writer
+from images.normalization import normalize_frames
 from records import etl9g
 
-FONT_SHARE = 0.05  # of the sheets, for each font given
+NICENESS = 5  # of what draws while a network is trained
 _models: dict[str, list[StrokeModel]] = {}  # what a worker process draws from
-_glyphs: list[Glyphs] = []
+_hands = Hands(Fonts())
 
 
-def _start_worker(models: dict[str, list[StrokeModel]], fonts: list[Path]) -> None:
+def start_worker(models: dict[str, list[StrokeModel]], fonts: Fonts) -> None:
+    """The `initializer` of a pool that draws."""
+    global _hands
     begin_worker()
     _models.update(models)
-    _glyphs.extend(map(Glyphs, fonts))
+    _hands = Hands(fonts)
     cv2.setNumThreads(1)
 
 
+def start_drawer(fonts: Fonts) -> None:
+    """The `initializer` of a pool that draws for a training: the training goes first, it alone answers Ctrl-C and
+    SIGTERM, and the pool ends with it."""
+    start_worker({}, fonts)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    if hasattr(os, "nice"):
+        os.nice(NICENESS)
+
+
 def random_of(seed: int, stream: int, index: int) -> np.random.Generator:
-    """A generator for one record (stream 0) or writer (stream 1), the same on every machine and in every process."""
+    """A generator for one record or writer, the same on every machine and in every process. The streams keep apart
+    what is drawn: records (0) and writers (1) of files, records (2) and writers (3) of samples drawn for training."""
     return np.random.Generator(np.random.Philox(key=np.array([seed, stream << 62 | index], np.uint64)))
 
 
-def sheet_writer(seed: int, set_number: int, sheet: int) -> tuple[Writer, Glyphs | None]:
+def new_hand(rng: np.random.Generator) -> tuple[Writer, Glyphs | None]:
     """Who fills a sheet: a writer, and the font that he copies if he is one of the given fonts."""
-    rng = random_of(seed, 1, set_number * 32 + sheet)
-    writer = new_writer(rng)
-    which = int(rng.random() / FONT_SHARE)
-    return writer, _glyphs[which] if which < len(_glyphs) else None
+    return new_writer(rng), _hands.glyphs(rng.random())
+
+
+def sheet_writer(seed: int, set_number: int, sheet: int) -> tuple[Writer, Glyphs | None]:
+    return new_hand(random_of(seed, 1, set_number * 32 + sheet))
+
+
+def draw_sheet(
+    characters: Iterable[str], hand: tuple[Writer, Glyphs | None], randoms: Iterable[np.random.Generator]
+) -> np.ndarray:
+    """Frames uint8 (n, 127, 128) of characters that one hand writes on a sheet in this order, each with a generator of
+    its own."""
+    (writer, glyphs), frames, before = hand, [], None
+    for char, rng in zip(characters, randoms, strict=True):
+        if char not in _models:
+            _models[char] = stroke_models(char)
+        has_glyph = glyphs and glyphs.has(char)
+        ink = draw_glyph(char, glyphs, writer, rng) if has_glyph else draw_character(char, _models[char], writer, rng)
+        frames.append(to_frame(ink, writer, rng, before))
+        before = ink
+    return np.stack(frames)
+
+
+def draw_samples(seed: int, set_number: int, sheet: int, characters: str) -> np.ndarray:
+    """Normalised images uint8 (n, 64, 64) of characters on one sheet, for training: never those of any file."""
+    number = set_number << 20 | sheet << 10
+    randoms = [random_of(seed, 2, number + i) for i in range(len(characters))]
+    return normalize_frames(draw_sheet(characters, new_hand(random_of(seed, 3, number)), randoms))
 
 
 def draw_set(seed: int, set_number: int, mark: bytes) -> np.ndarray:
     """The records of one whole set, in its order."""
     characters, sheets, _ = etl9g.set_layout()
-    frames = np.empty((len(characters), etl9g.IMAGE_HEIGHT, etl9g.IMAGE_WIDTH), np.uint8)
-    writers, before = {sheet: sheet_writer(seed, set_number, sheet) for sheet in set(sheets.tolist())}, None
-    for i, (char, sheet) in enumerate(zip(characters, sheets.tolist(), strict=True)):
-        rng = random_of(seed, 0, set_number * len(characters) + i)
-        writer, glyphs = writers[sheet]
-        has_glyph = glyphs and glyphs.has(char)
-        ink = draw_glyph(char, glyphs, writer, rng) if has_glyph else draw_character(char, _models[char], writer, rng)
-        frames[i] = to_frame(ink, writer, rng, before if i and sheets[i] == sheets[i - 1] else None)
-        before = ink
-    return etl9g.new_records(frames, set_number, np.arange(len(characters)), mark)
+    frames = []
+    for sheet in dict.fromkeys(sheets.tolist()):
+        places = np.flatnonzero(sheets == sheet).tolist()
+        randoms = [random_of(seed, 0, set_number * len(characters) + place) for place in places]
+        hand = sheet_writer(seed, set_number, sheet)
+        frames.append(draw_sheet([characters[place] for place in places], hand, randoms))
+    return etl9g.new_records(np.concatenate(frames), set_number, np.arange(len(characters)), mark)
 
 
 def _write_set(path: Path, seed: int, set_number: int, mark: str) -> int:
@@ -67,13 +105,6 @@ def _write_set(path: Path, seed: int, set_number: int, mark: str) -> int:
         file.seek(set_number % etl9g.SETS_PER_FILE * records.nbytes)
         file.write(records.tobytes())
     return len(records)
-
-
-def check_fonts(fonts: list[Path]) -> None:
-    """Raises InputError for a font that cannot be read or has none of the characters."""
-    for font in fonts:
-        if not any(map(Glyphs(font).has, etl9g_classes())):
-            raise InputError(f"{font} has none of the characters")
 
 
 def missing_files(folder: Path, files: int, mark: str) -> list[int]:
@@ -90,13 +121,13 @@ def missing_files(folder: Path, files: int, mark: str) -> list[int]:
     return sorted(missing)
 
 
-def synthesize(folder: Path, sets: int, seed: int, fonts: list[Path], processes: int) -> tuple[list[Path], str, int]:
+def synthesize(folder: Path, sets: int, seed: int, fonts: Fonts, processes: int) -> tuple[list[Path], str, int]:
     """Draws the files of a stand-in that are not in the folder yet: all its files, its mark, how many records are new.
     The mark stands in every record: generator, seed and fonts. Raises InputError for a folder that holds anything
     else."""
     mark = f"{etl9g.STANDIN_MARK.decode()} {GENERATOR_VERSION}/{seed}"
-    if fonts:
-        mark += "/" + hashlib.sha256(b"".join(font.read_bytes() for font in fonts)).hexdigest()[:5]
+    if fonts.paths:
+        mark += "/" + fonts.hash()[:5]
     paths = [folder / f"ETL9G_{number + 1:02d}" for number in range(sets // etl9g.SETS_PER_FILE)]
     missing = missing_files(folder, len(paths), mark)
     for stale in folder.glob(".ETL9G_*.part"):
@@ -107,7 +138,7 @@ def synthesize(folder: Path, sets: int, seed: int, fonts: list[Path], processes:
         models = dict(zip(etl9g_classes(), pool.map(stroke_models, etl9g_classes(), chunksize=64), strict=True))
     count = len(missing) * etl9g.records_per_file()
     with (
-        ProcessPoolExecutor(processes, initializer=_start_worker, initargs=(models, fonts)) as pool,
+        ProcessPoolExecutor(processes, initializer=start_worker, initargs=(models, fonts)) as pool,
         tqdm(total=count, unit=" records", unit_scale=True, disable=None) as bar,
     ):
         for number in missing:
