@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 from characters.kinds import kind_of
 from files.command_line import InputError
 from handwriting.strokes import StrokeModel
-from handwriting.variation import choose_model, split_or_join, vary_strokes
+from handwriting.variation import choose_model, traces_between, vary_strokes
 from handwriting.writer import Writer
 from records.etl9g import DARKEST, IMAGE_HEIGHT, IMAGE_WIDTH
 
@@ -119,8 +119,8 @@ def draw_character(char: str, models: list[StrokeModel], writer: Writer, rng: np
     kana = kind_of(char) != "kanji"
     model = choose_model(models, writer, rng)
     points = place_on_page(vary_strokes(char, model, writer, rng), writer, kana, rng)
-    strokes, traces = split_or_join(char, points, model.marks, writer, rng)
-    return _draw(strokes, traces, writer, 1 if kana else POINT_STEP_KANJI, rng)
+    traces = traces_between(model, points, writer, rng)
+    return _draw(list(points), traces, writer, 1 if kana else POINT_STEP_KANJI, rng)
 
 
 def write_character(char: str, models: list[StrokeModel], writer: Writer, rng: np.random.Generator) -> np.ndarray:

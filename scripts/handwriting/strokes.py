@@ -7,7 +7,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from characters.kinds import kind_of
 from structure.kanjivg import BOX, POINTS, flatten_paths, model_files
+from structure.trees import group_tree
 
 ARC = 1.4  # radians: a stroke that turns less is a bent line
 LONGEST_FLICK = 0.2  # in character sides: what is longer after a stroke's last corner belongs to the character
@@ -26,9 +28,12 @@ class StrokeModel:
     hooks: np.ndarray  # (S,) the position in [0, 1] from which a stroke only flicks, 1 where it has no hook
     marks: int  # how many strokes at the end are a voicing mark
     written: bool  # whether it is the handwritten form
+    joined: np.ndarray  # bool (S,) strokes written in one with the next
+    # What it is built of, itself first: element, position in KanjiVG ("whole" for itself), the numbers of its strokes.
+    components: tuple[tuple[str, str | None, tuple[int, ...]], ...] = ()
 
 
-def _hook_starts(strokes: np.ndarray) -> np.ndarray:
+def hook_starts(strokes: np.ndarray) -> np.ndarray:
     """Where the closing flick of each stroke (S, POINTS, 2) begins, as a share of its length; 1 if it has none. The
     bowl of わ, the loop of ね and the right side of 口 follow a corner too, and are none."""
     step = np.diff(strokes @ [1, 1j])
@@ -42,7 +47,7 @@ def _hook_starts(strokes: np.ndarray) -> np.ndarray:
     return np.where(sharp & short, start, 1.0)
 
 
-def _plain(strokes: np.ndarray) -> np.ndarray:
+def plain_strokes(strokes: np.ndarray) -> np.ndarray:
     """Strokes (S, POINTS, 2) as straight lines: an arc becomes its chord, one that turns more a polygon through its
     corners (Douglas-Peucker). Each point stays at its share of the line between its corners."""
     step = np.diff(strokes @ [1, 1j])
@@ -71,7 +76,20 @@ def read_model(path: Path) -> StrokeModel:
     char = chr(int(path.stem.split("-")[0], 16))
     marks = (1 if char in HALF_VOICED else 2) if char in VOICED else 0
     parts = np.array(parts, bool).reshape(len(parts), count)
-    return StrokeModel(points, _plain(points), parts, _hook_starts(points), marks, "Kaisho" in path.stem)
+    written = "Kaisho" in path.stem
+    components = _components(char, whole, count, marks)
+    plain, hooks = plain_strokes(points), hook_starts(points)
+    return StrokeModel(points, plain, parts, hooks, marks, written, np.zeros(count, bool), components)
+
+
+def _components(char: str, whole: ElementTree.Element, count: int, marks: int) -> tuple:
+    """A character itself and what it is built of: a kana without its voicing mark, and that mark."""
+    itself = char, "whole", tuple(range(count - marks))
+    if kind_of(char) != "kanji":
+        return (itself, ("゛゜"[marks == 1], None, tuple(range(count - marks, count)))) if marks else (itself,)
+    inner = group_tree(whole)[0].groups()[1:]
+    named = [(group.element, group.position, tuple(sorted(group.all_strokes()))) for group in inner if group.element]
+    return tuple(dict.fromkeys([itself, *named]))
 
 
 def stroke_models(char: str) -> list[StrokeModel]:
