@@ -14,7 +14,7 @@ from handwriting.writer import Writer
 
 TABLE = Path(__file__).with_suffix(".txt")
 MARKS = "゛゜"  # what the table calls the voicing marks of kana
-HEADING = re.compile(r"(\S+?)(?::([a-z0-9]+))?/(\d+) +([\d.]+)(?:-([\d.]+))?(?: +\[(.+?)\])? *(.*)")
+HEADING = re.compile(r"(\S+?)(?::([a-z0-9,]+))?/(\d+) +([\d.]+)(?:-([\d.]+))?(?: +\[(.+?)\])? *(.*)")
 # Each verb that changes points, and the numbers with which it changes nothing.
 NEUTRAL = {
     "move": (0, 0),
@@ -44,13 +44,16 @@ class Form:
     """One way to write a component of `count` strokes."""
 
     chars: str
-    position: str | None  # where in a character it is written so; None for everywhere
+    positions: tuple[str, ...]  # where in a character it is written so; none for everywhere
     count: int
     shares: tuple[float, float]  # of those who print, and of those who write fastest
     habit: str  # forms with one habit exclude each other, and a writer has one number for it
     note: str
     changes: tuple[Change, ...]
     line: int  # of the table
+
+    def fits(self, position: str | None) -> bool:
+        return not self.positions or position in self.positions
 
     def share(self, speed: float) -> float:
         return self.shares[0] + speed * (self.shares[1] - self.shares[0])
@@ -104,13 +107,13 @@ def _heading(text: str, line: int) -> Form:
     """A line such as "口/3 0.1-0.5 [boxes] in two strokes" as a form without changes. Raises ValueError."""
     if not (parts := HEADING.fullmatch(text)):
         raise ValueError("a form starts with CHARACTERS/STROKES SHARE")
-    chars, position, count, low, high, habit, note = parts.groups()
+    chars, positions, count, low, high, habit, note = parts.groups()
     if unknown := [char for char in chars if char not in MARKS and kind_of(char) not in ("hiragana", "kanji")]:
         raise ValueError(f"unknown character {unknown[0]}")
     shares = float(low), float(high or low)
     if max(shares) > 1:
         raise ValueError(f"a share lies between 0 and 1, not at {max(shares)}")
-    return Form(chars, position, int(count), shares, habit or chars, note, (), line)
+    return Form(chars, tuple(re.findall("[a-z0-9]+", positions or "")), int(count), shares, habit or chars, note, (), line)
 
 
 def read_forms(path: Path = TABLE) -> list[Form]:
@@ -157,7 +160,7 @@ def chosen_forms(char: str, position: str | None, count: int, writer: Writer) ->
     for habit, forms in habits_of(char, count):
         number = habit_number(writer.habits, habit)
         for form in forms:
-            if form.position in (None, position):
+            if form.fits(position):
                 number -= form.share(writer.speed)
                 if number < 0:
                     chosen.append(form)

@@ -21,7 +21,7 @@ def examples(forms: list[Form], most: int = 2) -> list[list[tuple[str, tuple[int
     for char in dict.fromkeys([*COMMON, *etl9g_classes()]):
         for name, position, strokes in stroke_models(char)[0].components:
             for form, own in zip(forms, found, strict=True):
-                if name in form.chars and len(strokes) == form.count and form.position in (None, position):
+                if name in form.chars and len(strokes) == form.count and form.fits(position):
                     limit = len(form.chars) if position == "whole" and name not in MARKS else most
                     if len(own) < limit:
                         own.append((char, strokes))
