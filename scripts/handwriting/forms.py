@@ -2,7 +2,7 @@
 
 import functools
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
 
@@ -10,7 +10,9 @@ import numpy as np
 
 from characters.kinds import kind_of
 from files.command_line import InputError
+from handwriting.strokes import hook_starts, plain_strokes
 from handwriting.writer import Writer
+from structure.kanjivg import evenly_spaced
 
 TABLE = Path(__file__).with_suffix(".txt")
 MARKS = "゛゜"  # what the table calls the voicing marks of kana
@@ -32,11 +34,11 @@ PLAIN_VERBS = ("join", "drop", "unhook")  # those without numbers
 
 @dataclass(frozen=True)
 class Change:
-    """One line of a form: a verb, the strokes that it changes, and its numbers; for `draw` lines in the unit square."""
+    """One line of a form: a verb, the strokes that it changes, and its numbers, or the lines that it draws."""
 
     verb: str
     strokes: tuple[int, ...]
-    numbers: np.ndarray | tuple[np.ndarray, ...]
+    numbers: np.ndarray | tuple[tuple[np.ndarray, float], ...]
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,10 @@ class Form:
     changes: tuple[Change, ...]
     line: int  # of the table
 
+    @functools.cached_property
+    def strokes(self) -> frozenset[int]:
+        return frozenset(stroke for change in self.changes for stroke in change.strokes)
+
     def fits(self, position: str | None) -> bool:
         return not self.positions or position in self.positions
 
@@ -66,9 +72,8 @@ def smooth_line(points: np.ndarray, corners: np.ndarray) -> np.ndarray:
     length = np.maximum(np.hypot(*step.T), 1e-6)[:, None]
     way = step / length
     before, after = np.concatenate([way[:1], way]), np.concatenate([way, way[-1:]])
-    weight = np.concatenate([length[:1], length])[:, :]
-    following = np.concatenate([length, length[-1:]])
-    middle = (before * following + after * weight) / (weight + following)
+    long_before, long_after = np.concatenate([length[:1], length]), np.concatenate([length, length[-1:]])
+    middle = (before * long_after + after * long_before) / (long_before + long_after)
     leaving, arriving = np.where(corners[:, None], after, middle), np.where(corners[:, None], before, middle)
     t = np.linspace(0, 1, 13)[:, None, None]
     h = 2 * t**3 - 3 * t**2 + 1, t**3 - 2 * t**2 + t, 3 * t**2 - 2 * t**3, t**3 - t**2
@@ -77,13 +82,15 @@ def smooth_line(points: np.ndarray, corners: np.ndarray) -> np.ndarray:
     return np.concatenate([points[:1], curves[1:].transpose(1, 0, 2).reshape(-1, 2)])
 
 
-def _drawn_line(text: str) -> np.ndarray:
-    """Points as "10,20 30,40! 50,60" in hundredths of a box, "!" for a corner, as a curve (m, 2) in the unit square."""
+def _drawn_line(text: str) -> tuple[np.ndarray, float]:
+    """Points as "10,20 30,40! 50,60" in hundredths of a box, "!" for a corner, as a curve and as it is drawn plainly,
+    (2, POINTS, 2) in the unit square, and where its flick begins."""
     words = text.split()
     points = np.array([[float(number) for number in word.rstrip("!").split(",")] for word in words])
     if points.ndim != 2 or points.shape[1] != 2 or len(points) < 2:
         raise ValueError
-    return smooth_line(points / 100, np.array([word.endswith("!") for word in words]))
+    line = evenly_spaced(smooth_line(points / 100, np.array([word.endswith("!") for word in words])))[None]
+    return np.concatenate([line, plain_strokes(line)]).astype(np.float32), float(hook_starts(line)[0])
 
 
 def _change(text: str, count: int) -> Change:
@@ -113,7 +120,9 @@ def _heading(text: str, line: int) -> Form:
     shares = float(low), float(high or low)
     if max(shares) > 1:
         raise ValueError(f"a share lies between 0 and 1, not at {max(shares)}")
-    return Form(chars, tuple(re.findall("[a-z0-9]+", positions or "")), int(count), shares, habit or chars, note, (), line)
+    return Form(
+        chars, tuple(re.findall("[a-z0-9]+", positions or "")), int(count), shares, habit or chars, note, (), line
+    )
 
 
 def read_forms(path: Path = TABLE) -> list[Form]:
@@ -124,7 +133,7 @@ def read_forms(path: Path = TABLE) -> list[Form]:
         try:
             if text.startswith(" ") and forms:
                 form = forms.pop()
-                forms.append(Form(**vars(form) | {"changes": (*form.changes, _change(text, form.count))}))
+                forms.append(replace(form, changes=(*form.changes, _change(text, form.count))))
             elif text:
                 forms.append(_heading(text, number))
         except ValueError as error:

@@ -11,7 +11,7 @@ from handwriting.strokes import StrokeModel, stroke_models
 from handwriting.variation import trace
 
 CELL, LABEL, COLUMNS = 88, 12, 8
-COMMON = "日一人年大十二本中長出三時行見月分後前生五間上東四今金九入学高円子外八六下来気小七山話女北午百書先名川千水半男西電校語"
+COMMON = "日一人年大十二本中長出三時行見月分後前生五間上東四今金九入学高円子外"
 
 
 def examples(forms: list[Form], most: int = 2) -> list[list[tuple[str, tuple[int, ...]]]]:

@@ -5,12 +5,13 @@ import dataclasses
 import numpy as np
 
 from handwriting.forms import NEUTRAL, Change, Form, chosen_forms
-from handwriting.strokes import StrokeModel, hook_starts, plain_strokes
+from handwriting.strokes import StrokeModel
 from handwriting.writer import Writer
-from structure.kanjivg import POINTS, evenly_spaced
+from structure.kanjivg import POINTS
 
 DEGREE = (0.65, 0.5)  # how far a change goes: at least, and how much further at most
-_T = np.linspace(0, 1, POINTS)[:, None]
+_T = np.linspace(0, 1, POINTS, dtype=np.float32)[:, None]
+_ARCH = 4 * _T * (1 - _T)
 
 
 def in_forms_of(writer: Writer, model: StrokeModel, rng: np.random.Generator) -> StrokeModel:
@@ -26,105 +27,107 @@ def in_forms_of(writer: Writer, model: StrokeModel, rng: np.random.Generator) ->
 def reshaped(model: StrokeModel, chosen: list[tuple[Form, tuple[int, ...]]], degree: float = 1) -> StrokeModel:
     """A model with its components, named by their strokes, in these forms. What an outer component's form has drawn
     anew stays so."""
-    lines: list[list[np.ndarray]] = [[stroke] for stroke in model.strokes]
-    joined, changed, redrawn = model.joined.copy(), set(), set()
+    lines = np.stack([model.strokes, model.plain])  # (2, S, POINTS, 2)
+    hooks, joined = model.hooks.copy(), model.joined.copy()
+    drawn: dict[int, list] = {}  # by the stroke in whose place it is drawn: lines (2, POINTS, 2), each with its hook
     for form, strokes in chosen:
-        concerned = {strokes[number] for change in form.changes for number in change.strokes}
-        if concerned & redrawn:
+        if drawn and not drawn.keys().isdisjoint(strokes[number] for number in form.strokes):
             continue
-        own = model.strokes[list(strokes)].reshape(-1, 2)
-        low, size = own.min(axis=0), np.ptp(own, axis=0)
+        own = model.strokes[list(strokes)]
+        low = own.min(axis=(0, 1))
+        size = own.max(axis=(0, 1)) - low
         for change in form.changes:
             numbers = [strokes[number] for number in change.strokes]
-            if change.verb == "join":
+            if change.verb == "draw":
+                placed = [(low + line * size, hook) for line, hook in change.numbers]
+                drawn |= {number: placed[i : i + 1] for i, number in enumerate(numbers)}
+                drawn[numbers[-1]] = placed[len(numbers) - 1 :]
+            elif change.verb == "drop":
+                drawn |= {number: [] for number in numbers}
+            elif change.verb == "join":
                 joined[numbers] = True
-                continue
-            changed.update(numbers)
-            if change.verb in ("draw", "drop"):
-                redrawn.update(numbers)
-                drawn = [evenly_spaced(low + line * size).astype(np.float32) for line in change.numbers]
-                for place, number in enumerate(numbers):
-                    last = place == len(numbers) - 1
-                    lines[number] = drawn[place:] if last else drawn[place : place + 1]
             else:
-                points = np.array([lines[number][0] for number in numbers])
-                for number, line in zip(numbers, _VERBS[change.verb](points, *_amount(change, degree, size)), strict=True):
-                    lines[number] = [line.astype(np.float32)]
-    return _with_lines(model, lines, joined, changed)
+                lines[:, numbers], hooks[numbers] = _changed(lines[:, numbers], hooks[numbers], change, degree, size)
+    if drawn:
+        return _with_drawn(model, lines, hooks, joined, drawn)
+    return dataclasses.replace(model, strokes=lines[0], plain=lines[1], hooks=hooks, joined=joined)
 
 
-def _amount(change: Change, degree: float, size: np.ndarray) -> np.ndarray:
-    """The numbers of a change to this degree, places as parts of the character instead of hundredths of the box."""
-    neutral = np.array(NEUTRAL.get(change.verb, ()))
-    numbers = neutral + degree * (change.numbers - neutral)
-    return numbers * size / 100 if change.verb in ("move", "start", "end") else numbers
-
-
-def _with_lines(model: StrokeModel, lines: list[list[np.ndarray]], joined: np.ndarray, changed: set[int]) -> StrokeModel:
-    """A model with other lines, some or none, in the place of each of its strokes."""
-    source = np.array([number for number, own in enumerate(lines) for _ in own])
-    strokes = np.array([line for own in lines for line in own])
-    plain, hooks = model.plain[source], model.hooks[source]
-    if changed:
-        new = np.isin(source, list(changed))
-        plain[new], hooks[new] = plain_strokes(strokes[new]), hook_starts(strokes[new])
-    last = np.append(source[1:] != source[:-1], True)  # of the lines in a stroke's place; it joins the next stroke's
+def _with_drawn(model: StrokeModel, lines, hooks, joined, drawn: dict[int, list]) -> StrokeModel:
+    """A model with these lines (2, S, POINTS, 2), hooks (S,) and joins (S,), and with those drawn anew in the places
+    of theirs."""
+    rows = [drawn.get(i, [(lines[:, i], hook)]) for i, hook in enumerate(hooks)]
+    source = np.array([i for i, row in enumerate(rows) for _ in row])
+    lines = np.array([line for row in rows for line, _ in row], np.float32)
+    last = np.append(source[1:] != source[:-1], True)  # of those in one place; it joins the stroke that follows
     return dataclasses.replace(
         model,
-        strokes=strokes,
-        plain=plain,
+        strokes=lines[:, 0],
+        plain=lines[:, 1],
         groups=model.groups[:, source],
-        hooks=hooks,
-        marks=int((source >= len(lines) - model.marks).sum()),
+        hooks=np.array([hook for row in rows for _, hook in row]),
+        marks=int((source >= len(rows) - model.marks).sum()),
         joined=joined[source] & last,
     )
 
 
-def _middle(points: np.ndarray) -> np.ndarray:
-    flat = points.reshape(-1, 2)
-    return (flat.min(axis=0) + flat.max(axis=0)) / 2
+def _changed(lines: np.ndarray, hooks: np.ndarray, change: Change, degree: float, size: np.ndarray) -> tuple:
+    """Lines (2, n, POINTS, 2), the strokes and their plain forms, changed to this degree, and their hooks (n,)."""
+    if change.verb == "unhook":
+        return _cut(lines, np.zeros(len(hooks)), hooks), np.ones(len(hooks))
+    neutral = NEUTRAL[change.verb]
+    numbers = neutral + degree * (change.numbers - neutral)
+    if change.verb == "trim":
+        begin, end = numbers.clip(0, 1)
+        hooks = ((hooks - begin) / (end - begin)).clip(0, 1)
+        return _cut(lines, np.full(len(hooks), begin), np.full(len(hooks), end)), hooks
+    if change.verb in ("move", "start", "end"):
+        numbers = numbers * size / 100
+    if len(neutral) == 1:
+        numbers = numbers[0]
+    return _VERBS[change.verb](lines, numbers), hooks
 
 
-def _turned(points: np.ndarray, angle: float, middle: np.ndarray) -> np.ndarray:
-    cos, sin = np.cos(angle), np.sin(angle)
-    return middle + (points - middle) @ np.array([[cos, sin], [-sin, cos]])
+def _cut(lines: np.ndarray, begin: np.ndarray, end: np.ndarray) -> np.ndarray:
+    """Lines (2, n, POINTS, 2) between these shares (n,) of their lengths, as POINTS points again."""
+    at = (begin[:, None] + (end - begin)[:, None] * _T[:, 0]) * (POINTS - 1)
+    low = np.minimum(at.astype(int), POINTS - 2)
+    rows = np.arange(lines.shape[1])[:, None]
+    return lines[:, rows, low] + (at - low)[..., None] * (lines[:, rows, low + 1] - lines[:, rows, low])
 
 
-def _level(points: np.ndarray, share: float) -> np.ndarray:
-    """Each stroke turned about its middle until its ends are level, or a share of the way."""
-    chords = points[:, -1] - points[:, 0]
-    angles = -share * np.arctan2(chords[:, 1], np.abs(chords[:, 0])) * np.where(chords[:, 0] < 0, -1, 1)
-    return np.array([_turned(p, angle, _middle(p)) for p, angle in zip(points, angles, strict=True)])
+def _about_middle(lines: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """All lines moved by a matrix about the middle of the box around them."""
+    middle = (lines[0].min(axis=(0, 1)) + lines[0].max(axis=(0, 1))) / 2
+    return middle + (lines - middle) @ matrix
 
 
-def _bend(points: np.ndarray, share: float) -> np.ndarray:
-    chords = (points[:, -1] - points[:, 0]) @ np.array([[0, 1], [-1, 0]])
-    return points + share * (4 * _T * (1 - _T))[None] * chords[:, None]
+def _rotation(angle: float) -> np.ndarray:
+    return np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
 
 
-def _straighten(points: np.ndarray, share: float) -> np.ndarray:
-    chords = points[:, :1] + _T * (points[:, -1:] - points[:, :1])
-    return points + min(share, 1) * (chords - points)
+def _chords(lines: np.ndarray) -> np.ndarray:
+    return lines[0, :, -1] - lines[0, :, 0]
 
 
-def _trim(points: np.ndarray, begin: float, end: float) -> np.ndarray:
-    return np.array([evenly_spaced(line, max(begin, 0), min(end, 1)) for line in points])
+def _level(lines: np.ndarray, share: float) -> np.ndarray:
+    slopes = [np.arctan2(dy, abs(dx)) * (1 if dx > 0 else -1) for dx, dy in _chords(lines)]
+    turned = [_about_middle(lines[:, [i]], _rotation(-min(share, 1) * slope)) for i, slope in enumerate(slopes)]
+    return np.concatenate(turned, axis=1)
 
 
-def _unhook(points: np.ndarray) -> np.ndarray:
-    ends = hook_starts(points)
-    return np.array([evenly_spaced(line, 0, end) for line, end in zip(points, ends, strict=True)])
+def _straighten(lines: np.ndarray, share: float) -> np.ndarray:
+    straight = lines[:, :, :1] + _T * (lines[:, :, -1:] - lines[:, :, :1])
+    return lines + min(share, 1) * (straight - lines)
 
 
 _VERBS = {
-    "move": lambda points, x, y: points + (x, y),
-    "scale": lambda points, x, y: _middle(points) + (points - _middle(points)) * (x, y),
-    "turn": lambda points, degrees: _turned(points, np.radians(degrees), _middle(points)),
+    "move": lambda lines, by: lines + by,
+    "scale": lambda lines, factors: _about_middle(lines, np.diag(factors)),
+    "turn": lambda lines, degrees: _about_middle(lines, _rotation(np.radians(degrees))),
     "level": _level,
     "straighten": _straighten,
-    "bend": _bend,
-    "trim": _trim,
-    "unhook": _unhook,
-    "start": lambda points, x, y: points + (1 - _T) * (x, y),
-    "end": lambda points, x, y: points + _T * (x, y),
+    "bend": lambda lines, share: lines + share * _ARCH * (_chords(lines)[:, ::-1] * (-1, 1))[:, None],
+    "start": lambda lines, by: lines + (1 - _T) * by,
+    "end": lambda lines, by: lines + _T * by,
 }

@@ -2,18 +2,21 @@
 
 import xml.etree.ElementTree as ElementTree
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from characters.kinds import kind_of
-from structure.kanjivg import BOX, POINTS, flatten_paths, model_files
+from structure.kanjivg import BOX, POINTS, flatten_paths, has_strokes, model_files
 from structure.trees import group_tree
 
 ARC = 1.4  # radians: a stroke that turns less is a bent line
 LONGEST_FLICK = 0.2  # in character sides: what is longer after a stroke's last corner belongs to the character
 CORNER = 0.045  # how far, in character sides, a curve may leave the straight line before it gets a corner
+UNUSUAL = 0.5  # in sides of a component's box: a stroke that starts or ends so far from where it usually does
+USUAL = {"𠂊": "角", "𠂉": "気", "龶": "害", "竹": "笑", "牛": "物", "龰": "起"}  # that stand not alone, or otherwise
 VOICED = frozenset("がぎぐげござじずぜぞだぢづでどばびぶべぼぱぴぷぺぽ")
 HALF_VOICED = frozenset("ぱぴぷぺぽ")
 
@@ -77,19 +80,43 @@ def read_model(path: Path) -> StrokeModel:
     marks = (1 if char in HALF_VOICED else 2) if char in VOICED else 0
     parts = np.array(parts, bool).reshape(len(parts), count)
     written = "Kaisho" in path.stem
-    components = _components(char, whole, count, marks)
+    components = _components(char, whole, points, marks)
     plain, hooks = plain_strokes(points), hook_starts(points)
     return StrokeModel(points, plain, parts, hooks, marks, written, np.zeros(count, bool), components)
 
 
-def _components(char: str, whole: ElementTree.Element, count: int, marks: int) -> tuple:
-    """A character itself and what it is built of: a kana without its voicing mark, and that mark."""
+def _components(char: str, whole: ElementTree.Element, points: np.ndarray, marks: int) -> tuple:
+    """A character itself and what it is built of: a kana without its voicing mark, and that mark. A component whose
+    strokes are in another order or shape than they usually are is left out."""
+    count = len(points)
     itself = char, "whole", tuple(range(count - marks))
     if kind_of(char) != "kanji":
         return (itself, ("゛゜"[marks == 1], None, tuple(range(count - marks, count)))) if marks else (itself,)
-    inner = group_tree(whole)[0].groups()[1:]
-    named = [(group.element, group.position, tuple(sorted(group.all_strokes()))) for group in inner if group.element]
-    return tuple(dict.fromkeys([itself, *named]))
+    components: dict[tuple, None] = {}
+    groups = group_tree(whole)[0].groups()[1:]
+    for element, position, strokes in [itself, *((g.element, g.position, g.all_strokes()) for g in groups)]:
+        usual = _usual_ends(element, len(strokes)) if element else None
+        if usual is not None and np.hypot(*(_ends(points[sorted(strokes)]) - usual).T).max() < UNUSUAL:
+            components[element, position, tuple(sorted(strokes))] = None
+    return tuple(components)
+
+
+def _ends(points: np.ndarray) -> np.ndarray:
+    """Where strokes (S, POINTS, 2) start and end in the box around them, (S, 2, 2) in the unit square."""
+    low, high = points.min(axis=(0, 1)), points.max(axis=(0, 1))
+    return (points[:, [0, -1]] - low) / np.maximum(high - low, 0.05)
+
+
+@lru_cache(None)
+def _usual_ends(element: str, count: int) -> np.ndarray | None:
+    """The ends of a component's strokes as it stands alone, or in another character; None if KanjiVG lacks it."""
+    char = USUAL.get(element, element)
+    if len(char) > 1 or not has_strokes(char):  # some components have only a name
+        return None
+    whole = ElementTree.parse(model_files(char)[0]).getroot().find("{*}g/{*}g")
+    top, paths = group_tree(whole)
+    found = [sorted(g.all_strokes()) for g in top.groups() if g.element == element and len(g.all_strokes()) == count]
+    return _ends(flatten_paths([paths[i] for i in found[0]]) / BOX) if found else None
 
 
 def stroke_models(char: str) -> list[StrokeModel]:

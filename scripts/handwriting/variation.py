@@ -163,13 +163,14 @@ def _place_parts(points: np.ndarray, model: StrokeModel, kana: bool, loose: floa
     return points + points @ matrix + (offset @ units).T[:, None]
 
 
-def traces_between(model: StrokeModel, points: np.ndarray, writer: Writer, rng: np.random.Generator) -> list[np.ndarray]:
+def traces_between(model: StrokeModel, points: np.ndarray, writer: Writer, rng: np.random.Generator) -> list:
     """The thinner traces, each (9, 2), between the strokes (S, P, 2) of a model on the page that a writer joins: those
-    of the form, and more the quicker the hand. A voicing mark stays apart."""
-    gaps = np.hypot(*(points[1:, 0] - points[:-1, -1]).T) / writer.height
-    chance = rng.random(len(points))[:-1]
-    joins = model.joined[:-1] | (chance < writer.haste * np.exp(-gaps / 0.35)) 
-    joins[len(points) - 1 - model.marks :] &= model.joined[len(points) - 1 - model.marks : -1]
+    that its form joins, and others the more readily the quicker the hand. Only a form joins voicing marks."""
+    count = len(points) - 1
+    joins, chance = model.joined[:-1].copy(), rng.random(count)
+    for i in np.flatnonzero(chance[: count - model.marks] < writer.haste):
+        gap = np.hypot(*(points[i + 1, 0] - points[i, -1])) / writer.height
+        joins[i] |= chance[i] < writer.haste * np.exp(-gap / 0.35)
     return [trace(points[i], points[i + 1]) for i in np.flatnonzero(joins)]
 
 
