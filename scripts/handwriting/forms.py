@@ -29,6 +29,7 @@ NEUTRAL = {
     "start": (0, 0),
     "end": (0, 0),
 }
+MEASURED = ("draw", "move", "start", "end")  # those whose numbers are hundredths of the component's box
 PLAIN_VERBS = ("join", "drop", "unhook")  # those without numbers
 
 
@@ -57,6 +58,10 @@ class Form:
     @functools.cached_property
     def strokes(self) -> frozenset[int]:
         return frozenset(stroke for change in self.changes for stroke in change.strokes)
+
+    @functools.cached_property
+    def measured(self) -> bool:
+        return any(change.verb in MEASURED for change in self.changes)
 
     def fits(self, position: str | None) -> bool:
         return not self.positions or position in self.positions

@@ -8,7 +8,7 @@ from characters.jis import etl9g_classes
 from handwriting.forms import MARKS, Form, forms_of_table
 from handwriting.reshaping import reshaped
 from handwriting.strokes import StrokeModel, stroke_models
-from handwriting.variation import trace
+from handwriting.variation import traces
 
 CELL, LABEL, COLUMNS = 88, 12, 8
 COMMON = "日一人年大十二本中長出三時行見月分後前生五間上東四今金九入学高円子外"
@@ -30,9 +30,9 @@ def examples(forms: list[Form], most: int = 2) -> list[list[tuple[str, tuple[int
 
 def draw_model(model: StrokeModel, size: int = CELL) -> np.ndarray:
     """A model as it stands, uint8 (size, size), 0 = ink."""
-    traces = [trace(model.strokes[i], model.strokes[i + 1]) for i in np.flatnonzero(model.joined[:-1])]
+    joins = traces(model.strokes, np.flatnonzero(model.joined[:-1]))
     picture = np.full((size, size), 255, np.uint8)
-    lines = [((line + 0.5) * (size - 1) * 16).astype(np.int32) for line in [*model.strokes, *traces]]
+    lines = [((line + 0.5) * (size - 1) * 16).astype(np.int32) for line in [*model.strokes, *joins]]
     cv2.polylines(picture, lines, False, 0, max(1, size // 40), cv2.LINE_AA, 4)
     return picture
 

@@ -53,13 +53,13 @@ def _draw(strokes, traces, writer, step, rng) -> np.ndarray:
     pen = writer.pen * np.exp(0.05 * rng.standard_normal()) * OVERSAMPLING
     widths = np.maximum(1, np.round(pen * np.exp(0.08 * rng.standard_normal(len(strokes))))).astype(int)
     scale = OVERSAMPLING * 2**fraction
-    lines = [(stroke[::step] * scale).astype(np.int32) for stroke in strokes]
+    lines = list((strokes[:, ::step] * scale).astype(np.int32))
     for width in set(widths.tolist()):
         same = [line for line, own in zip(lines, widths, strict=True) if own == width]
         cv2.polylines(canvas, same, False, 255, width, cv2.LINE_8, fraction)
-    if traces:
+    if len(traces):
         thin = max(1, round(pen * (0.45 + 0.5 * rng.random())))
-        cv2.polylines(canvas, [(t * scale).astype(np.int32) for t in traces], False, 255, thin, cv2.LINE_8, fraction)
+        cv2.polylines(canvas, list((traces * scale).astype(np.int32)), False, 255, thin, cv2.LINE_8, fraction)
     ink = cv2.resize(canvas, (IMAGE_WIDTH, IMAGE_HEIGHT), interpolation=cv2.INTER_AREA)
     return cv2.GaussianBlur(ink, (3, 3), writer.softness)
 
@@ -120,7 +120,7 @@ def draw_character(char: str, models: list[StrokeModel], writer: Writer, rng: np
     model = choose_model(models, writer, rng)
     points = place_on_page(vary_strokes(char, model, writer, rng), writer, kana, rng)
     traces = traces_between(model, points, writer, rng)
-    return _draw(list(points), traces, writer, 1 if kana else POINT_STEP_KANJI, rng)
+    return _draw(points, traces, writer, 1 if kana else POINT_STEP_KANJI, rng)
 
 
 def write_character(char: str, models: list[StrokeModel], writer: Writer, rng: np.random.Generator) -> np.ndarray:

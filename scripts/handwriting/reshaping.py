@@ -4,8 +4,8 @@ import dataclasses
 
 import numpy as np
 
-from handwriting.forms import NEUTRAL, Change, Form, chosen_forms
-from handwriting.strokes import StrokeModel
+from handwriting.forms import MEASURED, NEUTRAL, Change, Form, chosen_forms
+from handwriting.strokes import StrokeModel, cut_strokes
 from handwriting.writer import Writer
 from structure.kanjivg import POINTS
 
@@ -33,13 +33,11 @@ def reshaped(model: StrokeModel, chosen: list[tuple[Form, tuple[int, ...]]], deg
     for form, strokes in chosen:
         if drawn and not drawn.keys().isdisjoint(strokes[number] for number in form.strokes):
             continue
-        own = model.strokes[list(strokes)]
-        low = own.min(axis=(0, 1))
-        size = own.max(axis=(0, 1)) - low
+        box = _box(model.strokes[list(strokes)]) if form.measured else None
         for change in form.changes:
             numbers = [strokes[number] for number in change.strokes]
             if change.verb == "draw":
-                placed = [(low + line * size, hook) for line, hook in change.numbers]
+                placed = [(box[0] + line * box[1], hook) for line, hook in change.numbers]
                 drawn |= {number: placed[i : i + 1] for i, number in enumerate(numbers)}
                 drawn[numbers[-1]] = placed[len(numbers) - 1 :]
             elif change.verb == "drop":
@@ -47,7 +45,7 @@ def reshaped(model: StrokeModel, chosen: list[tuple[Form, tuple[int, ...]]], deg
             elif change.verb == "join":
                 joined[numbers] = True
             else:
-                lines[:, numbers], hooks[numbers] = _changed(lines[:, numbers], hooks[numbers], change, degree, size)
+                lines[:, numbers], hooks[numbers] = _changed(lines[:, numbers], hooks[numbers], change, degree, box)
     if drawn:
         return _with_drawn(model, lines, hooks, joined, drawn)
     return dataclasses.replace(model, strokes=lines[0], plain=lines[1], hooks=hooks, joined=joined)
@@ -71,35 +69,38 @@ def _with_drawn(model: StrokeModel, lines, hooks, joined, drawn: dict[int, list]
     )
 
 
-def _changed(lines: np.ndarray, hooks: np.ndarray, change: Change, degree: float, size: np.ndarray) -> tuple:
+def _changed(lines: np.ndarray, hooks: np.ndarray, change: Change, degree: float, box) -> tuple:
     """Lines (2, n, POINTS, 2), the strokes and their plain forms, changed to this degree, and their hooks (n,)."""
     if change.verb == "unhook":
-        return _cut(lines, np.zeros(len(hooks)), hooks), np.ones(len(hooks))
+        return _cut(lines, 0 * hooks, hooks), np.ones(len(hooks))
     neutral = NEUTRAL[change.verb]
     numbers = neutral + degree * (change.numbers - neutral)
     if change.verb == "trim":
         begin, end = numbers.clip(0, 1)
         hooks = ((hooks - begin) / (end - begin)).clip(0, 1)
-        return _cut(lines, np.full(len(hooks), begin), np.full(len(hooks), end)), hooks
-    if change.verb in ("move", "start", "end"):
-        numbers = numbers * size / 100
+        return _cut(lines, 0 * hooks + begin, 0 * hooks + end), hooks
+    if change.verb in MEASURED:
+        numbers = numbers * box[1] / 100
     if len(neutral) == 1:
         numbers = numbers[0]
     return _VERBS[change.verb](lines, numbers), hooks
 
 
 def _cut(lines: np.ndarray, begin: np.ndarray, end: np.ndarray) -> np.ndarray:
-    """Lines (2, n, POINTS, 2) between these shares (n,) of their lengths, as POINTS points again."""
-    at = (begin[:, None] + (end - begin)[:, None] * _T[:, 0]) * (POINTS - 1)
-    low = np.minimum(at.astype(int), POINTS - 2)
-    rows = np.arange(lines.shape[1])[:, None]
-    return lines[:, rows, low] + (at - low)[..., None] * (lines[:, rows, low + 1] - lines[:, rows, low])
+    return np.stack([cut_strokes(np.ascontiguousarray(strokes), begin, end) for strokes in lines])
+
+
+def _box(strokes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The upper left corner and the size of the box around strokes (n, P, 2)."""
+    points = strokes.reshape(-1, 2)
+    low = points.min(axis=0)
+    return low, points.max(axis=0) - low
 
 
 def _about_middle(lines: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     """All lines moved by a matrix about the middle of the box around them."""
-    middle = (lines[0].min(axis=(0, 1)) + lines[0].max(axis=(0, 1))) / 2
-    return middle + (lines - middle) @ matrix
+    low, size = _box(lines[0])
+    return low + size / 2 + (lines - (low + size / 2)) @ matrix
 
 
 def _rotation(angle: float) -> np.ndarray:

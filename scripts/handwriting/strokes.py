@@ -15,6 +15,7 @@ from structure.trees import group_tree
 ARC = 1.4  # radians: a stroke that turns less is a bent line
 LONGEST_FLICK = 0.2  # in character sides: what is longer after a stroke's last corner belongs to the character
 CORNER = 0.045  # how far, in character sides, a curve may leave the straight line before it gets a corner
+_SHARES = np.linspace(0, 1, POINTS)
 UNUSUAL = 0.5  # in sides of a component's box: a stroke that starts or ends so far from where it usually does
 USUAL = {"𠂊": "角", "𠂉": "気", "龶": "害", "竹": "笑", "牛": "物", "龰": "起"}  # that stand not alone, or otherwise
 VOICED = frozenset("がぎぐげござじずぜぞだぢづでどばびぶべぼぱぴぷぺぽ")
@@ -34,6 +35,17 @@ class StrokeModel:
     joined: np.ndarray  # bool (S,) strokes written in one with the next
     # What it is built of, itself first: element, position in KanjiVG ("whole" for itself), the numbers of its strokes.
     components: tuple[tuple[str, str | None, tuple[int, ...]], ...] = ()
+
+
+def cut_strokes(strokes: np.ndarray, begin: np.ndarray, end: np.ndarray) -> np.ndarray:
+    """Strokes (S, POINTS, 2) between these shares (S,) of their lengths, as POINTS points again."""
+    at = (begin[:, None] + (end - begin)[:, None] * _SHARES) * (POINTS - 1)
+    low = np.minimum(at.astype(np.int64), POINTS - 2)
+    share = (at - low).astype(np.float32)[..., None]
+    low += POINTS * np.arange(len(strokes))[:, None]
+    points = strokes.reshape(-1, 2)
+    before = points.take(low, axis=0)
+    return before + share * (points.take(low + 1, axis=0) - before)
 
 
 def hook_starts(strokes: np.ndarray) -> np.ndarray:

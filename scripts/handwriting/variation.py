@@ -5,7 +5,7 @@ import numpy as np
 
 from characters.kinds import kind_of
 from handwriting.reshaping import in_forms_of
-from handwriting.strokes import StrokeModel
+from handwriting.strokes import StrokeModel, cut_strokes
 from handwriting.writer import Writer
 from structure.kanjivg import POINTS
 
@@ -20,6 +20,7 @@ END_CUT, OVERSHOOT = 0.035, 0.020
 UPRIGHT, FOLD, CORNERS = 0.12, 0.12, (0.9, 2.1)  # how the second leg of a folded kanji stroke turns; what is a fold
 QUICK_SMOOTHNESS = 60.0  # how a quick hand rounds and flattens what it draws
 _T = np.linspace(0, 1, POINTS)
+_CUBIC = np.array([[(1 - t) ** 3, 3 * t * (1 - t) ** 2, 3 * t * t * (1 - t), t**3] for t in np.linspace(0, 1, 9)])
 _WAVES = np.stack([np.cos(np.pi * j * _T) / j for j in (1, 2, 3, 4)]).astype(np.float32)  # (4, POINTS)
 _ARCH = (4 * _T * (1 - _T) - 2 / 3).astype(np.float32)
 _SMOOTH = np.exp(-0.5 * ((_T[:, None] - _T) * (POINTS - 1) / 2.5) ** 2)  # (POINTS, POINTS)
@@ -102,10 +103,13 @@ def _refold(points: np.ndarray, hooks: np.ndarray, turn: np.ndarray) -> np.ndarr
     corner = np.abs(np.angle(after * before.conj()))  # over two steps, as a corner seldom lies on a point
     sharp = (corner > CORNERS[0]) & (corner < CORNERS[1]) & (np.arange(2, POINTS - 1) / (POINTS - 1) < hooks[:, None])
     ends = (sharp[:, 1:] < sharp[:, :-1]).sum(axis=1) + sharp[:, -1]
-    first = np.where(ends == 1, sharp.argmax(axis=1) + 1, POINTS)[:, None]
-    step *= np.where(np.arange(POINTS - 1) > first, np.exp(1j * turn)[:, None], 1)
-    z = np.concatenate([np.zeros((len(step), 1)), np.cumsum(step, axis=1)], axis=1)
-    return points[:, :1] + np.stack([z.real, z.imag], axis=-1).astype(np.float32)
+    folded = np.flatnonzero(ends == 1)
+    first = sharp[folded].argmax(axis=1) + 1
+    step = step[folded] * np.where(np.arange(POINTS - 1) > first[:, None], np.exp(1j * turn[folded])[:, None], 1)
+    z = np.cumsum(step, axis=1)
+    points = points.copy()
+    points[folded, 1:] = points[folded, :1] + np.stack([z.real, z.imag], axis=-1)
+    return points
 
 
 def _cut_ends(points, hooks, flicks, loose, n, u) -> np.ndarray:
@@ -114,11 +118,7 @@ def _cut_ends(points, hooks, flicks, loose, n, u) -> np.ndarray:
     end = np.where(u[:, 1] > flicks, hooks + (1 - hooks) * 0.4 * u[:, 2], 1)
     begin = np.maximum(0, END_CUT * loose * n[:, 0])
     end = end - np.maximum(0, END_CUT * loose * n[:, 1])
-    at = (begin[:, None] + (end - begin)[:, None] * _T) * (POINTS - 1)
-    low = np.minimum(at.astype(np.int64), POINTS - 2)
-    share = (at - low)[..., None].astype(np.float32)
-    rows = np.arange(len(points))[:, None]
-    return (1 - share) * points[rows, low] + share * points[rows, low + 1]
+    return cut_strokes(points, begin, end)
 
 
 def _overshoot(points: np.ndarray, reach: np.ndarray) -> np.ndarray:
@@ -163,20 +163,20 @@ def _place_parts(points: np.ndarray, model: StrokeModel, kana: bool, loose: floa
     return points + points @ matrix + (offset @ units).T[:, None]
 
 
-def traces_between(model: StrokeModel, points: np.ndarray, writer: Writer, rng: np.random.Generator) -> list:
-    """The thinner traces, each (9, 2), between the strokes (S, P, 2) of a model on the page that a writer joins: those
-    that its form joins, and others the more readily the quicker the hand. Only a form joins voicing marks."""
+def traces_between(model: StrokeModel, points: np.ndarray, writer: Writer, rng: np.random.Generator) -> np.ndarray:
+    """The thinner traces (n, 9, 2) between the strokes (S, P, 2) of a model on the page that a writer joins: those that
+    its form joins, and others the more readily the quicker the hand. Only a form joins voicing marks."""
     count = len(points) - 1
     joins, chance = model.joined[:-1].copy(), rng.random(count)
-    for i in np.flatnonzero(chance[: count - model.marks] < writer.haste):
-        gap = np.hypot(*(points[i + 1, 0] - points[i, -1])) / writer.height
-        joins[i] |= chance[i] < writer.haste * np.exp(-gap / 0.35)
-    return [trace(points[i], points[i + 1]) for i in np.flatnonzero(joins)]
+    near = np.flatnonzero(chance[: count - model.marks] < writer.haste)
+    if len(near):
+        gaps = np.hypot(*(points[near + 1, 0] - points[near, -1]).T) / writer.height
+        joins[near] |= chance[near] < writer.haste * np.exp(-gaps / 0.35)
+    return traces(points, np.flatnonzero(joins))
 
 
-def trace(stroke: np.ndarray, following: np.ndarray) -> np.ndarray:
-    """A cubic curve (9, 2) from the end of a stroke, in its direction, to the start of the following one."""
-    t = np.linspace(0, 1, 9)[:, None]
-    a, b = stroke[-1], following[0]
-    control_a, control_b = a + 0.8 * (stroke[-1] - stroke[-4]), b - 0.8 * (following[3] - following[0])
-    return (1 - t) ** 3 * a + 3 * t * (1 - t) ** 2 * control_a + 3 * t * t * (1 - t) * control_b + t**3 * b
+def traces(points: np.ndarray, joins: np.ndarray) -> np.ndarray:
+    """Cubic curves (n, 9, 2) from the ends of these strokes (n,), in their directions, to the starts of the next."""
+    start, end = points[joins, -1], points[joins + 1, 0]
+    leaving, arriving = start - points[joins, -4], points[joins + 1, 3] - end
+    return _CUBIC @ np.stack([start, start + 0.8 * leaving, end - 0.8 * arriving, end], axis=1)
