@@ -91,43 +91,48 @@ def _drawn_line(text: str) -> tuple[np.ndarray, float]:
     """Points as "10,20 30,40! 50,60" in hundredths of a box, "!" for a corner, as a curve and as it is drawn plainly,
     (2, POINTS, 2) in the unit square, and where its flick begins."""
     words = text.split()
+    if len(words) < 2 or any(word.count(",") != 1 for word in words):
+        raise InputError("a line takes two points or more, such as 0,50 100,45")
     points = np.array([[float(number) for number in word.rstrip("!").split(",")] for word in words])
-    if points.ndim != 2 or points.shape[1] != 2 or len(points) < 2:
-        raise ValueError
     line = evenly_spaced(smooth_line(points / 100, np.array([word.endswith("!") for word in words])))[None]
     return np.concatenate([line, plain_strokes(line)]).astype(np.float32), float(hook_starts(line)[0])
 
 
 def _change(text: str, count: int) -> Change:
-    """A line such as "move 0-1 10 5". Raises ValueError, with a message or without one."""
+    """A line such as "move 0-1 10 5". Raises InputError, or ValueError for what is no number."""
     verb, where, rest = [*text.split(None, 2), "", ""][:3]
     if verb not in ("draw", *PLAIN_VERBS, *NEUTRAL):
-        raise ValueError(f"unknown verb {verb}")
+        raise InputError(f"unknown verb {verb}")
     first, _, last = where.partition("-")
     strokes = tuple(range(int(first), int(last or first) + 1))
     if not strokes or strokes[-1] >= count:
-        raise ValueError(f"there is no stroke {where}: they are counted from 0 to {count - 1}")
+        raise InputError(f"there is no stroke {where}: they are counted from 0 to {count - 1}")
     if verb == "draw":
         return Change(verb, strokes, tuple(map(_drawn_line, rest.split("/"))))
     numbers = np.array([float(word) for word in rest.split()])
     if len(numbers) != len(NEUTRAL.get(verb, ())):
-        raise ValueError(f"{verb} takes {len(NEUTRAL.get(verb, ()))} numbers")
+        raise InputError(f"{verb} takes {len(NEUTRAL.get(verb, ()))} numbers")
     return Change(verb, strokes, numbers)
 
 
-def _heading(text: str, line: int) -> Form:
-    """A line such as "口/3 0.1-0.5 [boxes] in two strokes" as a form without changes. Raises ValueError."""
+def _heading(text: str, line: int, others: list[Form]) -> Form:
+    """A line such as "口/3 .1-.5 [boxes] in two strokes" as a form without changes, `others` standing above it. Raises
+    InputError, or ValueError for what is no number."""
     if not (parts := HEADING.fullmatch(text)):
-        raise ValueError("a form starts with CHARACTERS/STROKES SHARE")
+        raise InputError("a form starts with CHARACTERS/STROKES SHARE")
     chars, positions, count, low, high, habit, note = parts.groups()
     if unknown := [char for char in chars if char not in MARKS and kind_of(char) not in ("hiragana", "kanji")]:
-        raise ValueError(f"unknown character {unknown[0]}")
+        raise InputError(f"unknown character {unknown[0]}")
     shares = float(low), float(high or low)
     if max(shares) > 1:
-        raise ValueError(f"a share lies between 0 and 1, not at {max(shares)}")
-    return Form(
-        chars, tuple(re.findall("[a-z0-9]+", positions or "")), int(count), shares, habit or chars, note, (), line
-    )
+        raise InputError(f"a share lies between 0 and 1, not at {max(shares)}")
+    places = tuple(re.findall("[a-z0-9]+", positions or ""))
+    form = Form(chars, places, int(count), shares, habit or chars, note, (), line)
+    for char in chars:
+        same = [f.shares for f in (*others, form) if (f.habit, f.count) == (form.habit, form.count) and char in f.chars]
+        if max(map(sum, zip(*same, strict=True))) > 1.001:
+            raise InputError(f"the shares of the habit {form.habit} add up to more than 1")
+    return form
 
 
 def read_forms(path: Path = TABLE) -> list[Form]:
@@ -137,13 +142,12 @@ def read_forms(path: Path = TABLE) -> list[Form]:
         text = line.split("#")[0].rstrip()
         try:
             if text.startswith(" ") and forms:
-                form = forms.pop()
-                forms.append(replace(form, changes=(*form.changes, _change(text, form.count))))
+                forms[-1] = replace(forms[-1], changes=(*forms[-1].changes, _change(text, forms[-1].count)))
             elif text:
-                forms.append(_heading(text, number))
+                forms.append(_heading(text, number, forms))
         except ValueError as error:
-            plain = str(error) if error.args and "float" not in str(error) and "int()" not in str(error) else ""
-            raise InputError(f"{path}, line {number}: {plain or 'cannot be read'}: {text.strip()}") from None
+            mistake = error if isinstance(error, InputError) else "cannot be read"
+            raise InputError(f"{path}, line {number}: {mistake}: {text.strip()}") from None
     return forms
 
 

@@ -14,11 +14,11 @@ CELL, LABEL, COLUMNS = 88, 12, 8
 COMMON = "日一人年大十二本中長出三時行見月分後前生五間上東四今金九入学高円子外"
 
 
-def examples(forms: list[Form], most: int = 2) -> list[list[tuple[str, tuple[int, ...]]]]:
-    """For each form up to so many characters that have it, common ones first, each with the strokes of the component;
-    of kana every one."""
+def examples(forms: list[Form], most: int = 2, characters: str = "") -> list[list[tuple[str, tuple[int, ...]]]]:
+    """For each form up to so many of these characters (default: all, common ones first) that have it, each with the
+    strokes of the component; of kana every one."""
     found: list[list[tuple[str, tuple[int, ...]]]] = [[] for _ in forms]
-    for char in dict.fromkeys([*COMMON, *etl9g_classes()]):
+    for char in characters or dict.fromkeys([*COMMON, *etl9g_classes()]):
         for name, position, strokes in stroke_models(char)[0].components:
             for form, own in zip(forms, found, strict=True):
                 if name in form.chars and len(strokes) == form.count and form.fits(position):

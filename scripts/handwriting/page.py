@@ -9,6 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from characters.kinds import kind_of
 from files.command_line import InputError
+from handwriting.reshaping import in_forms_of
 from handwriting.strokes import StrokeModel
 from handwriting.variation import choose_model, traces_between, vary_strokes
 from handwriting.writer import Writer
@@ -117,7 +118,7 @@ def to_frame(ink: np.ndarray, writer: Writer, rng: np.random.Generator, other: n
 def draw_character(char: str, models: list[StrokeModel], writer: Writer, rng: np.random.Generator) -> np.ndarray:
     """One character by one writer as ink uint8 (127, 128)."""
     kana = kind_of(char) != "kanji"
-    model = choose_model(models, writer, rng)
+    model = in_forms_of(writer, choose_model(models, writer, rng), rng)
     points = place_on_page(vary_strokes(char, model, writer, rng), writer, kana, rng)
     traces = traces_between(model, points, writer, rng)
     return _draw(points, traces, writer, 1 if kana else POINT_STEP_KANJI, rng)

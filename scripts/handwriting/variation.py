@@ -4,7 +4,6 @@ Lengths are in units of the character's side, angles in radians; spreads are sta
 import numpy as np
 
 from characters.kinds import kind_of
-from handwriting.reshaping import in_forms_of
 from handwriting.strokes import StrokeModel, cut_strokes
 from handwriting.writer import Writer
 from structure.kanjivg import POINTS
@@ -40,12 +39,10 @@ _QUICK = _least_jerk(QUICK_SMOOTHNESS)
 
 
 def choose_model(models: list[StrokeModel], writer: Writer, rng: np.random.Generator) -> StrokeModel:
-    """One of a character's models, in the forms in which the writer writes it."""
     written, others = [m for m in models if m.written], [m for m in models if not m.written]
     pool = written if written and (not others or rng.random() < writer.written_forms) else others
     # The first model is the standard form; rarer ones share the rest.
-    model = pool[0] if len(pool) == 1 or rng.random() < 0.6 else pool[rng.integers(1, len(pool))]
-    return in_forms_of(writer, model, rng)
+    return pool[0] if len(pool) == 1 or rng.random() < 0.6 else pool[rng.integers(1, len(pool))]
 
 
 def vary_strokes(char: str, model: StrokeModel, writer: Writer, rng: np.random.Generator) -> np.ndarray:
