@@ -17,7 +17,7 @@ BOW, WANDER, KANA_WANDER = 0.030, 0.016, 0.022
 TURNING, OVERALL_TURNING = 0.30, 0.08  # how unevenly and how strongly kana curves are bent
 END_CUT, OVERSHOOT = 0.035, 0.020
 UPRIGHT, FOLD, CORNERS = 0.12, 0.12, (0.9, 2.1)  # how the second leg of a folded kanji stroke turns; what is a fold
-QUICK_SMOOTHNESS = 60.0  # how a quick hand rounds and flattens what it draws
+QUICK, KANA_QUICK = 60.0, 0.8  # how smooth a quick hand's strokes are; kana would lose their loops
 _T = np.linspace(0, 1, POINTS)
 _CUBIC = np.array([[(1 - t) ** 3, 3 * t * (1 - t) ** 2, 3 * t * t * (1 - t), t**3] for t in np.linspace(0, 1, 9)])
 _WAVES = np.stack([np.cos(np.pi * j * _T) / j for j in (1, 2, 3, 4)]).astype(np.float32)  # (4, POINTS)
@@ -35,7 +35,7 @@ def _least_jerk(smoothness: float) -> np.ndarray:
     return np.linalg.solve(nearness + smoothness * jerk.T @ jerk, nearness).astype(np.float32)
 
 
-_QUICK = _least_jerk(QUICK_SMOOTHNESS)
+_QUICK, _KANA_QUICK = _least_jerk(QUICK), _least_jerk(KANA_QUICK)
 
 
 def choose_model(models: list[StrokeModel], writer: Writer, rng: np.random.Generator) -> StrokeModel:
@@ -54,7 +54,9 @@ def vary_strokes(char: str, model: StrokeModel, writer: Writer, rng: np.random.G
     points = _curves(model, writer, kana, loose, n[:, :4], rng)
     points = points + writer.roundness * u[:, :1, None] * (_SMOOTH @ points - points)
     if writer.speed:
-        points = points + writer.speed * (0.5 + 0.7 * u[:, 3:, None]) * (_QUICK @ points - points)
+        points = points + writer.speed * (0.5 + 0.7 * u[:, 3:, None]) * (
+            (_KANA_QUICK if kana else _QUICK) @ points - points
+        )
     points = _cut_ends(points, model.hooks, writer.hooks, loose, n[:, 4:6], u)
     length = np.hypot(*np.diff(points, axis=1).transpose(2, 0, 1)).sum(axis=1)  # (S,)
     points = _overshoot(points, np.minimum(OVERSHOOT * loose * np.maximum(0, n[:, 6]), 0.3 * length))
