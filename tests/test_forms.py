@@ -22,8 +22,8 @@ WRITERS = [new_writer(np.random.default_rng(seed)) for seed in range(400)]
 HIRAGANA = "".join(filter(is_hiragana, etl9g_classes()))
 # These have all the components of the table between them.
 KANJI = (
-    "驚縮穎湊避塊歳設簾醤懲鋤悟燭擢姿猛鱗寡掌四祈隆巌開割款起饗考族補"
-    "磯鵜餓空勲彪偏露出梶気軌業醍帳八裏二本印窺縁牡回皆勘眼係"
+    "驚縮穎湊避塊歳設簾鋤醤懲扮悟燭姿猛鱗掌四祈躍隆巌憩族開割款起饗考"
+    "補磯鵜餓空彪偏出雨梶気軌業醍帳八裏人二本印窺縁牡回皆勘眼勲係"
 )
 # The components that KanjiVG's trees of the level-1 kanji have most often, the commonest first.
 COMMONEST = """丿口一日木十八亠亻土丶丨冖氵目大人艹月厂儿田扌又冂宀厶灬乂卜貝二糸言𠂉心亅勹匕女立小𠂊弋寸金米⺕⻌
