@@ -126,12 +126,13 @@ def test_a_writer_has_one_habit_everywhere():
 
 
 def test_as_many_writers_have_a_form_as_the_table_says():
-    for char, count, position in (("り", 2, "whole"), ("木", 4, "left"), ("口", 3, None), ("え", 2, "whole")):
+    for char, count, position in (("り", 2, "whole"), ("木", 4, "left"), ("口", 3, None), ("人", 2, "top")):
         chosen = [chosen_forms(char, position, count, person) for person in WRITERS]
         for form in FORMS:
             if char in form.chars and form.count == count and form.fits(position):
                 share = np.mean([form.share(person.speed) for person in WRITERS])
                 assert np.mean([form in own for own in chosen]) == pytest.approx(share, abs=0.06), form.line
+        assert all(form.fits(position) for own in chosen for form in own)
         assert all(len({form.habit for form in own}) == len(own) for own in chosen)
 
 
@@ -189,6 +190,15 @@ def test_verbs_of_direction_and_curve(tmp_path):
     turned = lines("turn 0 90")[0]
     assert abs(turned[-1, 0] - turned[0, 0]) < 0.1 < turned[-1, 1] - turned[0, 1]  # clockwise: downwards
     assert len(lines("drop 1")) == 1
+
+
+def test_a_stroke_that_became_two_joins_the_next_by_its_end(tmp_path):
+    (tmp_path / "forms.txt").write_text("十/2 1\n  draw 0 0,50 40,50 / 60,50 100,50\n  join 0\n", encoding="utf-8")
+    changed = reshaped(stroke_models("十")[0], [(read_forms(tmp_path / "forms.txt")[0], (0, 1))])
+    assert changed.joined.tolist() == [False, True, False]
+    person = dataclasses.replace(WRITERS[0], haste=0.0)
+    (trace,) = variation.traces_between(changed, changed.strokes, person, np.random.default_rng(0))
+    np.testing.assert_allclose(trace[[0, -1]], [changed.strokes[1, -1], changed.strokes[2, 0]], atol=1e-6)
 
 
 def test_components_in_an_unusual_order_of_strokes_are_left_alone():
