@@ -22,8 +22,8 @@ WRITERS = [new_writer(np.random.default_rng(seed)) for seed in range(400)]
 HIRAGANA = "".join(filter(is_hiragana, etl9g_classes()))
 # These have all the components of the table between them.
 KANJI = (
-    "驚縮穎湊避塊歳設簾鋤醤懲扮悟燭姿猛鱗掌四祈躍隆巌憩族開割款起饗考"
-    "補磯鵜餓空彪偏出雨梶気軌業醍帳八裏人二本印窺縁牡回皆勘眼勲係"
+    "驚馨窺縫壊擬懲簿謂糠酵歳寡悟鯵錦姿癖霧顧掌四祈蛍瀞荻聞防起饗襟劇葬踏"
+    "漣磯溢鵜勲牲出飲羽梶気恐業考八九人長二年本亥印演艶箇回皆浬嚇勘眼係才罪栂"
 )
 # The components that KanjiVG's trees of the level-1 kanji have most often, the commonest first.
 COMMONEST = """丿口一日木十八亠亻土丶丨冖氵目大人艹月厂儿田扌又冂宀厶灬乂卜貝二糸言𠂉心亅勹匕女立小𠂊弋寸金米⺕⻌
@@ -190,6 +190,11 @@ def test_verbs_of_direction_and_curve(tmp_path):
     turned = lines("turn 0 90")[0]
     assert abs(turned[-1, 0] - turned[0, 0]) < 0.1 < turned[-1, 1] - turned[0, 1]  # clockwise: downwards
     assert len(lines("drop 1")) == 1
+    (tmp_path / "forms.txt").write_text("小/3 1\n  unhook 0\n", encoding="utf-8")
+    hooked = stroke_models("小")[0]
+    free = reshaped(hooked, [(read_forms(tmp_path / "forms.txt")[0], (0, 1, 2))])
+    assert hooked.hooks[0] < 1 == free.hooks[0]
+    assert free.strokes[0, -1, 1] > hooked.strokes[0, -1, 1] + 0.02  # it ends at the foot, below the end of the flick
 
 
 def test_a_stroke_that_became_two_joins_the_next_by_its_end(tmp_path):
