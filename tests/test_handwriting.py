@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from handwriting import page, variation
-from handwriting.forms import JOINED_FORMS, LOW_HUMPS, SEPARATE_FORMS, SHORT_TAILS, WIDE_BOWS
 from handwriting.page import place_on_page, write_character
 from handwriting.strokes import stroke_models
 from handwriting.writer import SOFTNESS, new_writer
@@ -15,7 +14,7 @@ from structure.kanjivg import POINTS, model_files
 CHARACTERS = "漢字永国書東"
 MODELS = {char: stroke_models(char) for char in CHARACTERS + "あきそ" + "一十明がぱ"}
 WRITER = new_writer(np.random.default_rng(3))
-STIFF = dataclasses.replace(WRITER, looseness=0.0, slant=0.0, rise=0.0, haste=0.0, bow=0.0, roundness=0.0)
+STIFF = dataclasses.replace(WRITER, looseness=0.0, slant=0.0, rise=0.0, haste=0.0, bow=0.0, roundness=0.0, speed=0.0)
 
 
 @pytest.fixture
@@ -100,68 +99,6 @@ def test_a_hairline_on_a_screen_is_thin_and_sharp(clean_page):
         area.append(np.mean([(frame > 2).sum() for frame in frames]))
     assert share[1] > 1.15 * share[2]
     assert area[0] < 0.6 * area[1]
-
-
-@pytest.mark.parametrize("char", JOINED_FORMS)
-def test_joined_forms_join_strokes_that_kanjivg_has(char, clean_page):
-    joined, _ = JOINED_FORMS[char]
-    assert all(max(joined) + 1 < len(model.strokes) - model.marks for model in stroke_models(char))
-    never, always = (dataclasses.replace(WRITER, haste=0.0, joined_forms=share) for share in (0.0, 100.0))
-    assert (ink(char, 6, always) > ink(char, 6, never)).sum() >= 4  # the trace between two strokes may lie on other ink
-
-
-@pytest.mark.parametrize("char", SEPARATE_FORMS)
-def test_separate_forms_part_the_first_stroke_now_and_then(char, clean_page, monkeypatch):
-    """With a gap of two thirds of the stroke, which nobody writes, half the samples have that much less ink."""
-    end, begin = SEPARATE_FORMS[char]
-    assert 0 < end < begin < 1
-    monkeypatch.setitem(SEPARATE_FORMS, char, (end, 0.73))
-    parted = np.sort(ink(char, 80))
-    monkeypatch.delitem(SEPARATE_FORMS, char)
-    whole = np.sort(ink(char, 80))
-    assert np.median(parted[:20]) < 0.7 * np.median(whole[:20])  # of the quarter with the least ink
-    assert np.median(parted[-20:]) > 0.85 * np.median(whole[-20:])  # and of that with the most
-
-
-@pytest.mark.parametrize("char", SHORT_TAILS)
-def test_short_tails_leave_out_the_end_of_a_stroke_that_kanjivg_has(char, clean_page, monkeypatch):
-    stroke, share = SHORT_TAILS[char]
-    assert all(stroke < len(model.strokes) - model.marks for model in stroke_models(char))
-    assert 0 < share < 0.7
-    short = ink(char, 20).mean()
-    monkeypatch.delitem(SHORT_TAILS, char)
-    assert short < ink(char, 20).mean()
-
-
-@pytest.mark.parametrize("char", LOW_HUMPS)
-def test_low_humps_rise_less_after_the_foot_of_a_stroke(char, monkeypatch):
-    """The foot is the lowest point before the hump; what lies below it, and the stroke before it, stay."""
-    stroke, foot, most = LOW_HUMPS[char]
-    heights = stroke_models(char)[0].strokes[stroke, :, 1]
-    foot = round(foot * (POINTS - 1))
-    hump = foot + heights[foot:].argmin()
-    assert abs(heights[:hump].argmax() - foot) <= 1
-    low = varied(char, STIFF)[:, stroke, :, 1]
-    monkeypatch.delitem(LOW_HUMPS, char)
-    high = varied(char, STIFF)[:, stroke, :, 1]
-    share = (low[:, foot] - low[:, hump]) / (high[:, foot] - high[:, hump])
-    assert (share > 1 - most - 0.05).all()
-    assert share.min() < 1 - 0.7 * most
-    assert share.max() > 1 - 0.3 * most
-
-
-@pytest.mark.parametrize("char", WIDE_BOWS)
-def test_wide_bows_reach_further_right_of_the_first_stroke(char, monkeypatch):
-    reach = []
-    for widest in (0.0, 0.45):
-        monkeypatch.setitem(WIDE_BOWS, char, widest)
-        x = varied(char, STIFF)[..., 0]
-        upright = x[:, 0].mean(axis=1)
-        reach.append([upright - x.min(axis=(1, 2)), x.max(axis=(1, 2)) - upright])
-    left, right = np.array(reach[1]) / np.array(reach[0])
-    assert np.abs(left - 1).max() < 0.1
-    assert right.min() < 1.15
-    assert 1.25 < right.max() < 1.5
 
 
 def test_the_middle_of_characters_moves_to_their_sides(monkeypatch):

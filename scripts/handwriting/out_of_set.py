@@ -30,7 +30,7 @@ def scribble(random: np.random.Generator) -> StrokeModel:
     strokes -= strokes.mean(axis=1, keepdims=True)
     strokes *= random.uniform(0.1, 0.45, (count, 1, 1)) / np.abs(strokes).max(axis=(1, 2), keepdims=True)
     strokes = (strokes + random.uniform(-0.25, 0.25, (count, 1, 2))).astype(np.float32)
-    return StrokeModel(strokes, strokes, np.zeros((0, count), bool), np.ones(count), 0, False)
+    return StrokeModel(strokes, strokes, np.zeros((0, count), bool), np.ones(count), 0, False, np.zeros(count, bool))
 
 
 def out_of_set_samples(kind: str, classes: str, count: int, seed: int = 0) -> tuple[np.ndarray, list[str]]:

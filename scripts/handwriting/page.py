@@ -4,8 +4,9 @@ import cv2
 import numpy as np
 
 from characters.kinds import kind_of
+from handwriting.reshaping import in_forms_of
 from handwriting.strokes import StrokeModel
-from handwriting.variation import choose_model, split_or_join, vary_strokes
+from handwriting.variation import choose_model, traces_between, vary_strokes
 from handwriting.writer import Writer
 from records.etl9g import DARKEST, IMAGE_HEIGHT, IMAGE_WIDTH
 
@@ -48,13 +49,13 @@ def _draw(strokes, traces, writer, step, rng) -> np.ndarray:
     pen = writer.pen * np.exp(0.05 * rng.standard_normal()) * OVERSAMPLING
     widths = np.maximum(1, np.round(pen * np.exp(0.08 * rng.standard_normal(len(strokes))))).astype(int)
     scale = OVERSAMPLING * 2**fraction
-    lines = [(stroke[::step] * scale).astype(np.int32) for stroke in strokes]
+    lines = list((strokes[:, ::step] * scale).astype(np.int32))
     for width in set(widths.tolist()):
         same = [line for line, own in zip(lines, widths, strict=True) if own == width]
         cv2.polylines(canvas, same, False, 255, width, cv2.LINE_8, fraction)
-    if traces:
+    if len(traces):
         thin = max(1, round(pen * (0.45 + 0.5 * rng.random())))
-        cv2.polylines(canvas, [(t * scale).astype(np.int32) for t in traces], False, 255, thin, cv2.LINE_8, fraction)
+        cv2.polylines(canvas, list((traces * scale).astype(np.int32)), False, 255, thin, cv2.LINE_8, fraction)
     ink = cv2.resize(canvas, (IMAGE_WIDTH, IMAGE_HEIGHT), interpolation=cv2.INTER_AREA)
     return cv2.GaussianBlur(ink, (3, 3), writer.softness)
 
@@ -112,10 +113,10 @@ def to_frame(ink: np.ndarray, writer: Writer, rng: np.random.Generator, other: n
 def draw_character(char: str, models: list[StrokeModel], writer: Writer, rng: np.random.Generator) -> np.ndarray:
     """One character by one writer as ink uint8 (127, 128)."""
     kana = kind_of(char) != "kanji"
-    model = choose_model(models, writer, rng)
+    model = in_forms_of(writer, choose_model(models, writer, rng), rng)
     points = place_on_page(vary_strokes(char, model, writer, rng), writer, kana, rng)
-    strokes, traces = split_or_join(char, points, model.marks, writer, rng)
-    return _draw(strokes, traces, writer, 1 if kana else POINT_STEP_KANJI, rng)
+    traces = traces_between(model, points, writer, rng)
+    return _draw(points, traces, writer, 1 if kana else POINT_STEP_KANJI, rng)
 
 
 def write_character(char: str, models: list[StrokeModel], writer: Writer, rng: np.random.Generator) -> np.ndarray:

@@ -4,8 +4,7 @@ Lengths are in units of the character's side, angles in radians; spreads are sta
 import numpy as np
 
 from characters.kinds import kind_of
-from handwriting.forms import JOINED_FORMS, LOW_HUMPS, SEPARATE_FORMS, SHORT_TAILS, WIDE_BOWS
-from handwriting.strokes import StrokeModel
+from handwriting.strokes import StrokeModel, cut_strokes
 from handwriting.writer import Writer
 from structure.kanjivg import POINTS
 
@@ -18,12 +17,25 @@ BOW, WANDER, KANA_WANDER = 0.030, 0.016, 0.022
 TURNING, OVERALL_TURNING = 0.30, 0.08  # how unevenly and how strongly kana curves are bent
 END_CUT, OVERSHOOT = 0.035, 0.020
 UPRIGHT, FOLD, CORNERS = 0.12, 0.12, (0.9, 2.1)  # how the second leg of a folded kanji stroke turns; what is a fold
+QUICK, KANA_QUICK = 60.0, 0.8  # how smooth a quick hand's strokes are; kana would lose their loops
 _T = np.linspace(0, 1, POINTS)
+_CUBIC = np.array([[(1 - t) ** 3, 3 * t * (1 - t) ** 2, 3 * t * t * (1 - t), t**3] for t in np.linspace(0, 1, 9)])
 _WAVES = np.stack([np.cos(np.pi * j * _T) / j for j in (1, 2, 3, 4)]).astype(np.float32)  # (4, POINTS)
 _ARCH = (4 * _T * (1 - _T) - 2 / 3).astype(np.float32)
 _SMOOTH = np.exp(-0.5 * ((_T[:, None] - _T) * (POINTS - 1) / 2.5) ** 2)  # (POINTS, POINTS)
 _SMOOTH[[0, -1]] = np.eye(POINTS)[[0, -1]]  # the ends stay
 _SMOOTH = (_SMOOTH / _SMOOTH.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+def _least_jerk(smoothness: float) -> np.ndarray:
+    """The matrix (POINTS, POINTS) that turns a stroke into the movement of least jerk near it: the sum of squares of
+    its third differences, times `smoothness`, and of its distances from the stroke is the least. The ends stay."""
+    jerk = np.diff(np.eye(POINTS), 3, axis=0)
+    nearness = np.diag([1e4, *np.ones(POINTS - 2), 1e4])
+    return np.linalg.solve(nearness + smoothness * jerk.T @ jerk, nearness).astype(np.float32)
+
+
+_QUICK, _KANA_QUICK = _least_jerk(QUICK), _least_jerk(KANA_QUICK)
 
 
 def choose_model(models: list[StrokeModel], writer: Writer, rng: np.random.Generator) -> StrokeModel:
@@ -41,8 +53,11 @@ def vary_strokes(char: str, model: StrokeModel, writer: Writer, rng: np.random.G
     u = rng.random((len(model.strokes), 4)).astype(np.float32)
     points = _curves(model, writer, kana, loose, n[:, :4], rng)
     points = points + writer.roundness * u[:, :1, None] * (_SMOOTH @ points - points)
-    _change_form(char, points, rng)
-    points = _cut_ends(char, points, model.hooks, writer.hooks, loose, n[:, 4:6], u)
+    if writer.speed:
+        points = points + writer.speed * (0.5 + 0.7 * u[:, 3:, None]) * (
+            (_KANA_QUICK if kana else _QUICK) @ points - points
+        )
+    points = _cut_ends(points, model.hooks, writer.hooks, loose, n[:, 4:6], u)
     length = np.hypot(*np.diff(points, axis=1).transpose(2, 0, 1)).sum(axis=1)  # (S,)
     points = _overshoot(points, np.minimum(OVERSHOOT * loose * np.maximum(0, n[:, 6]), 0.3 * length))
     points = _bow(points, writer.bow + BOW * loose * n[:, 7])
@@ -87,36 +102,22 @@ def _refold(points: np.ndarray, hooks: np.ndarray, turn: np.ndarray) -> np.ndarr
     corner = np.abs(np.angle(after * before.conj()))  # over two steps, as a corner seldom lies on a point
     sharp = (corner > CORNERS[0]) & (corner < CORNERS[1]) & (np.arange(2, POINTS - 1) / (POINTS - 1) < hooks[:, None])
     ends = (sharp[:, 1:] < sharp[:, :-1]).sum(axis=1) + sharp[:, -1]
-    first = np.where(ends == 1, sharp.argmax(axis=1) + 1, POINTS)[:, None]
-    step *= np.where(np.arange(POINTS - 1) > first, np.exp(1j * turn)[:, None], 1)
-    z = np.concatenate([np.zeros((len(step), 1)), np.cumsum(step, axis=1)], axis=1)
-    return points[:, :1] + np.stack([z.real, z.imag], axis=-1).astype(np.float32)
+    folded = np.flatnonzero(ends == 1)
+    first = sharp[folded].argmax(axis=1) + 1
+    step = step[folded] * np.where(np.arange(POINTS - 1) > first[:, None], np.exp(1j * turn[folded])[:, None], 1)
+    z = np.cumsum(step, axis=1)
+    points = points.copy()
+    points[folded, 1:] = points[folded, :1] + np.stack([z.real, z.imag], axis=-1)
+    return points
 
 
-def _change_form(char: str, points: np.ndarray, rng: np.random.Generator) -> None:
-    """Low humps and wide bows, in the strokes (S, P, 2) themselves."""
-    if char in LOW_HUMPS:
-        stroke, foot, most = LOW_HUMPS[char]
-        after = points[stroke, round(foot * (POINTS - 1)) :, 1]
-        after += most * rng.random() * np.maximum(0, after[0] - after)
-    if char in WIDE_BOWS:
-        points[..., 0] += WIDE_BOWS[char] * rng.random() * np.maximum(0, points[..., 0] - points[0, :, 0].mean())
-
-
-def _cut_ends(char, points, hooks, flicks, loose, n, u) -> np.ndarray:
+def _cut_ends(points, hooks, flicks, loose, n, u) -> np.ndarray:
     """Strokes (S, P, 2) begun late or ended early, some without their flicks, as P points again. A flick starts at
     `hooks` (S,), and the share `flicks` of all is written; n (S, 2) normal, u (S, 4) uniform numbers."""
     end = np.where(u[:, 1] > flicks, hooks + (1 - hooks) * 0.4 * u[:, 2], 1)
     begin = np.maximum(0, END_CUT * loose * n[:, 0])
     end = end - np.maximum(0, END_CUT * loose * n[:, 1])
-    if char in SHORT_TAILS:
-        stroke, most = SHORT_TAILS[char]
-        end[stroke] -= most * u[stroke, 3]
-    at = (begin[:, None] + (end - begin)[:, None] * _T) * (POINTS - 1)
-    low = np.minimum(at.astype(np.int64), POINTS - 2)
-    share = (at - low)[..., None].astype(np.float32)
-    rows = np.arange(len(points))[:, None]
-    return (1 - share) * points[rows, low] + share * points[rows, low + 1]
+    return cut_strokes(points, begin, end)
 
 
 def _overshoot(points: np.ndarray, reach: np.ndarray) -> np.ndarray:
@@ -161,32 +162,20 @@ def _place_parts(points: np.ndarray, model: StrokeModel, kana: bool, loose: floa
     return points + points @ matrix + (offset @ units).T[:, None]
 
 
-def split_or_join(
-    char: str, points: np.ndarray, marks: int, writer: Writer, rng: np.random.Generator
-) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Strokes (S, P, 2) on the page, the last `marks` a voicing mark, as they touch the paper, each (points, 2). With
-    them the thinner traces between strokes that a quick hand joins, each (9, 2)."""
-    strokes, traces = list(points), []
-    if char in SEPARATE_FORMS and rng.random() < 0.5:
-        dot_end, rest_begin = (round(t * (POINTS - 1)) for t in SEPARATE_FORMS[char])
-        start, end = strokes[0][0], strokes[0][dot_end]
-        fall = np.array([0.3, 1.0]) * np.hypot(*(end - start)) * (0.6 + 0.9 * rng.random())
-        strokes = [start + np.linspace(0, 1, 5)[:, None] * fall, strokes[0][rest_begin:], *strokes[1:]]
-    usual, most = JOINED_FORMS.get(char, ((), 0))
-    chance = rng.random(len(strokes))
-    for i in range(len(strokes) - 1 - marks):
-        if chance[i] >= writer.haste and i not in usual:
-            continue
-        gap = np.hypot(*(strokes[i + 1][0] - strokes[i][-1])) / writer.height
-        likely = max(writer.haste * np.exp(-gap / 0.35), most * writer.joined_forms if i in usual else 0)
-        if chance[i] < likely:
-            traces.append(_trace(strokes[i], strokes[i + 1]))
-    return strokes, traces
+def traces_between(model: StrokeModel, points: np.ndarray, writer: Writer, rng: np.random.Generator) -> np.ndarray:
+    """The thinner traces (n, 9, 2) between the strokes (S, P, 2) of a model on the page that a writer joins: those that
+    its form joins, and others the more readily the quicker the hand. Only a form joins voicing marks."""
+    count = len(points) - 1
+    joins, chance = model.joined[:-1].copy(), rng.random(count)
+    near = np.flatnonzero(chance[: count - model.marks] < writer.haste)
+    if len(near):
+        gaps = np.hypot(*(points[near + 1, 0] - points[near, -1]).T) / writer.height
+        joins[near] |= chance[near] < writer.haste * np.exp(-gaps / 0.35)
+    return traces(points, np.flatnonzero(joins))
 
 
-def _trace(stroke: np.ndarray, following: np.ndarray) -> np.ndarray:
-    """A cubic curve (9, 2) from the end of a stroke, in its direction, to the start of the following one."""
-    t = np.linspace(0, 1, 9)[:, None]
-    a, b = stroke[-1], following[0]
-    control_a, control_b = a + 0.8 * (stroke[-1] - stroke[-4]), b - 0.8 * (following[3] - following[0])
-    return (1 - t) ** 3 * a + 3 * t * (1 - t) ** 2 * control_a + 3 * t * t * (1 - t) * control_b + t**3 * b
+def traces(points: np.ndarray, joins: np.ndarray) -> np.ndarray:
+    """Cubic curves (n, 9, 2) from the ends of these strokes (n,), in their directions, to the starts of the next."""
+    start, end = points[joins, -1], points[joins + 1, 0]
+    leaving, arriving = start - points[joins, -4], points[joins + 1, 3] - end
+    return _CUBIC @ np.stack([start, start + 0.8 * leaving, end - 0.8 * arriving, end], axis=1)

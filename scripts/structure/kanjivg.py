@@ -48,13 +48,15 @@ def flatten_paths(paths: list[str]) -> np.ndarray:
     t = np.linspace(0, 1, 17)[:, None]
     dense = (1 - t) ** 3 * a + 3 * t * (1 - t) ** 2 * b + 3 * t * t * (1 - t) * c + t**3 * d  # (curves, 17, 2)
     ends = np.cumsum([len(path) for path in curves])[:-1]
-    flattened = []
-    for stroke in np.split(dense, ends):
-        x, y = stroke.reshape(-1, 2).T
-        length = np.concatenate([[0], np.cumsum(np.hypot(np.diff(x), np.diff(y)))])
-        at = np.linspace(0, length[-1], POINTS)
-        flattened.append(np.stack([np.interp(at, length, x), np.interp(at, length, y)], axis=1))
-    return np.array(flattened)
+    return np.array([evenly_spaced(stroke.reshape(-1, 2)) for stroke in np.split(dense, ends)])
+
+
+def evenly_spaced(line: np.ndarray, begin: float = 0, end: float = 1) -> np.ndarray:
+    """A line (n, 2) between two shares of its length as POINTS points, evenly spaced along it."""
+    x, y = line.T
+    length = np.concatenate([[0], np.cumsum(np.hypot(np.diff(x), np.diff(y)))])
+    at = np.linspace(begin * length[-1], end * length[-1], POINTS)
+    return np.stack([np.interp(at, length, x), np.interp(at, length, y)], axis=1)
 
 
 def kanjivg_version() -> str:

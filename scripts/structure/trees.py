@@ -64,13 +64,17 @@ class _Group:
     def all_strokes(self) -> list[int]:
         return self.strokes + [stroke for child in self.children for stroke in child.all_strokes()]
 
+    def groups(self) -> list["_Group"]:
+        """This group and all within it, outer ones first."""
+        return [self] + [group for child in self.children for group in child.groups()]
+
     def names(self) -> set[str]:
         """The elements, and the types of loose strokes, of this group and all within it."""
         return ({self.element or self.types} - {""}).union(*(child.names() for child in self.children))
 
 
-def read_groups(char: str) -> tuple[_Group, np.ndarray]:
-    """The groups of a character, and the box (x0, y0, x1, y1) of each of its strokes."""
+def group_tree(whole: ElementTree.Element) -> tuple[_Group, list[str]]:
+    """The groups of a KanjiVG file below its outermost one, and the paths of its strokes in their order."""
     paths: list[str] = []
     split: dict[tuple, _Group] = {}  # components in several pieces, by element and number
 
@@ -93,7 +97,12 @@ def read_groups(char: str) -> tuple[_Group, np.ndarray]:
             paths.append(child.get("d"))
         return None if seen or not group.all_strokes() else group
 
-    top = walk(ElementTree.parse(model_files(char)[0]).getroot().find("{*}g/{*}g"))
+    return walk(whole), paths
+
+
+def read_groups(char: str) -> tuple[_Group, np.ndarray]:
+    """The groups of a character, and the box (x0, y0, x1, y1) of each of its strokes."""
+    top, paths = group_tree(ElementTree.parse(model_files(char)[0]).getroot().find("{*}g/{*}g"))
     points = flatten_paths(paths) / BOX
     return top, np.concatenate([points.min(axis=1), points.max(axis=1)], axis=1)
 
