@@ -46,9 +46,10 @@ class OptimizationConfig:
     epochs: int = option(30, "passes over the training split", within="[1, inf)", changeable=True)
     epoch_samples: int = option(0, "samples an epoch, others each time; 0: all", within="[0, inf)")
     fresh: int = option(0, "sets that are drawn anew for each epoch", within="[0, inf)")
+    fresh_passes: int = option(1, "epochs that such a set is shown in", within="[1, inf)")
     font: str | None = option(None, "fonts that hands of --fresh copy: a folder, or one", changeable=True)
     font_share: float = option(0.05, "of the sheets, for each font", within="(0, 1]")
-    drawing_processes: int = option(0, "for --fresh; 0: every core but one", within="[0, inf)", changeable=True)
+    drawing_processes: int = option(0, "for --fresh; 0: one a core", within="[0, inf)", changeable=True)
     hiragana_repeats: int = option(3, "times a hiragana is shown for each kanji", within="[1, inf)")
     batch_size: int = option(128, "samples a step", within="[2, inf)")
     low_resolution_epochs: int = option(0, "first epochs, on smaller images", within="[0, inf)")
@@ -80,6 +81,8 @@ class OptimizationConfig:
                 raise ValueError(f"--{field.name.replace('_', '-')} must lie in {within}")
         if self.init_from and self.resume_from not in {None, "auto"}:
             raise ValueError("--resume-from goes on with a run, --init-from starts one: give only one")
+        if self.fresh % self.fresh_passes:
+            raise ValueError("--fresh must be a multiple of --fresh-passes")
         if self.font and not self.fresh:
             raise ValueError("--font is for samples that are drawn as training goes: give --fresh too")
         if self.on_nonfinite == "step-back" and self.keep_last_n < 2:

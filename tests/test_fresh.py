@@ -51,6 +51,19 @@ def test_epochs_differ_and_a_seed_draws_the_same_again():
     assert (height[labels != 1] > 25).all()
 
 
+def test_a_set_may_be_shown_in_several_epochs():
+    epochs, labels = drawn("い一人", [0, 1, 2], fresh_passes=2, hiragana_repeats=1)
+    halves = [images.split(3) for images in epochs]
+    assert labels.tolist() == [*labels[:3].tolist()] * 2
+    for before, after in ((0, 1), (1, 2)):
+        assert torch.equal(halves[before][1], halves[after][0])
+        assert (halves[before][0] != halves[after][1]).flatten(1).any(1).all()
+    (again,), _ = drawn("い一人", [2], fresh_passes=2, hiragana_repeats=1)  # as a resumed run does
+    assert torch.equal(again, epochs[2])
+    with pytest.raises(ValueError, match="multiple of --fresh-passes"):
+        CNNConfig(fresh=3, fresh_passes=2).check()
+
+
 def test_a_set_has_the_sheets_of_the_database_and_further_ones_for_other_characters():
     order, sheets, _ = set_layout()
     written = sheets_of("アイ" + "".join(sorted(order)))

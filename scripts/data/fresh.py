@@ -34,10 +34,10 @@ def sheets_of(characters: str) -> list[str]:
 
 
 class FreshSets:
-    """The samples of each epoch: whole sets, with hiragana as often as --hiragana-repeats says, no sample twice.
+    """The samples of each epoch: whole sets, with hiragana as often as --hiragana-repeats says, no sample twice in one.
 
-    Processes of their own draw them: those of the next epoch while this one trains. `labels` (n,) are those of every
-    epoch.
+    They are drawn in blocks, by processes of their own: while an epoch trains, the block that the next one shows for
+    the first time. An epoch shows as many blocks as --fresh-passes says. `labels` (n,) are those of every epoch.
     """
 
     def __init__(self, classes: str, held_out: str, config: OptimizationConfig):
@@ -45,15 +45,16 @@ class FreshSets:
         if lacking := [char for char in shown if not has_strokes(char)]:
             raise InputError(f"--fresh cannot draw {lacking[0]}: KanjiVG has no strokes for it")
         self.fonts = find_fonts([Path(config.font)] if config.font else [], config.font_share)
-        self.seed, self.epochs = config.seed, config.epochs
-        self.processes = min(config.drawing_processes or max(1, PROCESSES - 1), MOST_PROCESSES)
+        self.seed, self.epochs, self.passes = config.seed, config.epochs, config.fresh_passes
+        self.processes = min(config.drawing_processes or PROCESSES, MOST_PROCESSES)
         kana = "".join(filter(is_hiragana, shown))
-        self.per_epoch = config.fresh * config.hiragana_repeats  # numbers of sets; the last ones are hiragana alone
-        wanted = [shown if number < config.fresh else kana for number in range(self.per_epoch)]
+        whole = config.fresh // self.passes  # sets of a block
+        self.sets = whole * config.hiragana_repeats  # with those that are hiragana alone
+        wanted = [shown if number < whole else kana for number in range(self.sets)]
         sheets = {characters: sheets_of(characters) for characters in (shown, kana)}
         self.jobs = [(i, s, on) for i, chars in enumerate(wanted) for s, on in enumerate(sheets[chars]) if on]
         label_of = {char: label for label, char in enumerate(classes)}
-        self.labels = torch.tensor([label_of[char] for _, _, on in self.jobs for char in on])
+        self.labels = torch.tensor([label_of[char] for _, _, on in self.jobs for char in on]).repeat(self.passes)
         self._pool: ProcessPoolExecutor | None = None
         self._coming: dict[int, list[Future]] = {}
 
@@ -65,25 +66,29 @@ class FreshSets:
         fonts = ", ".join(map(" ".join, hashes))
         return {"source": source, "generator": f"{source}; fonts: {fonts or 'none'}"}
 
-    def begin(self, epoch: int) -> None:
-        """Has the samples of an epoch drawn, unless they are already."""
-        if epoch in self._coming or epoch >= self.epochs:
+    def begin(self, block: int) -> None:
+        """Has a block drawn, unless it is already."""
+        if block in self._coming:
             return
         if not self._pool:
             spawn = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
             self._pool = ProcessPoolExecutor(self.processes, spawn, start_drawer, (self.fonts,))
-        first = epoch * self.per_epoch
-        draw = [(self.seed, first + number, sheet, on) for number, sheet, on in self.jobs]
-        self._coming[epoch] = [self._pool.submit(draw_samples, *arguments) for arguments in draw]
+        draw = [(self.seed, block * self.sets + number, sheet, on) for number, sheet, on in self.jobs]
+        self._coming[block] = [self._pool.submit(draw_samples, *arguments) for arguments in draw]
 
     def images(self, epoch: int, stopped: Callable[[], int]) -> torch.Tensor | None:
         """The samples of an epoch, uint8 (n, 1, 64, 64), once they are all drawn, or None if a signal came before."""
-        self.begin(epoch)
-        while wait(self._coming[epoch], LOOK_EVERY).not_done:
+        blocks = range(epoch, epoch + self.passes)
+        for block in blocks:
+            self.begin(block)
+        drawn = [part for block in blocks for part in self._coming[block]]
+        while wait(drawn, LOOK_EVERY).not_done:
             if stopped():
                 return None
-        parts = [drawn.result() for drawn in self._coming.pop(epoch)]
-        self.begin(epoch + 1)
+        parts = [part.result() for part in drawn]
+        del self._coming[epoch]
+        if epoch + 1 < self.epochs:
+            self.begin(blocks.stop)
         return torch.from_numpy(np.concatenate(parts)[:, None])
 
     def close(self) -> None:

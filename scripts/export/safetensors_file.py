@@ -107,7 +107,11 @@ def model_card(facts: dict, name: str, model: nn.Module) -> str:
     standin = source.startswith("KanjiVG")
     template = Path(__file__).with_name("hub_card.md").read_text(encoding="utf-8")
     words = {"weights": WEIGHTS, "settings": SETTINGS, "contract": CONTRACT, "script": facts["script"]}
-    words |= {"source": source, "dataset": source.replace(" ", "-"), "licence": "cc-by-sa-3.0" if standin else "mit"}
+    words |= {
+        "source": source,
+        "dataset": source.partition(",")[0].replace(" ", "-"),
+        "licence": "cc-by-sa-3.0" if standin else "mit",
+    }
     return template.format(
         **words,
         name=name + (", INT8" if "quantization" in facts else ""),

@@ -63,6 +63,14 @@ def sheet_writer(seed: int, set_number: int, sheet: int) -> tuple[Writer, Glyphs
     return new_hand(random_of(seed, 1, set_number * 32 + sheet))
 
 
+def _ink_of(char: str, writer: Writer, glyphs: Glyphs | None, rng: np.random.Generator) -> np.ndarray:
+    if glyphs and glyphs.has(char):
+        return draw_glyph(char, glyphs, writer, rng)
+    if char not in _models:
+        _models[char] = stroke_models(char)
+    return draw_character(char, _models[char], writer, rng)
+
+
 def draw_sheet(
     characters: Iterable[str], hand: tuple[Writer, Glyphs | None], randoms: Iterable[np.random.Generator]
 ) -> np.ndarray:
@@ -70,10 +78,7 @@ def draw_sheet(
     its own."""
     (writer, glyphs), frames, before = hand, [], None
     for char, rng in zip(characters, randoms, strict=True):
-        if char not in _models:
-            _models[char] = stroke_models(char)
-        has_glyph = glyphs and glyphs.has(char)
-        ink = draw_glyph(char, glyphs, writer, rng) if has_glyph else draw_character(char, _models[char], writer, rng)
+        ink = _ink_of(char, writer, glyphs, rng)
         frames.append(to_frame(ink, writer, rng, before))
         before = ink
     return np.stack(frames)

@@ -26,6 +26,7 @@ CONFIDENCE_LOST = "\nthe float model's confidence does not hold for it: export i
 CNN = "train_etl9g_model"
 SHARED_WITH_CNN = (  # settings that a CNN that is trained first takes over
     *("data_dir", "split", "model_dir", "keep_last_n", "checkpoint_minutes", "epoch_samples", "hiragana_repeats"),
+    *("fresh", "fresh_passes", "font", "font_share", "drawing_processes"),
     *("batch_size", "augmentation", "seed", "device", "on_nonfinite", "compile", "deterministic"),
 )
 
