@@ -13,6 +13,7 @@ from handwriting import forms, reshaping, variation, writer
 from handwriting import forms_sheet as sheets
 from handwriting.forms import chosen_forms, forms_of_table, read_forms
 from handwriting.forms_sheet import examples
+from handwriting.page import draw_character
 from handwriting.reshaping import reshaped
 from handwriting.strokes import stroke_models
 from handwriting.writer import new_writer
@@ -123,6 +124,20 @@ def test_a_writer_has_one_habit_everywhere():
     for person in WRITERS[:5]:
         made = [reshaping.in_forms_of(person, stroke_models("り")[0], np.random.default_rng(i)) for i in range(3)]
         assert len({(len(model.strokes), bool(model.joined[0])) for model in made}) == 1
+
+
+def test_a_drawn_character_has_its_writers_forms(monkeypatch):
+    """Without a table, those who have a form for it draw 口 otherwise."""
+    models, habit = stroke_models("口"), [chosen_forms("口", "whole", 3, person) != [] for person in WRITERS[:20]]
+
+    def drawn() -> list[bytes]:
+        return [draw_character("口", models, p, np.random.default_rng(1)).tobytes() for p in WRITERS[:20]]
+
+    with_table = drawn()
+    monkeypatch.setattr(forms, "habits_of", lambda char, count: ())
+    differing = [one != other for one, other in zip(with_table, drawn(), strict=True)]
+    assert 2 < sum(differing) < 18
+    assert differing == habit
 
 
 def test_as_many_writers_have_a_form_as_the_table_says():
