@@ -269,14 +269,17 @@ WRONG = {
     "words": ({"kanji/a.png": "漢"}, "words/kanji is named neither by a character"),
     "both": ({"A/漢/a.png": "漢"}, "both/A/漢: both folders are named by a character"),
     "others": ({"ア/a.png": "ア"}, "none of its 1 pictures shows a character of the dataset"),
-    "broken": ({"漢/a.png": None}, "none of its pictures can be used, such as 漢/a.png"),
+    "broken": ({"漢/a.png": None}, "none of its pictures can be used: left out, that cannot be read: 1 (漢/a.png)"),
     "columns": ({"labels.csv": "name,char\na.png,漢\n"}, "has no columns file and character"),
     "no csv": ({"labels.csv": b"file,character\n\xff\xfe,\x8a\n"}, "labels.csv is no CSV file in UTF-8"),
     "no character": ({"labels.csv": "file,character\na.png,漢\nb.png,漢字\n"}, "line 3: 漢字 is no character"),
     "no file": ({"labels.csv": "file,character\n,漢\n"}, "line 2: a row without a file is no character"),
     "twice": ({"labels.csv": "file,character\na.png,漢\na.png,字\n"}, "line 3: a.png is listed twice"),
     "only a header": ({"labels.csv": "file,character\n"}, "labels.csv lists no pictures"),
-    "lost": ({"labels.csv": "file,character\na.png,漢\n"}, "none of its pictures can be used, such as a.png"),
+    "lost": (
+        {"labels.csv": "file,character\na.png,漢\n"},
+        "none of its pictures can be used: left out, that cannot be read: 1 (a.png)",
+    ),
 }
 
 
@@ -298,10 +301,12 @@ def test_what_cannot_be_read_is_one_line_and_costs_nothing(case, tmp_path, prepa
     assert {path.name: path.read_bytes() for path in (tmp_path / "dataset").iterdir()} == before
 
 
-def test_a_licence_needs_pictures(prepare):
-    code, _, error = prepare("--licence", "mine")
+def test_a_licence_is_that_of_what_is_added(tmp_path, prepare):
+    (tmp_path / "ETL9G").mkdir()
+    (tmp_path / "ETL9G" / "ETL9G_01").touch()
+    code, _, error = prepare("--licence", "mine", "--etl9g-dir", tmp_path / "ETL9G")
     assert code == 2
-    assert error.splitlines()[-1].endswith("--licence is that of --images")
+    assert error.splitlines()[-1].endswith("--licence is that of pictures, or of another set than ETL9G")
 
 
 def test_a_chunk_that_is_missing_can_be_made_again(tmp_path, prepare):

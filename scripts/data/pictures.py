@@ -16,7 +16,7 @@ from data.duplicates import near_duplicates
 from data.labelled import Labelled, labelled_pictures, unlisted
 from data.prepared import map_member
 from data.preparing import finished_chunk
-from data.sources import CHUNKS, SETS, named, write_chunk
+from data.sources import CHUNKS, EMPTY, OUTSIDE, SETS, describe, named, write_chunk
 from files.command_line import InputError
 from files.machine import begin_worker
 from images.normalization import CANVAS, normalize
@@ -26,6 +26,7 @@ KIND = "images"
 PART = 4096  # pictures of a chunk, more where one character has more
 BUCKETS = 1000  # data sets that pictures of unknown writers are spread over by chance
 LEAST = 3  # groups of near duplicates that a character needs for more than training
+UNREADABLE, UNLISTED = "that cannot be read", "that labels.csv does not list"
 BY_CHANCE = "by chance, near duplicates together"
 
 
@@ -43,28 +44,15 @@ def prepare_pictures(
     with ProcessPoolExecutor(processes, initializer=begin_worker) as pool:
         made = pool.map(make_chunk, parts, *map(repeat, (folder, output, entry["id"], classes, earlier)))
         files = list(tqdm(made, total=len(parts), unit=" parts", disable=None))
-    empty, unreadable, few = ([n for row in files for n in row.pop(key)] for key in ("empty", "unreadable", "few"))
-    for unused in [row for row in files if not row["records"]]:
-        (output / unused["chunk"]).unlink()
-        files.remove(unused)
-    if not files:
-        raise InputError(f"{folder}: none of its pictures can be used, such as {(unreadable + empty)[0]}")
-    left_out = {
-        "of characters outside the class list": list(outside.elements()),
-        "without ink": empty,
-        "that cannot be read": unreadable,
-        "that labels.csv does not list": [relpath(path, folder) for path in unlisted(folder, found)],
-    }
-    notes = [f"left out, {why}: {named(names)}" for why, names in left_out.items() if names]
+    few = Counter(char for row in files for char in row.pop("few"))
+    passed_over = Counter(relpath(path, folder) for path in unlisted(folder, found))
+    files[0]["left_out"] |= {OUTSIDE: outside, UNLISTED: passed_over}
+    source, notes = describe(entry, files, _how_split(pictures))
+    if not source["files"]:
+        raise InputError(f"{folder}: none of its pictures can be used: {'; '.join(notes)}")
     if few:
         notes.append(f"characters with fewer than {LEAST} different pictures, too few to test with: {named(few)}")
-    return entry | {
-        "samples": sum(row["records"] for row in files),
-        "characters": sum(row["characters"] for row in files),
-        "split": _how_split(pictures),
-        "left_out": {why: len(names) for why, names in left_out.items()} | {"outside": dict(outside)},
-        "files": files,
-    }, notes
+    return source, notes
 
 
 def _how_split(pictures: list[Labelled]) -> str:
@@ -106,26 +94,27 @@ def make_chunk(
     labels = [classes.index(picture.character) for picture in good]
     sets, writers, few = _data_sets(images, np.array(labels, int), [p.writer for p in good], source, earlier)
     few = [classes[label] for label in few]
-    facts |= {"records": len(good), "characters": len(set(labels)), "few": few, **left_out}
+    facts |= {"records": len(good), "labels": sorted(set(labels)), "few": few, "left_out": left_out}
     write_chunk(output, facts, images, labels, sets, writers)
     return facts
 
 
-def _normalised(part: list[Labelled], folder: Path) -> tuple[np.ndarray, list[Labelled], dict[str, list[str]]]:
+def _normalised(part: list[Labelled], folder: Path) -> tuple[np.ndarray, list[Labelled], dict[str, dict[str, int]]]:
     """The images uint8 (n, 64, 64) of the pictures that can be used, these pictures, and the names of the others."""
-    images, good, left_out = np.zeros((len(part), CANVAS, CANVAS), np.uint8), [], {"empty": [], "unreadable": []}
+    images, good = np.zeros((len(part), CANVAS, CANVAS), np.uint8), []
+    left_out: dict[str, dict[str, int]] = {OUTSIDE: {}, EMPTY: {}, UNREADABLE: {}, UNLISTED: {}}
     for picture in part:
         name = relpath(picture.path, folder)
         try:
             image = normalize(read_grey(picture.path))[0]
         except (InputError, OSError) as error:
-            left_out["unreadable"].append(str(error) if isinstance(error, DecoderMissing) else name)
+            left_out[UNREADABLE][str(error) if isinstance(error, DecoderMissing) else name] = 1
             continue
         if image.any():
             images[len(good)] = image * 255 + 0.5
             good.append(picture)
         else:
-            left_out["empty"].append(name)
+            left_out[EMPTY][name] = 1
     return images[: len(good)], good, left_out
 
 
@@ -156,7 +145,7 @@ def _data_sets(
 def _earlier(chunks: list[Path], labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The images of these labels in chunks that are there, with their labels and data sets."""
     found = [(np.zeros((0, CANVAS, CANVAS), np.uint8), np.zeros(0, np.int64), np.zeros(0, np.int64))]
-    for chunk in chunks:
+    for chunk in filter(Path.is_file, chunks):
         of_chunk = map_member(chunk, "labels", "i")
         rows = np.flatnonzero(np.isin(of_chunk, labels))
         found.append(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from characters.jis import etl9g_classes
 from data.prepared import (
     CHUNK_NAME,
     ETL9G,
@@ -16,6 +17,7 @@ from data.prepared import (
     damage_reported,
     map_member,
     mapping_row,
+    read_classes,
     split_sets,
 )
 from data.preparing import CONTRACT_VERSION
@@ -23,13 +25,14 @@ from files.atomic import atomic_write, write_text
 from files.command_line import InputError
 from files.plain_json import read_json
 from images.normalization import CANVAS, CONTENT, CONTRACT
-from records import etl9g
+from records import etl9g, etl_sets
 
 Ints = Sequence[int] | np.ndarray
 SOURCES_FILE = "sources.json"
 CHUNKS = "source_{:02d}_{}.npz"  # the number of the source, and what its samples are made of
 SETS = 100_000  # numbers of data sets that each source has
 NAMED = 3  # of what is left out
+OUTSIDE, EMPTY = "of characters outside the class list", "without ink"
 DESCRIBED = ("id", "name", "kind", "licence", "samples", "characters", "split", "left_out")  # in metadata.json
 
 
@@ -46,11 +49,17 @@ def other_sources(folder: Path) -> list[dict]:
         return content["sources"]
 
 
+def classes_of(folder: Path) -> str:
+    """The classes of a dataset with other sources; those of ETL9G where there is none yet."""
+    has = (folder / SOURCES_FILE).is_file() and (folder / MAPPING_FILE).is_file()
+    return read_classes(folder / MAPPING_FILE) if has else etl9g_classes()
+
+
 def entry_for(folder: Path, kind: str, others: list[dict]) -> dict:
-    """The number and the name that a source has, or has from now on: it is known by its folder."""
-    place, name = str(folder.resolve()), folder.resolve().name
+    """The number and the name that a source has, or has from now on: it is known by its folder, a set by its kind."""
+    place, name = str(folder.resolve()), kind if kind in etl_sets.SETS else folder.resolve().name
     for row in others:
-        if (row["kind"], row["folder"]) == (kind, place):
+        if row["kind"] == kind and (row["folder"] == place or kind in etl_sets.SETS):
             return {key: row[key] for key in ("id", "name", "kind", "folder", "licence")}
     number = max((row["id"] for row in others), default=ETL9G) + 1
     if name in {row["name"] for row in others}:
@@ -59,7 +68,10 @@ def entry_for(folder: Path, kind: str, others: list[dict]) -> dict:
 
 
 def write_chunk(folder: Path, facts: dict, images: np.ndarray, labels: Ints, sets: Ints, writers: Ints) -> None:
-    """Writes the chunk that `facts` name: images uint8 (n, 64, 64), and of each the label, data set and writer."""
+    """Writes the chunk that `facts` name: images uint8 (n, 64, 64), and of each the label, data set and writer. Without
+    any there is none."""
+    if not len(images):
+        return
     with atomic_write(folder / facts["chunk"]) as temporary, temporary.open("wb") as file:
         np.savez(
             file,
@@ -115,10 +127,24 @@ def write_metadata(folder: Path, classes: str, of_etl9g: list[dict], others: lis
     return metadata
 
 
-def named(names: list[str]) -> str:
-    """How many there are, and the first few by name, with how often each is there."""
-    times = [name if count == 1 else f"{name} {count:,}" for name, count in Counter(names).most_common()]
-    return f"{len(names):,} ({', '.join(times[:NAMED])}{', …' * (len(times) > NAMED)})"
+def describe(entry: dict, files: list[dict], split: str) -> tuple[dict, list[str]]:
+    """A source as sources.json describes it, of the facts of its chunks, and lines on what is left out, which they
+    have by reason and name. Chunks without any sample are not kept."""
+    left_out = {why: sum((Counter(row["left_out"][why]) for row in files), Counter()) for why in files[0]["left_out"]}
+    source = entry | {
+        "samples": sum(row["records"] for row in files),
+        "characters": len(set().union(*(row["labels"] for row in files))),
+        "split": split,
+        "left_out": {why: names.total() for why, names in left_out.items()} | {"outside": left_out[OUTSIDE]},
+        "files": [{k: v for k, v in row.items() if k not in {"labels", "left_out"}} for row in files if row["records"]],
+    }
+    return source, [f"left out, {why}: {named(names)}" for why, names in left_out.items() if names]
+
+
+def named(names: Counter) -> str:
+    """How many there are, and the commonest by name, with how often each is there."""
+    times = [name if count == 1 else f"{name} {count:,}" for name, count in names.most_common(NAMED)]
+    return f"{names.total():,} ({', '.join(times)}{', …' * (len(names) > NAMED)})"
 
 
 def _splits(folder: Path, of_etl9g: list[dict], rows: list[dict]) -> dict[str, list[int]]:
