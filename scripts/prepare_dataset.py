@@ -43,13 +43,13 @@ def prepare_all(given: argparse.Namespace) -> tuple[dict, list[str]]:
         raise InputError(f"{folder} has other classes than ETL9G: give another --output-dir")
     of_etl9g = [] if given.etl9g else files_of_etl9g(folder)
     for place, kind, paths in [*given.sets, *((images, KIND, []) for images in given.images)]:
-        entry = entry_for(place, kind, others) | ({"licence": given.licence} if given.licence else {})
+        entry = entry_for(place, kind, paths, others) | ({"licence": given.licence} if given.licence else {})
         if kind == KIND:
             earlier = [folder / row["chunk"] for source in others if source["kind"] == KIND for row in source["files"]]
             source, notes = prepare_pictures(place, folder, entry, classes, earlier, processes)
         else:
             source, notes = prepare_files(kind, paths, folder, entry, classes, given.skip_damaged, processes)
-        others = [other for other in others if other["id"] != entry["id"]] + [source]
+        others = sorted([o for o in others if o["id"] != entry["id"]] + [source], key=lambda o: o["id"])
         counts = f"{source['samples']:,} images of {source['characters']:,} characters"
         lines += [f"{source['name']}: {counts}, split {source['split']}", *(f"  {note}" for note in notes)]
     if given.etl9g:  # last, as it takes away the metadata of what it replaces

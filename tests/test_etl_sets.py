@@ -336,7 +336,7 @@ def test_several_sets_in_one_call_and_one_after_the_other(tmp_path, prepare):
     before = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "dataset").glob("*.npz")}
     code, printed, _ = prepare("--raw", tmp_path / "ETL8G", tmp_path / "ETL4", "--licence", "AIST's terms")
     assert code == 0
-    assert "(ETL5 + ETL8G + ETL4)" in printed
+    assert "(ETL4 + ETL5 + ETL8G)" in printed
     assert (
         before.items() <= {path.name: path.stat().st_mtime_ns for path in (tmp_path / "dataset").glob("*.npz")}.items()
     )
@@ -346,3 +346,17 @@ def test_several_sets_in_one_call_and_one_after_the_other(tmp_path, prepare):
         "ETL5": (2, None),
         "ETL8G": (3, "AIST's terms"),
     }
+
+
+def test_a_set_comes_from_one_folder(tmp_path, prepare):
+    for folder, file in (("half", "ETL7LC_1"), ("rest", "ETL7LC_2"), ("all", "ETL7LC_1"), ("all", "ETL7LC_2")):
+        write_file(tmp_path / folder / file, "ETL7")
+    assert prepare("--raw", tmp_path / "half")[0] == 0
+    metadata = (tmp_path / "dataset" / "metadata.json").read_bytes()
+    code, _, error = prepare("--raw", tmp_path / "rest")
+    assert code == 2
+    assert "rest lacks ETL7LC_1, which the dataset has: put all of ETL7 into one folder" in error
+    assert (tmp_path / "dataset" / "metadata.json").read_bytes() == metadata
+    assert prepare("--raw", tmp_path / "all")[0] == 0
+    dataset = PreparedDataset(tmp_path / "dataset")
+    assert (dataset.source, len(dataset.labels)) == ("ETL7", 80)

@@ -250,8 +250,8 @@ def test_what_comes_later_moves_nothing(tmp_path, prepare):
     assert before.items() <= sides(dataset).items()
     assert not chunk.exists()  # replaced by the one with more pictures
     assert [(row["id"], row["name"], row["licence"]) for row in dataset.metadata["sources"]] == [
-        (2, "more", "mine"),
         (1, "drawn", None),
+        (2, "more", "mine"),
     ]
 
 
@@ -268,7 +268,7 @@ WRONG = {
     "flat": ({"a.png": "漢"}, "flat/a.png lies in no folder that names its character"),
     "words": ({"kanji/a.png": "漢"}, "words/kanji is named neither by a character"),
     "both": ({"A/漢/a.png": "漢"}, "both/A/漢: both folders are named by a character"),
-    "others": ({"ア/a.png": "ア"}, "none of its 1 pictures shows a character of the dataset"),
+    "others": ({"ア/a.png": "ア"}, "no picture shows a character of the dataset, only such as 1 (ア)"),
     "broken": ({"漢/a.png": None}, "none of its pictures can be used: left out, that cannot be read: 1 (漢/a.png)"),
     "columns": ({"labels.csv": "name,char\na.png,漢\n"}, "has no columns file and character"),
     "no csv": ({"labels.csv": b"file,character\n\xff\xfe,\x8a\n"}, "labels.csv is no CSV file in UTF-8"),

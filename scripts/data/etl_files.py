@@ -53,24 +53,25 @@ def whole_records(path: Path, name: str, skip_damaged: bool) -> np.ndarray:
 def make_chunk(path: Path, name: str, output: Path, source: int, classes: str, skip_damaged: bool) -> dict:
     """One file to one chunk; returns what metadata.json says of it, and what is left out. A chunk of the same file that
     is there is kept. Raises InputError for a file of another set."""
-    each, records = etl_sets.SETS[name], whole_records(path, name, skip_damaged)
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    key = hashlib.sha256(f"{source} {path.name.upper()} {digest} {classes}".encode()).hexdigest()[:16]
+    each, records, file = etl_sets.SETS[name], whole_records(path, name, skip_damaged), path.name.upper()
+    with path.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    key = hashlib.sha256(f"{source} {file} {digest} {classes}".encode()).hexdigest()[:16]
     facts = {"file": path.name, "chunk": CHUNKS.format(source, key), "source": source, "sha256": digest}
-    facts["damaged"] = each.files[path.name.upper()] - len(records)
+    facts["damaged"] = each.files[file] - len(records)
     if finished := finished_chunk(output / facts["chunk"], facts):
         return finished
-    end = each.files[path.name.upper()] - each.models.get(path.name.upper(), 0)
+    end = each.files[file] - each.models.get(file, 0)
     samples = records[each.dummies : end]
     labels, outside = _labels(path, name, each.kind.codes(samples), classes)
     rows = np.flatnonzero(labels >= 0)
     images = _normalised(path, samples[rows], each)
     blank = ~images.any(axis=(1, 2))
-    sets, writers = each.writers(samples, each.kind, list(each.files).index(path.name.upper()))
+    sets, writers = each.writers(samples, each.kind, list(each.files).index(file))
     empty = {f"{path.name}, record {each.dummies + row}": 1 for row in rows[blank].tolist()}
     models = {path.name: len(records) - end} if len(records) > end else {}
-    images, rows = images[~blank], rows[~blank]
+    if blank.any():
+        images, rows = images[~blank], rows[~blank]
     facts |= {"records": len(rows), "labels": np.unique(labels[rows]).tolist()}
     facts["left_out"] = {OUTSIDE: outside, EMPTY: empty, MODELS: models}
     write_chunk(output, facts, images, labels[rows], source * SETS + sets[rows], writers[rows])
@@ -84,10 +85,10 @@ def _labels(path: Path, name: str, codes: np.ndarray, classes: str) -> tuple[np.
     if (unknown := sum(counts[code] for code, char in known.items() if char is None)) > len(codes) / 2:
         what = f"{unknown:,} of its {len(codes):,} records have codes that {name} does not have"
         raise InputError(f"{path} is damaged, or a file of another set: {what}")
-    label_of = {code: classes.find(char) if char else -1 for code, char in known.items()}
-    outside = Counter(
-        {known[code] or f"code 0x{code:X}": counts[code] for code, label in label_of.items() if label < 0}
-    )
+    label_of, outside = {code: classes.find(char) if char else -1 for code, char in known.items()}, Counter()
+    for code, label in label_of.items():
+        if label < 0:
+            outside[known[code] or f"code 0x{code:X}"] += counts[code]
     return np.array([label_of[code] for code in codes.tolist()], np.int64), outside
 
 

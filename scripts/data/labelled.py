@@ -75,7 +75,8 @@ def _listed(table: Path) -> list[Labelled]:
 
 
 def unlisted(folder: Path, found: list[Labelled]) -> list[Path]:
-    """The pictures of a folder that its labels.csv passes over."""
-    listed = {picture.path for picture in found}
-    inside = (p for p in sorted(folder.rglob("*")) if p.is_file() and not is_litter(p.relative_to(folder)))
-    return [path for path in inside if path not in listed and is_picture(path)]
+    """The pictures of a folder that its labels.csv, if it has one, passes over."""
+    if not (folder / LABELS_FILE).is_file():
+        return []
+    others = sorted({*folder.rglob("*")} - {picture.path for picture in found})
+    return [p for p in others if p.is_file() and not is_litter(p.relative_to(folder)) and is_picture(p)]

@@ -39,10 +39,10 @@ def prepare_pictures(
     outside = Counter(picture.character for picture in found if picture.character not in classes)
     pictures = sorted((p for p in found if p.character in classes), key=lambda p: (classes.index(p.character), p.path))
     if not pictures:
-        raise InputError(f"{folder}: none of its {len(found):,} pictures shows a character of the dataset")
+        raise InputError(f"{folder}: no picture shows a character of the dataset, only such as {named(outside)}")
     parts = list(_parts(pictures))
     with ProcessPoolExecutor(processes, initializer=begin_worker) as pool:
-        made = pool.map(make_chunk, parts, *map(repeat, (folder, output, entry["id"], classes, earlier)))
+        made = pool.map(make_chunk, parts, *map(repeat, (folder, output, entry, classes, earlier)))
         files = list(tqdm(made, total=len(parts), unit=" parts", disable=None))
     few = Counter(char for row in files for char in row.pop("few"))
     passed_over = Counter(relpath(path, folder) for path in unlisted(folder, found))
@@ -75,20 +75,17 @@ def _parts(pictures: list[Labelled]) -> Iterator[list[Labelled]]:
 
 
 def make_chunk(
-    part: list[Labelled], folder: Path, output: Path, source: int, classes: str, earlier: list[Path]
+    part: list[Labelled], folder: Path, output: Path, entry: dict, classes: str, earlier: list[Path]
 ) -> dict:
     """One chunk; returns what metadata.json says of it, and the pictures left out. One of the same pictures is kept."""
-    digest = hashlib.sha256(f"{source} {classes}".encode())
+    source, digest = entry["id"], hashlib.sha256(f"{entry['id']} {classes}".encode())
     for picture in part:
-        digest.update(
-            f"\0{relpath(picture.path, folder)}\0{picture.character}\0{picture.writer}\0".encode(
-                errors="surrogateescape"
-            )
-        )
+        said = "\0".join(("", relpath(picture.path, folder), picture.character, picture.writer or "", ""))
+        digest.update(said.encode(errors="surrogateescape"))
         digest.update(picture.path.read_bytes() if picture.path.is_file() else b"")
-    chunk = CHUNKS.format(source, digest.hexdigest()[:16])
-    facts = {"file": f"{folder.name}/…", "chunk": chunk, "source": source, "sha256": digest.hexdigest(), "damaged": 0}
-    if finished := finished_chunk(output / chunk, facts):
+    facts = {"file": f"{entry['name']}/…", "chunk": CHUNKS.format(source, digest.hexdigest()[:16]), "source": source}
+    facts |= {"sha256": digest.hexdigest(), "damaged": 0}
+    if finished := finished_chunk(output / facts["chunk"], facts):
         return finished
     images, good, left_out = _normalised(part, folder)
     labels = [classes.index(picture.character) for picture in good]
@@ -148,7 +145,6 @@ def _earlier(chunks: list[Path], labels: np.ndarray) -> tuple[np.ndarray, np.nda
     for chunk in filter(Path.is_file, chunks):
         of_chunk = map_member(chunk, "labels", "i")
         rows = np.flatnonzero(np.isin(of_chunk, labels))
-        found.append(
-            (map_member(chunk, "images", "u", False)[rows], of_chunk[rows], map_member(chunk, "sets", "i")[rows])
-        )
+        images, sets = map_member(chunk, "images", "u", check=False), map_member(chunk, "sets", "i")
+        found.append((images[rows], of_chunk[rows], sets[rows]))
     return tuple(map(np.concatenate, zip(*found, strict=True)))

@@ -55,16 +55,22 @@ def classes_of(folder: Path) -> str:
     return read_classes(folder / MAPPING_FILE) if has else etl9g_classes()
 
 
-def entry_for(folder: Path, kind: str, others: list[dict]) -> dict:
-    """The number and the name that a source has, or has from now on: it is known by its folder, a set by its kind."""
-    place, name = str(folder.resolve()), kind if kind in etl_sets.SETS else folder.resolve().name
+def entry_for(folder: Path, kind: str, files: list[Path], others: list[dict]) -> dict:
+    """The number and the name that a source has, or has from now on: it is known by its folder, a set by its kind.
+    Raises InputError for another folder of a set that lacks some of its files."""
+    place, of_set = str(folder.resolve()), kind in etl_sets.SETS
     for row in others:
-        if row["kind"] == kind and (row["folder"] == place or kind in etl_sets.SETS):
-            return {key: row[key] for key in ("id", "name", "kind", "folder", "licence")}
-    number = max((row["id"] for row in others), default=ETL9G) + 1
+        if row["kind"] == kind and (row["folder"] == place or of_set):
+            lost = {file["file"] for file in row["files"]} - {path.name for path in files}
+            if row["folder"] != place and lost:
+                raise InputError(
+                    f"{folder} lacks {min(lost)}, which the dataset has: put all of {kind} into one folder"
+                )
+            return {key: row[key] for key in ("id", "name", "kind", "licence")} | {"folder": place}
+    number, name = max((row["id"] for row in others), default=ETL9G) + 1, kind if of_set else folder.resolve().name
     if name in {row["name"] for row in others}:
         name = f"{name} ({number})"
-    return {"id": number, "name": name, "kind": kind, "folder": place, "licence": None}
+    return {"id": number, "name": name, "kind": kind, "licence": None, "folder": place}
 
 
 def write_chunk(folder: Path, facts: dict, images: np.ndarray, labels: Ints, sets: Ints, writers: Ints) -> None:
