@@ -113,10 +113,11 @@ OF_SET = {
 
 
 def write_file(path: Path, name: str, count: int = 60) -> list[Sample]:
-    """A file of a few samples, every third of a character outside the classes; ten writers, each with six in a row."""
+    """A file of a few samples, every third of a character outside the classes. Ten people wrote six in a row each, on
+    two sheets."""
     random, kind = np.random.default_rng(list(path.name.encode())), TYPES[name]
     samples = [
-        Sample(OF_SET[name][i % 3], shape(kind, random), sheet=1 + i // 6, serial=1 + i, age=20 + i // 6)
+        Sample(OF_SET[name][i % 3], shape(kind, random), sheet=1 + i // 3, serial=1 + i, age=20 + i // 6)
         for i in range(count)
     ]
     path.parent.mkdir(exist_ok=True)
@@ -188,7 +189,8 @@ def test_no_writer_is_on_two_sides(name, tmp_path, prepare, monkeypatch):
     assert prepare("--raw", tmp_path / "raw")[0] == 0
     dataset = PreparedDataset(tmp_path / "dataset", "random" if name == "ETL8B2" else "writer")
     writers = dataset.writers(np.arange(len(dataset.labels)))
-    count = {"ETL8G": 20, "ETL9B": 20}.get(name, 10)  # the sheets of ETL1's files are the same ten
+    # A data set and a sheet are a writer, or a sheet alone, which both files have, or a person.
+    count = {"ETL8G": 40, "ETL9B": 40, "ETL5": 10, "ETL7": 10}.get(name, 20)
     assert len(np.unique(writers)) == count or name == "ETL8B2"
     if name != "ETL8B2":
         parts = [np.unique(dataset.writers(dataset.splits[split].positions)) for split in SPLITS]
@@ -233,6 +235,7 @@ def test_records_without_ink_and_unknown_codes_are_counted(tmp_path, prepare):
     assert code == 0
     assert "left out, without ink: 1 (ETL4C, record 3)" in printed
     assert "class list: 21 (ち 20, code 0x0)" in printed
+    assert len(PreparedDataset(tmp_path / "dataset", "random").labels) == 38
 
 
 def cut(path: Path, size: int) -> None:

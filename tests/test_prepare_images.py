@@ -23,6 +23,7 @@ from engine.run import Run
 from evaluation.accuracy import report
 from evaluation.measurement import evaluate_file
 from files import command_line
+from files.command_line import InputError
 from images.normalization import normalize
 from images.reading import read_grey
 from script_runs import few_characters, run_script
@@ -164,8 +165,12 @@ def test_both_ways_give_the_same_dataset_and_some_writers_may_be_unknown(tmp_pat
     list_of_writers(tmp_path / "b", 4)
     draw(tmp_path / "b" / "unlisted.png", "漢")
     assert prepare("--images", tmp_path / "a")[0] == 0
+    splits = metadata_of(tmp_path / "dataset")["splits"]
     code, printed, _ = prepare("--images", tmp_path / "b")
     assert code == 0
+    both = metadata_of(tmp_path / "dataset")["splits"]
+    assert {name: both[name][: len(splits[name])] for name in SPLITS} == splits
+    assert [len(both[name]) - len(splits[name]) for name in SPLITS] == [2, 1, 1]
     assert "left out, that labels.csv does not list: 1 (unlisted.png)" in printed
     dataset = PreparedDataset(tmp_path / "dataset")
     parts = [np.flatnonzero(dataset.sources == number) for number in (1, 2)]
@@ -253,6 +258,32 @@ def test_what_comes_later_moves_nothing(tmp_path, prepare):
         (1, "drawn", None),
         (2, "more", "mine"),
     ]
+
+
+def test_characters_with_few_pictures_are_trained_on(tmp_path, prepare):
+    """None of them is only tested; with more pictures they are, and the first stay where they were."""
+    drawn = draw_all(tmp_path / "drawn", "亜唖娃阿哀愛挨姶逢葵茜穐悪握渥旭葦芦鯵梓", 2)
+    draw_all(drawn, "漢", 30)
+    code, printed, _ = prepare("--images", drawn)
+    assert code == 0
+    assert "characters with fewer than 3 different pictures, too few to test with: 20 (亜, 唖, 娃, …)" in printed
+    dataset = PreparedDataset(tmp_path / "dataset")
+    before = sides(dataset)
+    assert np.bincount(dataset.splits["train"].labels)[[dataset.classes.index(c) for c in "亜梓"]].tolist() == [2, 2]
+    assert {*dataset.splits["test"].labels.tolist()} == {dataset.classes.index("漢")}
+    draw_all(drawn, "亜", 40)
+    assert prepare("--images", drawn)[0] == 0
+    dataset = PreparedDataset(tmp_path / "dataset")
+    assert before.items() <= sides(dataset).items()
+    assert dataset.classes.index("亜") in dataset.splits["test"].labels
+
+
+def test_a_chunk_of_another_source_is_noticed(tmp_path, prepare):
+    assert prepare("--images", *(draw_all(tmp_path / name, "漢", 4) for name in "ab"))[0] == 0
+    first, second = sorted((tmp_path / "dataset").glob("source_*.npz"))
+    first.write_bytes(second.read_bytes())
+    with pytest.raises(InputError, match=r"source_01_.*npz is damaged, or of another file"):
+        PreparedDataset(tmp_path / "dataset")
 
 
 def test_folders_of_the_same_name_are_two_sources(tmp_path, prepare):
