@@ -1,12 +1,13 @@
 """prepare_dataset.py --images: folders of pictures become a dataset, or join one, and copies stay on one side."""
 
+import contextlib
 import csv
 import dataclasses
 import functools
 import json
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,18 +15,21 @@ import pytest
 from PIL import Image, ImageDraw
 
 import prepare_dataset
+from characters.jis import jis_code
 from data import pictures
 from data.duplicates import near_duplicates
 from data.prepared import SPLITS, PreparedDataset
 from data.samples import image_samples
 from engine import training
 from engine.run import Run
+from etl_writer import Sample, record, shape
 from evaluation.accuracy import report
 from evaluation.measurement import evaluate_file
 from files import command_line
 from files.command_line import InputError
 from images.normalization import normalize
 from images.reading import read_grey
+from records import etl_sets
 from script_runs import few_characters, run_script
 from tiny_training import assert_identical, config, weights
 from train_etl9g_model import ARCHITECTURE
@@ -375,23 +379,40 @@ def test_pictures_come_in_chunks_of_whole_characters(tmp_path, prepare, monkeypa
     assert sides(dataset) == whole
 
 
+@contextlib.contextmanager
+def small_etl9b() -> Iterator[None]:
+    """Twenty characters, and an ETL9B of one file with ten data sets of six records."""
+    whole, places = etl_sets.SETS["ETL9B"], functools.partial(etl_sets.by_place, size=6, of_file=10)
+    etl_sets.SETS["ETL9B"] = whole._replace(files={"ETL9B_1": 61}, writers=places)
+    with few_characters(20):
+        yield
+
+
 @pytest.fixture(scope="module")
 def mixed(tmp_path_factory) -> Path:
-    """A dataset of twenty classes: a stand-in of twelve sets, then pictures of ten of them by six writers."""
-    base, few = tmp_path_factory.mktemp("mixed"), functools.partial(few_characters, 20)
+    """A dataset of twenty classes: a stand-in of twelve sets, pictures of ten of them by six writers, and ETL9B."""
+    base, few, random = (
+        tmp_path_factory.mktemp("mixed"),
+        functools.partial(few_characters, 20),
+        np.random.default_rng(0),
+    )
     raw = ["--sets", 12, "--out", base / "ETL9G", "--seed", 5, "--processes", 2]
     made = run_script("synthesize_etl9g", *raw, within=few)
     assert made.returncode == 0, made.stderr
     for number in range(6):
         for character in "亜唖娃阿哀愛挨姶逢葵":
             draw(base / "drawn" / f"writer {number}" / character / "0.png", character, number)
+    (base / "ETL9B").mkdir()
+    of_etl9b = [Sample(jis_code("亜唖娃阿哀愛"[i % 6]), shape("9B", random), sheet=1 + i) for i in range(60)]
+    content = bytes(576) + b"".join(record("9B", sample) for sample in of_etl9b)
+    (base / "ETL9B" / "ETL9B_1").write_bytes(content)
     prepared = run_script("prepare_dataset", "--etl9g-dir", base / "ETL9G", "--output-dir", base / "alone", within=few)
     assert prepared.returncode == 0, prepared.stderr
     shutil.copytree(base / "alone", base / "dataset")
-    words = ["--images", base / "drawn", "--output-dir", base / "dataset", "--processes", 2]
-    joined = run_script("prepare_dataset", *words, within=few)
+    words = ["--images", base / "drawn", "--raw", base / "ETL9B", "--output-dir", base / "dataset", "--processes", 2]
+    joined = run_script("prepare_dataset", *words, within=small_etl9b)
     assert joined.returncode == 0, joined.stderr
-    assert "(KanjiVG stand-in + drawn)" in joined.stdout
+    assert "(KanjiVG stand-in + ETL9B + drawn)" in joined.stdout
     return base
 
 
@@ -408,8 +429,10 @@ def test_pictures_join_etl9g_without_touching_it(mixed):
         own = both.splits[name].positions
         assert np.array_equal(own[own < count], alone.splits[name].positions)
     assert np.array_equal(both.writers(np.arange(count)), alone.writers(np.arange(count)))
-    assert len(np.unique(both.writers(np.arange(count, len(both.labels))))) == 6
-    assert both.source_names == {0: "KanjiVG stand-in", 1: "drawn"}
+    assert both.source_names == {0: "KanjiVG stand-in", 1: "ETL9B", 2: "drawn"}
+    for number, samples, writers in ((1, 60, 60), (2, 60, 6)):
+        own = np.flatnonzero(both.sources == number)
+        assert (len(own), len(np.unique(both.writers(own)))) == (samples, writers)
 
 
 def test_etl9g_that_was_begun_and_not_finished_is_not_passed_over(mixed, tmp_path):
@@ -447,7 +470,7 @@ def test_a_mixed_dataset_trains_resumes_bit_for_bit_and_is_evaluated_by_source(m
     training.fit(ARCHITECTURE, dataclasses.replace(settings, resume_from="auto"))
     assert_identical(weights(tmp_path / "parts"), weights(tmp_path / "whole"))
     figures = evaluate_file(tmp_path / "whole" / "best_kanji_model.pth", tmp_path / "out", mixed / "dataset")
-    assert figures["sources"].keys() == {"KanjiVG stand-in", "drawn"}
+    assert figures["sources"].keys() == {"KanjiVG stand-in", "ETL9B", "drawn"}
     counts = [row["samples"] for row in figures["sources"].values()]
     assert sum(counts) == figures["samples"]
     assert all(counts)
