@@ -303,7 +303,7 @@ WRONG = {
     "flat": ({"a.png": "漢"}, "flat/a.png lies in no folder that names its character"),
     "words": ({"kanji/a.png": "漢"}, "words/kanji is named neither by a character"),
     "both": ({"A/漢/a.png": "漢"}, "both/A/漢: both folders are named by a character"),
-    "others": ({"ア/a.png": "ア"}, "no picture shows a character of the dataset, only such as 1 (ア)"),
+    "others": ({"ア/a.png": "ア"}, "its pictures show no character of the dataset but others: 1 (ア)"),
     "broken": ({"漢/a.png": None}, "none of its pictures can be used: left out, that cannot be read: 1 (漢/a.png)"),
     "columns": ({"labels.csv": "name,char\na.png,漢\n"}, "has no columns file and character"),
     "no csv": ({"labels.csv": b"file,character\n\xff\xfe,\x8a\n"}, "labels.csv is no CSV file in UTF-8"),

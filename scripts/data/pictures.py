@@ -39,7 +39,7 @@ def prepare_pictures(
     outside = Counter(picture.character for picture in found if picture.character not in classes)
     pictures = sorted((p for p in found if p.character in classes), key=lambda p: (classes.index(p.character), p.path))
     if not pictures:
-        raise InputError(f"{folder}: no picture shows a character of the dataset, only such as {named(outside)}")
+        raise InputError(f"{folder}: its pictures show no character of the dataset but others: {named(outside)}")
     parts = list(_parts(pictures))
     with ProcessPoolExecutor(processes, initializer=begin_worker) as pool:
         made = pool.map(make_chunk, parts, *map(repeat, (folder, output, entry, classes, earlier)))

@@ -49,7 +49,8 @@ def summary(
         writer = np.unique(writers, return_inverse=True)[1]
         top1 = 100 * np.bincount(writer, right) / np.bincount(writer)
         lowest, median = np.percentile(top1, [5, 50]).tolist()
-        by_writer = {"writers": len(top1), "median": median, "lowest_twentieth": lowest}
+        if 2 * len(top1) <= len(labels):  # else most are of unknown writers, one each
+            by_writer = {"writers": len(top1), "median": median, "lowest_twentieth": lowest}
     samples_of = np.bincount(labels, minlength=len(classes)).tolist()
     right_of = np.bincount(labels[right], minlength=len(classes)).tolist()
     share = {i: right_of[i] / count for i, count in enumerate(samples_of) if count}

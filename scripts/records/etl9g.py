@@ -168,7 +168,7 @@ def find_raw(folder: Path) -> list[Path]:
             raise InputError(f"{folder} itself holds no raw files, they lie in {path.parent}: {remedy}")
     if standin.is_dir() and (paths := raw_files(standin)):
         return paths
-    if packed := sorted(path for path in folder.glob("[Ee][Tt][Ll]9[Gg]*") if PACKED.search(path.name)):
+    if packed := sorted(path for path in folder.glob("[Ee][Tt][Ll]*") if PACKED.search(path.name)):
         raise InputError(f"{packed[0]} is packed: unpack it first")
     raise FileNotFoundError(
         f"{folder} holds no ETL9G_01 … ETL9G_50: put the real files there, or make a stand-in with "
