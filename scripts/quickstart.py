@@ -103,7 +103,8 @@ def main() -> None:
     flags.add_argument("--model-dir", type=Path, default=Path("models/quickstart"), help="default models/quickstart")
     arguments = flags.parse_args()
     metadata, models = arguments.data_dir / METADATA_FILE, arguments.model_dir
-    if metadata.is_file() and read_json(metadata, "delete it").get("source") == "ETL9G":
+    source = read_json(metadata, "delete it").get("source") if metadata.is_file() else None
+    if "ETL9G" in str(source).split(" + "):
         raise InputError(f"{arguments.data_dir} holds the real ETL9G: give the stand-in another --data-dir")
     if arguments.images:
         read_grey(find_images([arguments.images])[0])  # what is no image is refused now

@@ -20,7 +20,9 @@ from contextlib import AbstractContextManager
 from multiprocessing import forkserver
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image, ImageDraw
 
 from characters import jis
 from files import command_line
@@ -244,11 +246,23 @@ def training_flags(script: str, data: Path, floats: Path) -> list:
     return ["--data-dir", data, "--model-dir", OUTPUT, *few, *every_step, *own]
 
 
+def draw_folder(folder: Path) -> Path:
+    """Pictures of some of the first twenty characters of a set."""
+    random = np.random.default_rng(len(folder.name))
+    for char in "亜唖娃":
+        (folder / char).mkdir(parents=True)
+        for number in range(4):
+            corners = random.uniform(10, 90, 8).tolist()
+            ImageDraw.Draw(picture := Image.new("L", (100, 100), 255)).line(corners, fill=0, width=4)
+            picture.save(folder / char / f"{number}.png")
+    return folder
+
+
 @pytest.fixture(scope="session")
 def commands(tiny_dataset, tmp_path_factory) -> dict[str, tuple[str, list]]:
     """Of each case the script and its flags; what they write goes below OUTPUT in the working folder."""
     data, models = tiny_dataset(), tmp_path_factory.mktemp("models")
-    raw = models / "ETL9G"
+    raw, drawn = models / "ETL9G", [draw_folder(models / name) for name in ("drawn", "sent")]
     for script in TINY:
         save_float(script, models / f"{script}.pth")
     save_int8("train_etl9g_model", models / "int8.pth")
@@ -259,6 +273,7 @@ def commands(tiny_dataset, tmp_path_factory) -> dict[str, tuple[str, list]]:
         "raw": ("synthesize_etl9g", ["--sets", 8, "--out", raw, "--seed", 5, "--processes", 2]),
         "synthesize_etl9g": ("synthesize_etl9g", ["--sets", 8, "--out", OUTPUT, "--seed", 5, "--processes", 2]),
         "prepare_dataset": ("prepare_dataset", ["--etl9g-dir", raw, "--output-dir", OUTPUT, "--processes", 2]),
+        "prepare_images": ("prepare_dataset", ["--images", *drawn, "--output-dir", OUTPUT, "--processes", 2]),
         **{script: (script, training_flags(script, data, models)) for script in TRAININGS},
         "convert_to_onnx": ("convert_to_onnx", [*onnx, "--opset", 17, "--output", f"{OUTPUT}/model.onnx"]),
         "convert_to_safetensors": ("convert_to_safetensors", [*cnn, "--output", f"{OUTPUT}/model.safetensors"]),

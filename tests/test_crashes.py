@@ -17,7 +17,7 @@ import pytest
 from script_runs import TRAININGS, Case, kill
 
 CONVERSIONS = ["convert_to_onnx", "convert_to_safetensors", "hub_folder", "quantize_model"]
-CASES = ["synthesize_etl9g", "prepare_dataset", *TRAININGS, *CONVERSIONS]
+CASES = ["synthesize_etl9g", "prepare_dataset", "prepare_images", *TRAININGS, *CONVERSIONS]
 SLOW = ["int8_onnx"]  # in the long form only
 TIMES = 20
 

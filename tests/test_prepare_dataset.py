@@ -268,7 +268,7 @@ def test_real_files_and_a_stand_in_are_not_mixed(standin, prepare, tmp_path):
         assert [path.name for path in output.iterdir() if path.name != ".lock"] == ["metadata.json"]
 
 
-@pytest.mark.parametrize("name", ["ETL9G_51", "ETL9G_00", "ETL9G_1", "ETL8G_01", "ETL9G_01.bak"])
+@pytest.mark.parametrize("name", ["ETL9G_51", "ETL9G_00", "ETL9G_1", "ETL8G_34", "ETL9G_01.bak"])
 def test_names_that_no_raw_file_has_are_refused(name, prepare, tmp_path):
     (tmp_path / name).write_bytes(b"")
     output = tmp_path / "dataset"

@@ -19,6 +19,14 @@ def jis_codes(characters: str) -> np.ndarray:
     return np.array([jis_code(char) for char in characters], np.uint16)
 
 
+def character_of_code(code: int) -> str | None:
+    """The character of a JIS X 0208 code, None for one that is not assigned."""
+    high, low = divmod(code, 256)
+    if not (0x21 <= high <= 0x7E and 0x21 <= low <= 0x7E):
+        return None
+    return bytes([high | 0x80, low | 0x80]).decode("euc_jp", "ignore") or None
+
+
 def row_of_jis(row: int) -> str:
     """The characters of a row, named by the first byte of its codes, 0x21 to 0x7E."""
     cells = bytes(range(0xA1, 0xFF))

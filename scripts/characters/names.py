@@ -9,14 +9,19 @@ from characters.jis import etl9g_classes
 from files.command_line import InputError
 
 
-def character_of(folder: Path) -> str:
-    """The character that a folder is named by, itself or as U+XXXX. Raises InputError for any other name."""
-    name = unicodedata.normalize("NFC", folder.name)  # some systems store が as two code points
+def character_named(name: str) -> str | None:
+    """The character that a name is, itself or as U+XXXX; None for any other name."""
+    name = unicodedata.normalize("NFC", name)  # some systems store が as two code points
     if code := re.fullmatch(r"U\+([0-9A-Fa-f]{4,5})", name):
         name = chr(int(code[1], 16))
-    if len(name) != 1 or not name.isprintable():
+    return name if len(name) == 1 and name.isprintable() else None
+
+
+def character_of(folder: Path) -> str:
+    """The character that a folder is named by, itself or as U+XXXX. Raises InputError for any other name."""
+    if (char := character_named(folder.name)) is None:
         raise InputError(f"{folder} is named neither by a character nor by a code point such as U+6F22: rename it")
-    return name
+    return char
 
 
 def true_character(path: Path) -> str | None:

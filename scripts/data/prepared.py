@@ -23,6 +23,7 @@ from records.etl9g import SETS_PER_FILE, file_number, set_layout
 CHUNK_NAME = "etl9g_dataset_chunk_{:02d}.npz"
 MAPPING_FILE, METADATA_FILE = "character_mapping.json", "metadata.json"
 SPLITS = ("train", "validation", "test")
+ETL9G = 0  # the number of the source that real ETL9G, or its stand-in, is; others count from 1
 AGAIN, REMADE = "prepare it again", "delete it and run scripts/prepare_dataset.py again"
 IMAGE_BYTES = CANVAS * CANVAS
 READ_HEADER = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
@@ -107,19 +108,25 @@ class Split:
         return len(self.positions)
 
 
-def map_chunk(path: Path, number: int, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The chunk of a raw file of `count` records: images uint8 (n, 64, 64), memory-mapped, labels and data sets int64
-    (n,). Raises FileNotFoundError, or InputError for one that is damaged or another file's."""
+def map_chunk(folder: Path, row: dict) -> tuple[Path, np.ndarray, np.ndarray]:
+    """The chunk that a row of metadata.json names: its path, images uint8 (n, 64, 64), memory-mapped, and int64 (4, n):
+    labels, data sets, sources, and writers where the source has them. Raises FileNotFoundError, or InputError for one
+    that is damaged or another file's."""
+    file, source = Path(row["file"]), row.get("source", ETL9G)
+    path = folder / (Path(row["chunk"]).name if source else CHUNK_NAME.format(file_number(file)))
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: run scripts/prepare_dataset.py --output-dir {path.parent}")
-    images = map_member(path, "images", "u", check=False)
-    labels, sets = (np.array(map_member(path, name, "iu"), np.int64) for name in ("labels", "sets"))
+    images, count = map_member(path, "images", "u", check=False), row["records"]
+    names = ("labels", "sets", "sources", "writers") if source else ("labels", "sets")
+    columns = [np.array(map_member(path, name, "iu"), np.int64) for name in names]
     whole = images.dtype == np.uint8 and images.shape == (count, CANVAS, CANVAS)
-    if not whole or not labels.shape == sets.shape == (count,) or (sets // SETS_PER_FILE != number - 1).any():
+    if whole := whole and all(column.shape == (count,) for column in columns):
+        own = columns[2] == source if source else columns[1] // SETS_PER_FILE == file_number(file) - 1
+    if not whole or not own.all():
         raise InputError(f"{path} is damaged, or of another file: {REMADE}")
     if hasattr(mmap, "MADV_RANDOM"):
         images.base.madvise(mmap.MADV_RANDOM)  # what lies around an image is not wanted next
-    return images, labels, sets
+    return path, images, np.stack([*columns, *np.zeros((4 - len(columns), count), np.int64)])
 
 
 class PreparedDataset:
@@ -135,12 +142,11 @@ class PreparedDataset:
         self.classes, self.metadata = read_classes(mapping_path), read_json(metadata_path, AGAIN)
         with damage_reported(metadata_path):
             self.source = str(self.metadata["source"])
-            numbers = [file_number(Path(row["file"])) for row in self.metadata["files"]]
-            self.chunks = [folder / CHUNK_NAME.format(number) for number in numbers]
-            counts = [row["records"] for row in self.metadata["files"]]
-            chunks = [map_chunk(*each) for each in zip(self.chunks, numbers, counts, strict=True)]
-            self._images, labels, sets = zip(*chunks, strict=True)
-            self.labels, self.sets = np.concatenate(labels), np.concatenate(sets)
+            self.chunks, self._images, columns = zip(
+                *(map_chunk(folder, row) for row in self.metadata["files"]), strict=True
+            )
+            self.labels, self.sets, self.sources, self._writers = np.concatenate(columns, axis=1)
+            self.source_names = {row["id"]: str(row["name"]) for row in self.metadata.get("sources", ())}
             self._starts = np.cumsum([0] + [len(images) for images in self._images])
             last = len(self.classes) - 1
             if self.metadata["classes"] - 1 != last or not 0 <= self.labels.min() <= self.labels.max() <= last:
@@ -161,8 +167,9 @@ class PreparedDataset:
     def _at_random(self, seed: int) -> dict[str, np.ndarray]:
         """A sample's side depends on it alone: a larger dataset must not test with what a smaller one trained on."""
         sets, rows = np.unique(self.sets, return_inverse=True)
-        draws = np.stack([np.random.default_rng([seed, s]).random(len(self.classes)) for s in sets])
-        draw = draws[rows, self.labels]
+        draw, order = np.empty(len(rows)), np.argsort(rows, kind="stable")
+        for number, own in zip(sets, np.split(order, np.cumsum(np.bincount(rows))[:-1]), strict=True):
+            draw[own] = np.random.default_rng([seed, number]).random(len(self.classes))[self.labels[own]]
         sides = {"train": draw >= 0.15, "validation": (draw >= 0.1) & (draw < 0.15), "test": draw < 0.1}
         return {name: np.flatnonzero(side) for name, side in sides.items()}
 
@@ -172,10 +179,13 @@ class PreparedDataset:
             map_member(path, "images", "u")
 
     def writers(self, positions: np.ndarray) -> np.ndarray:
-        """Who wrote the samples at these positions, int64 (n,): each sheet of each data set is another person's."""
+        """Who wrote the samples at these positions, int64 (n,): each sheet of each data set of ETL9G is another
+        person's, and other sources have writers of their own."""
         sheet_of = dict(zip(*set_layout()[:2], strict=True))
         sheets = np.array([sheet_of.get(c, 0) for c in self.classes])
-        return self.sets[positions] * (sheets.max() + 1) + sheets[self.labels[positions]]
+        by_sheet = self.sets[positions] * (sheets.max() + 1) + sheets[self.labels[positions]]
+        source = self.sources[positions]
+        return np.where(source == ETL9G, by_sheet, (source << 32) + self._writers[positions])
 
     def _places(self, positions: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """Of each chunk that has any of these positions: its images, which of the positions, and their places in it."""

@@ -1,4 +1,4 @@
-"""Raw files to a prepared dataset: each file one chunk of normalised images, then the mapping, then metadata.json."""
+"""Raw files of ETL9G to chunks of a prepared dataset, each file to one of normalised images."""
 
 import hashlib
 import json
@@ -10,12 +10,12 @@ import numpy as np
 from tqdm import tqdm
 
 from characters.jis import etl9g_classes, jis_codes
-from data.prepared import CHUNK_NAME, MAPPING_FILE, METADATA_FILE, map_member, mapping_row, split_sets
-from files.atomic import atomic_write, write_text
+from data.prepared import CHUNK_NAME, METADATA_FILE, map_member
+from files.atomic import atomic_write
 from files.command_line import InputError
 from files.machine import begin_worker
 from files.plain_json import parse_json
-from images.normalization import CANVAS, CONTENT, CONTRACT, normalize_frames
+from images.normalization import CANVAS, normalize_frames
 from records import etl9g
 
 BLOCK = 1012  # records normalised at once
@@ -93,9 +93,9 @@ def normalised(path: Path, records: np.ndarray, skip_damaged: bool) -> tuple[np.
     return images, damaged
 
 
-def prepare(paths: list[Path], folder: Path, skip_damaged: bool, processes: int) -> dict:
-    """Makes the chunks that are not there yet, then the mapping, then metadata.json, whose content it returns. Raises
-    InputError for files of several sources, and for damaged ones unless their damaged records are left out."""
+def prepare(paths: list[Path], folder: Path, skip_damaged: bool, processes: int) -> list[dict]:
+    """Makes the chunks that are not there yet; returns what metadata.json says of the files. Raises InputError for
+    files of several sources, and for damaged ones unless their damaged records are left out."""
     marks = {etl9g.standin_mark(whole_records(path, skip_damaged)[0]) for path in paths}
     if len(marks) > 1:
         sources = ", ".join(sorted(str(mark or "real ETL9G") for mark in marks))
@@ -110,17 +110,4 @@ def prepare(paths: list[Path], folder: Path, skip_damaged: bool, processes: int)
     for stale in {*folder.glob(every), *folder.glob(f".{every}.part")} - set(chunks):
         (folder / METADATA_FILE).unlink(missing_ok=True)
         stale.unlink()  # of a raw file that is no longer there
-    table = [mapping_row(label, char) for label, char in enumerate(etl9g_classes())]
-    write_text(folder / MAPPING_FILE, json.dumps({"classes": table}, ensure_ascii=False, indent=0) + "\n")
-    metadata = {
-        "source": "KanjiVG stand-in" if files[0]["mark"] else "ETL9G",
-        "generator": files[0]["mark"],
-        "samples": sum(facts["records"] for facts in files),
-        "classes": len(etl9g_classes()),
-        "damaged_records": sum(facts["damaged"] for facts in files),
-        "normalisation": {"contract": CONTRACT, "version": CONTRACT_VERSION, "canvas": CANVAS, "content": CONTENT},
-        "splits": split_sets([number for path in paths for number in etl9g.sets_of(path)]),
-        "files": files,
-    }
-    write_text(folder / METADATA_FILE, json.dumps(metadata, ensure_ascii=False, indent=1) + "\n")
-    return metadata
+    return files

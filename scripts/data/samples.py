@@ -6,11 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from characters.names import character_of
+from data.labelled import labelled_pictures
 from data.prepared import PreparedDataset
 from files.command_line import InputError
 from handwriting.fonts import Glyphs
-from images.finding import is_litter, is_picture
 from images.normalization import normalize
 from images.reading import read_grey
 
@@ -18,53 +17,42 @@ from images.reading import read_grey
 @dataclass
 class Samples:
     """n samples; images(rows) gives float32 (len(rows), 1, 64, 64), ink 1 on paper 0; writers are int64 (n,);
-    pictures(rows) gives as many pictures as they were before that, grey values 0 to 255 (H, W)."""
+    pictures(rows) gives as many pictures as they were before that, grey values 0 to 255 (H, W); sources are the names
+    (n,) of what the samples are from, where there are several."""
 
     characters: np.ndarray
     images: Callable[[np.ndarray], np.ndarray]
     facts: dict
     pictures: Callable[[np.ndarray], list[np.ndarray]]
     writers: np.ndarray | None = None
+    sources: np.ndarray | None = None
 
 
 def dataset_samples(folder: Path, split: str, config: dict) -> Samples:
     """One split of a prepared dataset, split as the model's own training split it."""
     split_by = config.get("split", "writer")
     dataset = PreparedDataset(folder, split_by, config.get("seed", 0))
-    positions = dataset.splits[split].positions
+    positions, several = dataset.splits[split].positions, len(dataset.source_names) > 1
     return Samples(
         np.array(list(dataset.classes))[dataset.labels[positions]],
         lambda rows: dataset.images(positions[rows]).numpy().astype(np.float32) / 255,
         {"description": f"the {split} split of {folder} ({dataset.source}, split by {split_by})"},
         lambda rows: list(255 - dataset.images(positions[rows]).numpy()[:, 0].astype(np.float32)),
         dataset.writers(positions),
+        np.array([dataset.source_names[n] for n in dataset.sources[positions].tolist()]) if several else None,
     )
-
-
-def labelled_images(folder: Path) -> dict[Path, str]:
-    """The images of a folder that holds one folder for each character, in order, and the character of each."""
-    characters = {}
-    for path in sorted([*folder.glob("*"), *folder.glob("*/**/*")]):
-        parts = (place := path.relative_to(folder)).parts
-        if path.is_dir() or is_litter(place) or any(part.upper().startswith("README") for part in parts):
-            continue
-        if len(parts) > 1:
-            characters[path] = character_of(folder / parts[0])
-        elif is_picture(path):
-            raise InputError(f"{path} lies in no folder that names its character: put it into one such as U+6F22")
-    if not characters:
-        raise InputError(f"{folder} is missing or holds no images, in one folder for each character such as U+6F22")
-    return characters
 
 
 def image_samples(folder: Path) -> Samples:
     """The same as samples, normalised when they are asked for."""
-    paths, characters = zip(*labelled_images(folder).items(), strict=True)
+    paths, characters, writers = zip(*labelled_pictures(folder), strict=True)
+    by_whom = [writer or str(path) for path, writer in zip(paths, writers, strict=True)]
     return Samples(
         np.array(characters),
         lambda rows: np.stack([normalize(read_grey(paths[row])) for row in rows]),
         {"description": f"the images of {folder}"},
         lambda rows: [read_grey(paths[row]) for row in rows],
+        np.unique(by_whom, return_inverse=True)[1] if any(writers) else None,
     )
 
 

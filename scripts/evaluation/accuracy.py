@@ -28,6 +28,16 @@ def standard_error(right: np.ndarray, writers: np.ndarray) -> float:
     return 100 * float(np.sqrt((surplus**2).sum())) / len(right)
 
 
+def by_group(names: np.ndarray, labels: np.ndarray, right: np.ndarray) -> dict[str, dict]:
+    """Of the samples of each name: how many, of how many classes, and the share of right answers; all are (n,)."""
+    groups = {}
+    for name in np.unique(names).tolist():
+        own = names == name
+        count = {"samples": int(own.sum()), "classes": len(np.unique(labels[own]))}
+        groups[name] = count | {"top1": percent(right[own])}
+    return groups
+
+
 def summary(
     classes: str, labels: np.ndarray, predicted: np.ndarray, rank: np.ndarray, writers: np.ndarray | None = None
 ) -> dict:
@@ -39,16 +49,12 @@ def summary(
         writer = np.unique(writers, return_inverse=True)[1]
         top1 = 100 * np.bincount(writer, right) / np.bincount(writer)
         lowest, median = np.percentile(top1, [5, 50]).tolist()
-        by_writer = {"writers": len(top1), "median": median, "lowest_twentieth": lowest}
+        if 2 * len(top1) <= len(labels):  # else most are of unknown writers, one each
+            by_writer = {"writers": len(top1), "median": median, "lowest_twentieth": lowest}
     samples_of = np.bincount(labels, minlength=len(classes)).tolist()
     right_of = np.bincount(labels[right], minlength=len(classes)).tolist()
     share = {i: right_of[i] / count for i, count in enumerate(samples_of) if count}
     worst = sorted((i for i in share if share[i] < 1), key=lambda i: (share[i], -samples_of[i]))[:LISTED]
-    kinds, kind_of_label = {}, np.array([kind_of(c) for c in classes])[labels]
-    for kind in np.unique(kind_of_label).tolist():
-        of_kind = kind_of_label == kind
-        count = {"samples": int(of_kind.sum()), "classes": len(np.unique(labels[of_kind]))}
-        kinds[kind] = count | {"top1": percent(right[of_kind])}
     pairs = Counter(zip(labels[~right].tolist(), predicted[~right].tolist(), strict=True))
     commonest = sorted(pairs, key=lambda pair: (-pairs[pair], pair))[:LISTED]
     return {
@@ -60,7 +66,7 @@ def summary(
         "mean_class_accuracy": 100 * float(np.mean(list(share.values()))),
         "classes_never_right": list(share.values()).count(0),
         "by_writer": by_writer,
-        "kinds": kinds,
+        "kinds": by_group(np.array([kind_of(c) for c in classes])[labels], labels, right),
         "worst_classes": [{"character": classes[i], "right": right_of[i], "samples": samples_of[i]} for i in worst],
         "confused": [
             {"true": classes[t], "predicted": classes[p], "count": pairs[t, p], "of": samples_of[t]}
@@ -72,15 +78,17 @@ def summary(
 
 def report(result: dict) -> str:
     """What evaluate.py prints: at most 80 columns wide, but for long paths."""
-    kinds, writers, sure = result["kinds"], result["by_writer"], result["calibration"]
+    writers, sure = result["by_writer"], result["calibration"]
     figures = [
         ("samples", f"{result['samples']:6,} of {result['classes']:,} classes"),
         ("top-1", f"{result['top1']:6.2f} % ± {result['top1_standard_error']:.2f}"),
         ("top-5", f"{result['top5']:6.2f} %"),
         ("mean over classes", f"{result['mean_class_accuracy']:6.2f} %"),
     ]
-    for kind, row in kinds.items() if len(kinds) > 1 else ():
-        figures.append((kind, f"{row['top1']:6.2f} %   {row['samples']:,} of {row['classes']:,} classes"))
+    for groups in (result["kinds"], result["sources"]):
+        for name, row in groups.items() if len(groups) > 1 else ():
+            short = name if len(name) < 20 else f"{name[:18]}…"
+            figures.append((short, f"{row['top1']:6.2f} %   {row['samples']:,} of {row['classes']:,} classes"))
     if writers:
         below = f"   of {writers['writers']:,} writers; 5 % of them below {writers['lowest_twentieth']:.2f} %"
         figures.append(("median writer", f"{writers['median']:6.2f} %{below}"))

@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from data.samples import labelled_images
+from data.labelled import labelled_pictures
 from files.command_line import InputError
 from images.reading import read_grey
 from inference.recognizer import Recognizer
@@ -134,7 +134,7 @@ OTHERS = {"rapidocr": rapidocr_reader, "tesseract": tesseract_reader}
 def image_pictures(folder: Path, classes: str, limit: int) -> list[tuple[np.ndarray, str]]:
     """Pictures uint8 (H, W), dark ink on white, with their characters, of a folder of images: at most `limit`, always
     the same. Raises InputError if none is of one of the classes."""
-    images = [(path, char) for path, char in labelled_images(folder).items() if char in classes]
+    images = [(path, char) for path, char, _ in labelled_pictures(folder) if char in classes]
     if not images:
         raise InputError(f"{folder} has no image of a character that the model knows")
     pictures = []

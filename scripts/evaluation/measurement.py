@@ -12,7 +12,7 @@ from tqdm import tqdm
 from characters.confusable import mixed_up
 from characters.confusable import save as save_confusable
 from data.samples import Samples, dataset_samples, font_samples, image_samples
-from evaluation.accuracy import percent, ranked, summary
+from evaluation.accuracy import by_group, percent, ranked, summary
 from evaluation.model import Model, load_model
 from evaluation.recognition_picture import RecognitionPicture
 from files.atomic import write_text
@@ -93,7 +93,9 @@ def measure(
     figures = summary(model.classes, labels, predicted, rank, writers)
     some = np.sort(np.random.default_rng(0).choice(len(rows), min(3000, len(rows)), replace=False))
     top1 = {"clean": percent(right[some])} | robustness(model, samples, rows[some], labels[some])
+    sources = None if samples.sources is None else samples.sources[rows]
     figures |= {
+        "sources": {} if sources is None else by_group(sources, labels, right),
         "calibration": calibration(model, raw, tempered, right, accepted),
         "robustness": {"samples": len(some), "top1": top1},
         "surroundings": surroundings(model, samples, rows, labels) if surrounded else {},

@@ -13,6 +13,7 @@ import numpy as np
 from characters.jis import etl9g_classes, jis_codes
 from characters.kinds import is_hiragana
 from files.command_line import InputError
+from records.record_type import nibbles, read_file
 
 IMAGE_HEIGHT, IMAGE_WIDTH = 127, 128
 PAPER, DARKEST = 0, 15  # 4-bit grey levels
@@ -49,11 +50,7 @@ STANDIN_MARK = b"KanjiVG stand-in"  # opens the undefined bytes of every record 
 
 def unpack_images(records: np.ndarray) -> np.ndarray:
     """The images of n records, uint8 (n, 127, 128), 0 = paper, 15 = darkest."""
-    packed = records["image"]
-    images = np.empty((*packed.shape[:2], IMAGE_WIDTH), np.uint8)
-    images[:, :, 0::2] = packed >> 4
-    images[:, :, 1::2] = packed & 15
-    return images
+    return nibbles(records["image"])
 
 
 def records_per_set() -> int:
@@ -131,14 +128,7 @@ def standin_mark(records: np.ndarray) -> str | None:
 
 def read_records(path: Path) -> tuple[np.ndarray, str | None]:
     """All whole records of a file (memory-mapped), and what is wrong with the file as a whole, or None."""
-    size, expected = path.stat().st_size, records_per_file() * RECORD.itemsize
-    count = min(size, expected) // RECORD.itemsize
-    records = np.memmap(path, RECORD, "r", shape=(count,)) if count else np.zeros(0, RECORD)
-    if size == expected:
-        return records, None
-    kind = "short" if size < expected else "too long"
-    where = f"first bad record is record {count} (offset {count * RECORD.itemsize:,})"
-    return records, f"{path} is {kind}: {size:,} bytes where an ETL9G file has {expected:,}; {where}"
+    return read_file(path, RECORD, records_per_file(), "an ETL9G file")
 
 
 def find_damage(records: np.ndarray, images: np.ndarray) -> dict[int, str]:
@@ -151,11 +141,16 @@ def find_damage(records: np.ndarray, images: np.ndarray) -> dict[int, str]:
 
 
 def looks_shifted(images: np.ndarray) -> bool:
-    """Whether the ink sits 8 pixels too far left, as in ETL8G records: real frames have it at column 60 ± 4. Pieces of
-    the characters beside it, which lie in the outermost columns, do not count."""
+    """Whether the ink sits 8 pixels too far left, as in ETL8G records: real frames have it at column 60 ± 4."""
+    return 0 < ink_column(images) < 56
+
+
+def ink_column(images: np.ndarray) -> float:
+    """The column around which the ink of all images lies, without pieces of the characters beside it, which lie in the
+    outermost columns; 0 where there is too little to tell."""
     columns = images[:, :, MARGIN:-MARGIN].sum(axis=(0, 1), dtype=np.int64)
-    ink = int(columns.sum())
-    return len(images) >= 100 and ink > 0 and MARGIN + float(columns @ np.arange(len(columns))) / ink < 56
+    enough = len(images) >= 100 and columns.any()
+    return MARGIN + float(columns @ np.arange(len(columns)) / columns.sum()) if enough else 0
 
 
 def find_raw(folder: Path) -> list[Path]:
@@ -176,7 +171,7 @@ def find_raw(folder: Path) -> list[Path]:
             raise InputError(f"{folder} itself holds no raw files, they lie in {path.parent}: {remedy}")
     if standin.is_dir() and (paths := raw_files(standin)):
         return paths
-    if packed := sorted(path for path in folder.glob("[Ee][Tt][Ll]9[Gg]*") if PACKED.search(path.name)):
+    if packed := sorted(path for path in folder.glob("[Ee][Tt][Ll]*") if PACKED.search(path.name)):
         raise InputError(f"{packed[0]} is packed: unpack it first")
     raise FileNotFoundError(
         f"{folder} holds no ETL9G_01 … ETL9G_50: put the real files there, or make a stand-in with "

@@ -1,0 +1,10 @@
+"""G-type records of ETL8G, of 8,199 bytes as ETL9G's, with the image four bytes earlier. Source: AIST, "G-Type Data
+Format (ETL8)"."""
+
+import numpy as np
+
+from records import etl9g
+from records.record_type import RecordType
+
+HEADER = etl9g.RECORD.descr[: etl9g.RECORD.names.index("undefined")]
+G8_TYPE = RecordType(np.dtype([*HEADER, ("undefined", "V30"), ("image", "u1", (127, 64)), ("uncertain", "V11")]))
