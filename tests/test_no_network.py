@@ -76,6 +76,7 @@ def calls(folder: Path, data: Path) -> list[list]:
         ["calibrate_confidence", "--model", models["train_vit"], "--data-dir", data, "--out-of-set", 5, "--dry-run"],
         ["evaluate", "--model", models["train_vit"], "--data-dir", data, "--output-dir", "evaluation"],
         ["recognize", folder / "picture.png", "--model", "model.onnx"],
+        ["show_normalization", folder / "picture.png", "--output", "seen.png"],
         ["character_structure", "語"],
         ["add_classes", "--model", models["train_hiercode"], "--characters", "塡", "--output", "more.pth"],
         ["zero_shot", "--model", models["train_hiercode"], "--data-dir", data],

@@ -331,7 +331,7 @@ def test_each_setting_says_whether_a_resumed_run_may_change_it(name):
     """What decides what is learned stays: the list here is written by hand."""
     free = {"data_dir", "model_dir", "checkpoint_dir", "keep_last_n", "checkpoint_minutes", "resume_from", "overwrite"}
     free |= {"init_from", "epochs", "learning_rate", "warmup", "final_learning_rate", "device", "on_nonfinite"}
-    free |= {"precision", "compile", "deterministic", "plot"}
+    free |= {"precision", "compile", "deterministic", "plot", "font", "drawing_processes"}
     (field,) = (f for f in dataclasses.fields(config(Path(), Path())) if f.name == name)
     assert field.metadata["changeable"] == (name in free)
 

@@ -514,7 +514,7 @@ def test_a_trained_model_reads_what_is_drawn(build, serve, browser, model):
         f"{figures['real drawings']} % of 1,604 drawings by real people.\n",
         f"{figures['read and stated as known']} % of them without a note of doubt.",
         "2,965 kanji and 71 hiragana",
-        "HierCode, INT8, 1.3 MB. Released with this page.",
+        "HierCode, INT8, 1.2 MB. Released with this page.",
     ):
         assert words in page
     assert not [word for word in ("train_", "stand-in", "94.9") if word in browser.text("body")]

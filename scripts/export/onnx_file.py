@@ -38,7 +38,11 @@ def default_output(model_path: Path, any_image: bool = False) -> Path:
 
 def published_config(config: dict) -> dict:
     """The settings without the folders and files of the machine it was trained on."""
-    return {name: value for name, value in config.items() if not name.endswith(("_dir", "_from", "_path", "teacher"))}
+    return {
+        name: value
+        for name, value in config.items()
+        if not name.endswith(("_dir", "_from", "_path", "teacher", "font"))
+    }
 
 
 def export(model: nn.Module, path: Path, opset: int) -> None:
