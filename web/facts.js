@@ -45,7 +45,8 @@ export function describedModel(model, { file, figures }) {
   return file ? `${name}. From ${file}, not a released model.` : `${name}. Not a released model.`;
 }
 
-export const trainedOn = ({ source }) => SOURCES[source] ?? source;
+/** What a model learned from, in words; of samples "drawn as training went" the same as of files. */
+export const trainedOn = ({ source }) => SOURCES[source.split(", ")[0]] ?? source;
 
 /** The accuracy that a model's own metadata names, as a sentence. */
 function ownAccuracy({ accuracy, measuredOn, source, newWriters }) {
