@@ -100,7 +100,7 @@ def test_a_font_draws_what_it_has_and_strokes_the_rest(standin, square_font, mon
     differing = differing[np.isin([start[0][i] for i in differing], list("亜あ"))]
     for frame in drawn[differing]:
         y, x = (int(np.median(places)) for places in np.nonzero(frame > 2))
-        assert (frame[y - 8 : y + 8, x - 8 : x + 8] > 1).mean() > 0.9  # a filled square, though of the writer's pen
+        assert (frame[y - 8 : y + 8, x - 8 : x + 8] > 0).all()  # a filled square: ink everywhere, however grainy
 
 
 def test_fonts_that_cannot_be_used(tmp_path):
