@@ -33,7 +33,7 @@ from files.command_line import InputError
 from optimization_config import OptimizationConfig, option
 from structure.codes import HELD_OUT, PLACES, SIDES, encode, held_out, symbols_of
 from structure.kanjivg import kanjivg_version
-from structure.trees import structure_table
+from structure.trees import table_for
 
 WIDTHS = (32, 64, 96, 128, 160)
 TABLES = ("components", "places", "sides", "first_sides")  # of learned vectors
@@ -58,7 +58,7 @@ class Codes(nn.Module):
 
     def __init__(self, classes: str):
         super().__init__()
-        self.symbols = symbols_of(structure_table())
+        self.symbols = symbols_of(classes)
         self.register_buffer("kinds", torch.empty(0))
         self.register_buffer("members", torch.empty(0))
         self.set_classes(classes)
@@ -66,8 +66,8 @@ class Codes(nn.Module):
 
     def set_classes(self, classes: str) -> None:
         """Makes these the classes, whatever they were: only their codes are needed. Raises InputError for a character
-        without a decomposition or with a component that no character of ETL9G has."""
-        self.classes, codes = classes, encode(classes, structure_table(), self.symbols)
+        without a decomposition or with a component that the model has no vector of."""
+        self.classes, codes = classes, encode(classes, table_for(classes), self.symbols)
         self.kinds, self.members = (torch.from_numpy(numbers).to(self.kinds.device) for numbers in codes)
 
     def nodes(self, table: Callable[[str], torch.Tensor]) -> torch.Tensor:
