@@ -53,9 +53,8 @@ def recognise_images(model: Path, folder: Path, picture: Path) -> dict:
     """Recognises the images of a folder and draws the picture; returns how many there are, how many of them are named
     by their character, and how many of those were read right."""
     paths = find_images([folder])
-    recognizer = Recognizer(model)
-    greys, truths = [read_grey(path) for path in paths], [true_character(path, recognizer.classes) for path in paths]
-    readings = read(recognizer, greys, 5, Confusable())
+    greys, truths = [read_grey(path) for path in paths], [true_character(path) for path in paths]
+    readings = read(Recognizer(model), greys, 5, Confusable())
     right = [bool(r.top) and r.top[0][0] == truth for r, truth in zip(readings, truths, strict=True)]
     sheet, shown = RecognitionPicture(), sorted(np.random.default_rng(0).permutation(len(paths))[:SHOWN])
     for i in shown:

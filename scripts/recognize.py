@@ -88,7 +88,7 @@ def main() -> None:
             continue
         print(reading.as_json(path, sys.stdout.encoding) if arguments.json else f"{path}: {reading}")
         if picture:
-            picture.add(true_character(path, recognizer.classes), grey, reading.top)
+            picture.add(true_character(path), grey, reading.top)
     if picture:
         picture.write(arguments.picture)
     end(unread)

@@ -23,11 +23,11 @@ def character_of(folder: Path) -> str:
     return char
 
 
-def true_character(path: Path, classes: str) -> str | None:
-    """What the folder of an image, or its own name, says that it shows; None if neither names a class. A name such as 1
-    or a says nothing, U+0031 does."""
+def true_character(path: Path) -> str | None:
+    """What the folder of an image, or its own name, says that it shows; None if neither is a character. A name such as
+    1 or a says nothing, U+0031 does."""
     for named in (path.parent, path.with_suffix("")):
         with contextlib.suppress(InputError):
-            if (char := character_of(named)) in classes and (not char.isascii() or len(named.name) > 1):
+            if not (char := character_of(named)).isascii() or len(named.name) > 1:
                 return char
     return None

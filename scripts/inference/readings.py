@@ -55,9 +55,9 @@ def read(
     readings, other = [], np.array([bool(among) and char not in among for char in recognizer.classes])
     for begin in range(0, len(grey), BATCH):
         logits = recognizer.picture_logits(grey[begin : begin + BATCH])
-        if among:
-            logits = np.where(other, logits.min(axis=1, keepdims=True), logits)
-        shares, known = recognizer.confidence.probabilities(logits), recognizer.confidence.known(logits)
+        low = np.where(other, logits.min(axis=1, keepdims=True), logits)  # -inf would spoil the mean in a score
+        known = recognizer.confidence.known(low)
+        shares = recognizer.confidence.probabilities(np.where(other, -np.inf, logits))
         for i, drawn in enumerate(logits.any(axis=1)):
             best = _best(shares[i], min(max(top, CONSIDERED), np.count_nonzero(~other))) if drawn else []
             likeliest = [(recognizer.classes[j], float(shares[i, j])) for j in best]
