@@ -57,8 +57,10 @@ def test_a_list_of_ones_own(tmp_path):
     characters = class_list(str(own))
     assert characters[:4] == "髙があ漢"
     assert set(characters) == set(class_list("kana")) | set("髙漢")
+    own.write_text("+ kana\n- more.txt\nー\n", encoding="utf-8")
+    assert set(class_list(str(own))) == set(class_list("kana")) - {"が"}
     with pytest.raises(InputError, match=r"髙 \(U\+9AD9\)"):
-        drawn.check_drawable(characters)
+        drawn.check_drawable("髙" + characters)
 
 
 @pytest.mark.parametrize(
