@@ -47,7 +47,7 @@ def choose_model(models: list[StrokeModel], writer: Writer, rng: np.random.Gener
 
 def vary_strokes(char: str, model: StrokeModel, writer: Writer, rng: np.random.Generator) -> np.ndarray:
     """The strokes (S, POINTS, 2) of one writing of a character by a writer."""
-    kana = kind_of(char) != "kanji"
+    kana = kind_of(char) not in {"kanji", "katakana"}  # katakana are straight strokes, as kanji are
     loose = writer.looseness * np.exp(0.25 * rng.standard_normal())
     n = rng.standard_normal((len(model.strokes), 16)).astype(np.float32)
     u = rng.random((len(model.strokes), 4)).astype(np.float32)
