@@ -2,6 +2,8 @@
 
 import argparse
 import dataclasses
+import functools
+import re
 import shutil
 import textwrap
 import types
@@ -122,18 +124,22 @@ def restored(config_class: type[OptimizationConfig], saved: dict) -> Optimizatio
     return config
 
 
-def _filled(description: str) -> str:
-    """A docstring's title, commands and idea for the terminal's width; commands, which are indented, as they are."""
-    width = shutil.get_terminal_size().columns - 2
-    paragraphs = description.strip().split("\n\n")[:3]
-    return "\n\n".join(p if p.startswith(" ") else textwrap.fill(p, width) for p in paragraphs)
+def filled(paragraphs: list[str]) -> str:
+    """Paragraphs of a docstring for the terminal's width; of those that are indented, each line is a command."""
+    width, text = shutil.get_terminal_size().columns - 2, []
+    fold = functools.partial(textwrap.wrap, break_long_words=False, break_on_hyphens=False)
+    for part in paragraphs:
+        lines = re.sub(r"(--\S+) (?!-)", "\\1\N{NO-BREAK SPACE}", part).splitlines()  # a flag stays beside its value
+        commands = [" \\\n".join(fold(line, width - 2, subsequent_indent=" " * 8)) for line in lines]
+        text.append("\n".join(commands if part.startswith(" ") else fold(part, width)))
+    return "\n\n".join(text).replace("\N{NO-BREAK SPACE}", " ")
 
 
 def parse_config(config_class: type[OptimizationConfig], description: str, argv: list[str] | None = None):
     """An instance of config_class from the command line. Ends the program with exit code 2 for a wrong call."""
     parser = argparse.ArgumentParser(
         usage="%(prog)s [option ...]",
-        description=_filled(description),
+        description=filled(description.strip().split("\n\n")[:3]),
         formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, max_help_position=28),
     )
     hints = typing.get_type_hints(config_class)

@@ -14,7 +14,7 @@ from PIL import Image
 import train_hiercode
 from data.augmentation import augment
 from data.prepared import PreparedDataset
-from engine import checkpoints, devices, model_files, position, training
+from engine import checkpoints, devices, model_files, position, training, training_log
 from engine.batches import Batches, evaluate
 from engine.run import Run
 from engine.stop import Stop
@@ -302,6 +302,16 @@ def test_without_validation_no_score_is_told(tiny_dataset, tmp_path, capsys):
     few = tiny_dataset(classes="亜腕", sets=4, samples_per_set=2)  # 16 samples, a twentieth of which is none
     training.fit(ARCHITECTURE, config(few, tmp_path, epochs=3, split="random"))
     assert capsys.readouterr().out.splitlines()[-1].startswith("not validated, the last model: ")
+
+
+def test_an_epochs_line_fits_a_terminal_and_marks_the_best():
+    metrics = {"epoch": 3, "train_loss": 8.0179, "images_per_second": 1105.2, "seconds": 9431.6}
+    shown = "epoch   3/30  loss  8.018   1,105 images/s  9432 s"
+    assert training_log.epoch_line(metrics, 30, 0) == shown
+    metrics |= {"validation_loss": 0.3871, "validation_top1": 100.0}
+    lines = [training_log.epoch_line(metrics, 30, best) for best in (100, 101)]
+    assert lines[0] == "epoch   3/30  loss  8.018  val.  0.387  top-1 100.00 % *  1,105 images/s  9432 s"
+    assert (lines[1], len(lines[0])) == (lines[0].replace("*", " "), 80)
 
 
 def test_curves_are_drawn_if_asked(tiny_dataset, tmp_path):

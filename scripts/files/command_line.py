@@ -16,6 +16,7 @@ from pathlib import Path
 
 from files.machine import limit_threads
 from files.packages import OldPackage, missing
+from optimization_config import filled
 
 
 class InputError(ValueError):
@@ -39,8 +40,9 @@ def first_line(error: BaseException) -> str:
 
 
 def parser(doc: str | None) -> argparse.ArgumentParser:
-    """A parser of arguments whose --help shows the docstring of a script as it is written."""
-    return argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """A parser of arguments whose --help shows the docstring of a script, in lines that fit the terminal."""
+    text = filled((doc or "").strip().split("\n\n"))
+    return argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
 
 
 def at_least(least: float, kind: type = int) -> Callable[[str], float]:
