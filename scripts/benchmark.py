@@ -47,7 +47,7 @@ def main() -> None:
     options.add_argument("--rounds", type=at_least(1), default=20, help="how often each stage is timed (default 20)")
     options.add_argument("--json", type=Path, help="also write the figures to this file")
     options.add_argument("--reference", type=Path, metavar="FILE", help="time --model against this exported model")
-    options.add_argument("--times-faster", type=at_least(0, float), default=0, metavar="X", help="fail unless MODEL is X times as fast as FILE")
+    options.add_argument("--times-faster", type=at_least(0, float), default=0, metavar="X", help="fail below this")
     given = options.parse_args()
     if given.reference and not given.model:
         options.error("--reference needs --model")

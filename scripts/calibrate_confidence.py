@@ -27,7 +27,7 @@ def main() -> None:
     options.add_argument("--data-dir", type=Path, default=Path("dataset"), help="a prepared dataset (default dataset)")
     options.add_argument("--kept", type=float, default=0.97, help="share of samples above the threshold (default 0.97)")
     # The largest logit and the energy reject as well, but fall with every pen thinner than those trained on.
-    options.add_argument("--score", choices=SCORES, default="lead", help="what is compared with the threshold (default lead)")
+    options.add_argument("--score", choices=SCORES, default="lead", help="what the threshold bounds (default lead)")
     options.add_argument("--limit", type=at_least(1), default=10_000, help="validation samples to use (default 10000)")
     options.add_argument("--out-of-set", type=at_least(1), default=1000, help="drawings of each kind (default 1000)")
     options.add_argument("--dry-run", action="store_true", help="print the report; change no file")

@@ -25,13 +25,13 @@ from files.machine import cores, processor
 
 def main() -> None:
     options = parser(__doc__)
-    options.add_argument("entries", nargs="*", default=DEFAULT, metavar="ARCHITECTURE", help=f"default: {' '.join(DEFAULT)}")
+    options.add_argument("entries", nargs="*", default=DEFAULT, metavar="NAME", help=f"default: {', '.join(DEFAULT)}")
     options.add_argument("--data-dir", type=Path, default=Path("dataset"), help="a prepared dataset (default dataset)")
     options.add_argument("--images", type=Path, metavar="DIR", help="also measure on a folder of images")
     options.add_argument("--epochs", type=at_least(1), default=1, help="passes over the training split (default 1)")
     options.add_argument("--seed", type=at_least(0), default=0, help="the seed of every training (default 0)")
     options.add_argument("--limit", type=at_least(1), metavar="N", help="measure on at most N samples")
-    options.add_argument("--output-dir", type=Path, default=Path("models/comparison"), help="default: models/comparison")
+    options.add_argument("--output-dir", type=Path, default=Path("models/comparison"), help="default models/comparison")
     given = options.parse_args()
     if given.images and not given.images.is_dir():
         raise FileNotFoundError(f"{given.images} is missing: --images takes a folder of images")

@@ -26,10 +26,10 @@ def main() -> None:
     add("--model-path", type=Path, required=True, help="a file quantized_NAME_int8.pth")
     add("--output", type=Path, help="default: NAME_int8_quantized_quantized_int8_onnx_opsetNN.onnx beside MODEL_PATH")
     add("--data-dir", type=Path, default=Path("dataset"), help="the dataset to compare on (default dataset)")
-    add("--opset", type=int, default=14, metavar="N", choices=range(OLDEST, 24), help="ONNX opset, 14 to 23 (default 14)")
+    add("--opset", type=int, default=14, metavar="N", choices=range(OLDEST, 24), help="opset, 14 to 23 (default 14)")
     add = arguments.add_argument_group("comparison with PyTorch").add_argument
     add("--compare", type=at_least(1), default=2000, metavar="N", help="how many test images (default 2000)")
-    add("--agreement", type=at_least(0, float), default=AGREEMENT, metavar="X", help="least agreement, in %% (default 99.9)")
+    add("--agreement", type=at_least(0, float), default=AGREEMENT, metavar="X", help="at least, in %% (default 99.9)")
     print(convert(**vars(arguments.parse_args())))
 
 

@@ -22,7 +22,7 @@ from files.command_line import at_least, parser, run
 
 def main() -> None:
     options = parser(__doc__)
-    options.add_argument("--model", type=Path, default=Path("models/hiercode_model_best.pth"), help="a trained HierCode")
+    options.add_argument("--model", type=Path, default=Path("models/hiercode_model_best.pth"), help="a HierCode")
     options.add_argument("--data-dir", type=Path, default=Path("dataset"), help="a prepared dataset (default dataset)")
     options.add_argument("--limit", type=at_least(1), metavar="N", help="measure on N images of each kind")
     options.add_argument("--json", type=Path, help="also write the figures to this file")
