@@ -34,8 +34,8 @@ def main() -> None:
     options.add_argument("--images", type=Path, required=True, help="a folder with a folder for each character")
     which = f"{', '.join(OTHERS)} (default: all)"
     options.add_argument("--against", nargs="+", choices=OTHERS, default=list(OTHERS), metavar="NAME", help=which)
-    options.add_argument("--limit", type=at_least(1), default=2000, metavar="N", help="at most N pictures (default 2000)")
-    options.add_argument("--output", type=Path, default=Path("alternatives"), help="of the table (default alternatives)")
+    options.add_argument("--limit", type=at_least(1), default=2000, metavar="N", help="N pictures (default 2000)")
+    options.add_argument("--output", type=Path, default=Path("alternatives"), help="(default alternatives)")
     given = options.parse_args()
     cv2.setNumThreads(1)
     readers, classes = [own_reader(path) for path in given.model], Recognizer(given.model[0]).classes

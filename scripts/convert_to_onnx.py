@@ -31,7 +31,7 @@ def main() -> None:
     flags.add_argument("--any-image", action="store_true", help="make the normalisation part of the file")
     flags.add_argument("--top", type=at_least(1), help="how many classes an --any-image file gives (default 10)")
     flags.add_argument("--data-dir", type=Path, help="the dataset to compare on (default: dataset, if there)")
-    flags.add_argument("--opset", type=int, choices=range(13, 24), metavar="N", help=f"13 to 23 (default {DEFAULT_OPSET})")
+    flags.add_argument("--opset", type=int, choices=range(13, 24), metavar="13-23", help=f"default {DEFAULT_OPSET}")
     chosen = flags.parse_args()
     if chosen.any_image and chosen.opset and chosen.opset < OLDEST_OPSET:
         flags.error(f"--any-image needs --opset {OLDEST_OPSET} or newer")
