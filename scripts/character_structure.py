@@ -4,8 +4,8 @@
 
 An inner node arranges two parts: left-right ⿰, top-bottom ⿱, enclosure ⿴ (the outer part first) or overlay ⿻. A
 leaf is a component: a part that several characters share, or that KanjiVG does not divide. The pieces of a split
-component (衣 in 裏) are put together. Where two characters would have the same tree, each is a component of its own, as most
-hiragana are. Source: KanjiVG (Ulrich Apel and contributors, CC BY-SA 3.0).
+component (衣 in 裏) are put together. Where two characters would have the same tree, each is a component of its own,
+as most hiragana are. Source: KanjiVG (Ulrich Apel and contributors, CC BY-SA 3.0).
 """
 
 import sys
