@@ -526,7 +526,7 @@ def test_a_trained_model_reads_what_is_drawn(build, serve, browser, model, tmp_p
         browser.draw(strokes_in(char, 0.1))
         assert browser.results()[0] == char
         browser.press("Escape")
-    window = {"viewport": {"width": 1000, "height": 640}, "colorScheme": "light"}
+    window = {"viewport": {"width": 1000, "height": 612}, "colorScheme": "light"}
     browser.open(serve(folder), window)  # the README's screenshot, written where SCREENSHOT says
     assert browser.draw(strokes_of("愛"))["top"][0]["character"] == "愛"
     screenshot = Path(os.environ.get("SCREENSHOT", tmp_path / "page.png")).resolve()
