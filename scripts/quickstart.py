@@ -3,7 +3,7 @@
     python scripts/quickstart.py
 
 Everything it makes lies in ETL9G/standin, dataset and models/quickstart; report.json there holds what it took and what
-it reached. Stopped half-way, the same command goes on.
+it reached. Stopped half-way, the same command continues.
 """
 
 import sys

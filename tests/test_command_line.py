@@ -199,7 +199,7 @@ run(lambda: command_line.run_stage("train", "stage.py", {str(tmp_path / "checkpo
     assert process.returncode == code
     assert (tmp_path / "checkpoint").read_text() == "saved"
     assert errors[0] == "waiting for train to save its work …"
-    assert errors[-1] == f"train ended with exit code {code}; the same command goes on from here"
+    assert errors[-1] == f"train ended with exit code {code}; the same command continues from here"
 
 
 WITH_WORKERS = """

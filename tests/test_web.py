@@ -493,7 +493,7 @@ def test_start_serves_the_models_of_the_repository_in_order_and_says_which(web, 
         lines = [process.stdout.readline() for _ in range(4)]
         process.terminate()
         said = process.stderr.read()
-    assert lines[0].startswith("../models/kanji_model_any_image.onnx takes the place of the released model; MODEL=path")
+    assert lines[0].startswith("../models/kanji_model_any_image.onnx replaces the released model; MODEL=path")
     assert "models/kanji_model_any_image.onnx: Vision Transformer, INT8, not a released model: 3 kanji" in lines[1]
     assert lines[3].startswith("http://127.0.0.1:")
     warning = "This model has hardly been trained: it reads only 79.99 % of its validation samples."

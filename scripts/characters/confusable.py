@@ -1,4 +1,4 @@
-"""Which classes a model mixes up, and which shapes stand for two characters: confusable.json beside a model."""
+"""Which classes a model confuses, and which shapes stand for two characters: confusable.json beside a model."""
 
 import json
 from collections import Counter
@@ -47,7 +47,7 @@ def mixed_up(classes: str, labels: np.ndarray, predicted: np.ndarray) -> dict[st
 
 
 def save(path: Path, classes: str, pairs: dict[str, dict[str, float]], measured_on: str) -> None:
-    """Writes JSON: what is mixed up, measured on these samples, and the classes that share their shape with others."""
+    """Writes JSON: what is confused, measured on these samples, and the classes that share their shape with others."""
     same_shape = {char: twins for char, twins in SAME_SHAPE.items() if char in classes}
     content = {"measured_on": measured_on, "mixed_up": pairs, "same_shape": same_shape}
     write_text(path, json.dumps(content, ensure_ascii=False, indent=0) + "\n")

@@ -145,6 +145,6 @@ class Run:
     def not_finite(self, what: str) -> FloatingPointError:
         """An error that says what is not finite in the current epoch, and what to do."""
         return FloatingPointError(
-            f"{what} in epoch {self.epoch + 1}: go on from the last checkpoint with a lower --learning-rate, "
+            f"{what} in epoch {self.epoch + 1}: continue from the last checkpoint with a lower --learning-rate, "
             "or with --on-nonfinite step-back"
         )

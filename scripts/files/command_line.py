@@ -64,7 +64,7 @@ def run_stage(name: str, script: str, *arguments: object) -> float:
     print(f"\n--- {name}: python scripts/{script} {' '.join(words)}", flush=True)
     begin = time.monotonic()
     if code := _exit_code(name, [sys.executable, str(SCRIPTS / script), *words]):
-        print(f"{name} ended with exit code {code}; the same command goes on from here", file=sys.stderr)
+        print(f"{name} ended with exit code {code}; the same command continues from here", file=sys.stderr)
         sys.exit(code)
     seconds = round(time.monotonic() - begin, 1)
     print(f"--- {name} took {seconds:.1f} s", flush=True)
@@ -93,7 +93,7 @@ def _exit_code(name: str, command: list[str]) -> int:
 
 def run(main: Callable[[], None]) -> None:
     """Calls `main`; what a user can cause becomes one line on stderr and exit code 2 (wrong call, bad input) or 1.
-    Ctrl-C and SIGTERM end it without a word, what was begun removed."""
+    Ctrl-C and SIGTERM end it silently, and what it had started is removed."""
     for stream in (sys.stdout, sys.stderr):  # names of files may be no text, and some terminals know no kanji
         if hasattr(stream, "reconfigure"):  # a notebook's has none
             stream.reconfigure(errors="backslashreplace")

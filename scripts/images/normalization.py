@@ -118,7 +118,7 @@ def normalize_frames(frames: np.ndarray) -> np.ndarray:
 
 @lru_cache(maxsize=32)
 def _extension_matrix(length: int) -> np.ndarray:
-    """The matrix that makes an axis longer by REACH at both ends, where values go on rising or falling as within."""
+    """The matrix that makes an axis longer by REACH at both ends, where values keep rising or falling as within."""
     return np.pad(np.eye(length, dtype=np.float32), ((REACH, REACH), (0, 0)), mode="reflect", reflect_type="odd")
 
 
