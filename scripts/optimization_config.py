@@ -41,7 +41,7 @@ class OptimizationConfig:
     checkpoint_dir: str | None = option(None, "for checkpoints (MODEL_DIR/checkpoints/NAME)", changeable=True)
     keep_last_n: int = option(5, "checkpoints to keep", within="[1, inf)", changeable=True)
     checkpoint_minutes: float = option(15.0, "save this often inside an epoch too", within="(0, inf)", changeable=True)
-    resume_from: str | None = option(None, "continue from this checkpoint; auto: the last, if any", changeable=True)
+    resume_from: str | None = option(None, "continue from this checkpoint; auto: the last one", changeable=True)
     overwrite: bool = option(False, "replace an earlier run, or go back in it", changeable=True)
     init_from: str | None = option(None, "start from the weights of this trained model", changeable=True)
 
