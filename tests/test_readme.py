@@ -95,3 +95,9 @@ def test_the_model_cards_figures_are_those_of_the_released_files():
         assert parameters == f"{sum(p.numel() for p in model.parameters()):,}"
         assert validation == "{validation_top1:.2f} ({validation_top5:.2f})".format(**facts["metrics"])
         assert facts["source"].startswith("KanjiVG")
+
+
+def test_ci_and_github_run_the_readmes_test_command():
+    command = re.search(r"^pip install .*python -m pytest$", README, re.M)[0]
+    assert "grep -m1 -E '^pip install .*python -m pytest$' README.md" in (ROOT / ".ci/run").read_text(encoding="utf-8")
+    assert f"run: {command}\n" in (ROOT / ".github/workflows/test.yml").read_text(encoding="utf-8")
