@@ -46,6 +46,8 @@ def main() -> None:
     data_dir = chosen.data_dir or (default_data if (default_data / "metadata.json").is_file() else None)
     output = chosen.output or default_output(model_path, chosen.any_image)
     check_not(output, model_path)
+    if sys.stderr.isatty():
+        print(f"exporting {model_path}; then the file is compared with the model", file=sys.stderr)
     if chosen.any_image:
         print(convert_any_image(model_path, output, data_dir, opset, chosen.top or 10))
     else:
