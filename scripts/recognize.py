@@ -9,9 +9,8 @@ Pictures may have any size and colours, dark on light or light on dark. Needs on
     {"image": "photo.png", "known": true, "looks_like": [],
      "top": [{"character": "漢", "probability": 0.98}, …]}
 
-`known` is false where the model takes a picture for none of its characters; calibrate_confidence.py puts the threshold
-for this into the model's file. `looks_like` names characters that are often confused with the first one. They come from
-confusable.json beside the model, which evaluate.py --confusable writes.
+`known` is false where the model takes a picture for none of its characters. `looks_like` names characters that are
+often confused with the first one; they come from confusable.json beside the model (evaluate.py --confusable).
 """
 
 import sys

@@ -19,8 +19,7 @@ AHEAD = 4  # batches that are being read from the disk while one is worked on
 
 
 class Batches:
-    """Batches of one split on the device: from the memory-mapped chunks, or resident on a GPU that has room, or drawn
-    for each epoch."""
+    """Batches of one split on the device: from memory-mapped chunks, resident on a GPU with room, or newly drawn."""
 
     def __init__(self, dataset: PreparedDataset, split: str, device: torch.device, fresh: FreshSets | None = None):
         self.dataset, self.split, self.device = dataset, dataset.splits[split], device

@@ -33,8 +33,8 @@ def check_held_out(path: Path, facts: dict, held_out: str) -> None:
 def copy_weights(model: nn.Module, classes: str, content: dict, path: Path) -> list[str]:
     """Copies weights into `model` by name and shape; returns the names of the tensors that stay as they were.
 
-    Where the classes differ, tensors with a row for every class stay, even if the shapes agree. Raises InputError if no
-    tensor fits.
+    Where the classes differ, tensors with a row for every class stay, even if the shapes agree. Raises InputError if
+    no tensor fits.
     """
     weights, own = content.get("ema") or content["model"], model.state_dict()
     other_classes = content["classes"] != classes

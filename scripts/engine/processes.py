@@ -7,8 +7,7 @@ torchrun starts the processes, on one host or on several (the second command, on
 the network to use, where there are more). --batch-size is that of all processes together; each takes its share of every
 batch, with its own random augmentation. Batch norm takes its statistics over all processes on GPUs (SyncBatchNorm),
 over each process's own part on CPUs. The main process (rank 0) writes all files and speaks. A run that is resumed by
-another number of processes follows the same curve within its noise. A training that torchrun did not start is a group
-of one.
+another number of processes follows the same curve within its noise. Without torchrun there is one process.
 """
 
 import hashlib

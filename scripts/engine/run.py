@@ -25,8 +25,7 @@ from optimization_config import OptimizationConfig
 
 
 def distillation(logits: torch.Tensor, teacher_logits: torch.Tensor) -> torch.Tensor:
-    """The cross entropy of logits (N, classes) with a teacher's probabilities; Hinton et al., arXiv:1503.02531, at
-    temperature 1."""
+    """The cross entropy of logits (N, classes) with a teacher's probabilities (arXiv:1503.02531, temperature 1)."""
     return F.cross_entropy(logits.float(), teacher_logits.float().softmax(1))
 
 

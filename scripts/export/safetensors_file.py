@@ -1,5 +1,4 @@
-"""SafeTensors: weights, settings and classes in one file without pickle, or in a folder for a model hub; read back
-before it counts."""
+"""SafeTensors: weights, settings and classes in one file without pickle, or in a folder for a hub, and read back."""
 
 import json
 from pathlib import Path
