@@ -52,7 +52,7 @@ class RecordType(NamedTuple):
 
 
 def read_file(path: Path, record: np.dtype, count: int, name: str) -> tuple[np.ndarray, str | None]:
-    """At most `count` records of a file (memory-mapped), and None or what is wrong with its size, by the `name` given."""
+    """At most `count` records of a file (memory-mapped), and None or what is wrong with the size of this `name`."""
     size, expected = path.stat().st_size, count * record.itemsize
     whole = min(size, expected) // record.itemsize
     records = np.memmap(path, record, "r", shape=(whole,)) if whole else np.zeros(0, record)
