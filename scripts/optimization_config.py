@@ -86,7 +86,7 @@ class OptimizationConfig:
         if self.fresh % self.fresh_passes:
             raise ValueError("--fresh must be a multiple of --fresh-passes")
         if self.font and not self.fresh:
-            raise ValueError("--font is for samples that are drawn as training goes: give --fresh too")
+            raise ValueError("--font needs --fresh, which draws samples during training")
         if self.on_nonfinite == "step-back" and self.keep_last_n < 2:
             raise ValueError("--on-nonfinite step-back needs the epoch's start: --keep-last-n must be at least 2")
 

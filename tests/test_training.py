@@ -99,7 +99,7 @@ def test_who_cannot_teach(tiny_dataset, tmp_path):
     content = checkpoints.load(plain) | {"source": "test shapes", "generator": "test shapes"}
     for name, changes, words in (
         ("classes", {"classes": CLASSES[::-1]}, "other classes"),
-        ("split", {"config": content["config"] | {"split": "random"}}, "or it knows the tests"),
+        ("split", {"config": content["config"] | {"split": "random"}}, "or it saw tests"),
     ):
         checkpoints.save(tmp_path / f"{name}.pth", content | changes)
         settings = config(tiny_dataset(), tmp_path, teacher=str(tmp_path / f"{name}.pth"))
@@ -113,7 +113,7 @@ def test_weights_that_know_the_tests_are_no_beginning(tiny_dataset, tmp_path):
     data = tiny_dataset()
     training.fit(ARCHITECTURE, config(data, tmp_path / "random", epochs=1, split="random", hiragana_repeats=1))
     best = str(tmp_path / "random" / "best_kanji_model.pth")
-    with pytest.raises(InputError, match="trained with --split random --seed 0: give the same, or it knows the tests"):
+    with pytest.raises(InputError, match="trained with --split random --seed 0: give the same ones, or it saw tests"):
         training.fit(ARCHITECTURE, config(data, tmp_path / "writer", epochs=1, init_from=best))
     training.fit(ARCHITECTURE, config(another_source(data), tmp_path / "writer", epochs=1, init_from=best))
 
@@ -267,7 +267,7 @@ def test_a_seed_decides_the_order_and_the_randomness_of_each_step(tiny_dataset, 
 @pytest.mark.parametrize(
     ("changes", "line"),
     [
-        ({"epoch_samples": 1}, "batch norm has no spread"),
+        ({"epoch_samples": 1}, "batch norm needs two"),
         ({"width": 1e300}, "no model can"),
         ({"embedding": 10**20}, "no model can"),
     ],

@@ -78,7 +78,7 @@ class Sampling:
         samples = min(config.epoch_samples or len(self.rows), len(self.rows))
         self.batch_size = min(config.batch_size, samples)
         if self.batch_size < 2:
-            raise InputError("one sample an epoch is too few: batch norm has no spread over one sample")
+            raise InputError("one sample an epoch is too few: batch norm needs two")
         if self.batch_size < processes.count():
             raise InputError(f"--batch-size {self.batch_size} is too small for {processes.count()} processes")
         self.steps_per_epoch = samples // self.batch_size

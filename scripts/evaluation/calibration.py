@@ -50,9 +50,7 @@ def calibrate(model: Model, data_dir: Path, score: str, kept: float, limit: int,
     """What goes into the file, and a report. `kept`: the share of at most `limit` validation samples that the threshold
     on this score accepts; `count`: the out-of-set samples of each kind that it is measured on."""
     if model.picture_logits:
-        raise InputError(
-            "this file has its threshold inside: calibrate the one that it was made from, and make it again"
-        )
+        raise InputError("an any-image file cannot be calibrated: calibrate the model that it was made from")
     samples = dataset_samples(data_dir, "validation", model.facts["config"])
     rows = np.random.default_rng(0).permutation(len(samples.characters))
     rows = rows[np.isin(samples.characters[rows], list(model.classes))][:limit]

@@ -131,7 +131,7 @@ def prove(path: Path, original: Path) -> str:
     together = np.stack([picture, picture[::-1], picture[:, ::-1]])
     alone = np.concatenate([checked_logits(session, one[None], recognizer.confidence)[0] for one in together])
     if np.abs(checked_logits(session, together, recognizer.confidence)[0] - alone).max() > TOLERANCE:
-        raise ConversionError("pictures together are read otherwise than each by itself")
+        raise ConversionError("a batch is read differently from single pictures")
     unlike = sum(difference > SAME_PIXEL for difference in differences)
     comparison = (
         f"read as with normalization.py: {same:,} of {COMPARED:,} varied pictures; normalised pixels differ by at most "
