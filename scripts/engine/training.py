@@ -74,10 +74,10 @@ def start_or_resume(run: Run) -> None:
     parameters = sum(p.numel() for p in run.model.parameters())
     shared = f", {processes.count()} processes" if processes.count() > 1 else ""
     processes.say(
-        f"{run.architecture.name}: {parameters:,} parameters; {run.sampling.images:,} training and "
-        f"{len(run.sampling.validation_rows):,} validation samples of {len(run.dataset.classes):,} classes "
-        f"({run.dataset.source}, split by {config.split}); "
-        f"{run.device}, {'bf16' if uses_bf16(config, run.device) else 'fp32'}{shared}"
+        f"{run.architecture.name}: {parameters:,} parameters; "
+        f"{run.device}, {'bf16' if uses_bf16(config, run.device) else 'fp32'}{shared}\n"
+        f"{run.sampling.images:,} training and {len(run.sampling.validation_rows):,} validation samples of "
+        f"{len(run.dataset.classes):,} classes\n({run.dataset.source}, split by {config.split})"
     )
 
 
