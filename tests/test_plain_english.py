@@ -2,6 +2,7 @@
 sentence, no long line. The diary's history is left as it is."""
 
 import ast
+import json
 import re
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 LIST = Path(__file__).with_suffix(".txt").with_name("plain_english.txt")
 DOCUMENTS = [path for path in sorted(ROOT.rglob("*.md")) if not {"node_modules", ".venv"} & set(path.parts)]
+DOCUMENTS += sorted((ROOT / "examples").glob("*.ipynb"))
 SOURCES = sorted((ROOT / "scripts").rglob("*.py"))
 PAGE = [ROOT / "web/index.html", *sorted((ROOT / "web").glob("*.js"))]
 LONGEST_LINE, MOST_WORDS = 120, 40  # of a document; of a sentence
@@ -46,6 +48,8 @@ def sentences(text: str) -> list[str]:
 
 def read(path: Path) -> str:
     text = path.read_text(encoding="utf-8")
+    if path.suffix == ".ipynb":
+        return "\n\n".join("".join(c["source"]) for c in json.loads(text)["cells"] if c["cell_type"] == "markdown")
     return text.partition("\n| ")[0] if path.name == "PROJECT_DIARY.md" else text
 
 
