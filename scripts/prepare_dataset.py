@@ -23,7 +23,9 @@ import files.start
 import argparse
 import time
 
+from characters.class_lists import LISTS, class_list
 from characters.jis import etl9g_classes
+from data.drawn import entry_for_drawn, prepare_drawn
 from data.etl_files import prepare_files
 from data.pictures import KIND, prepare_pictures
 from data.preparing import prepare
@@ -31,36 +33,49 @@ from data.sources import classes_of, entry_for, files_of_etl9g, other_sources, w
 from files.command_line import InputError, at_least, parser, run
 from files.folders import OutputFolders
 from files.machine import MOST_PROCESSES, PROCESSES
+from handwriting.fonts import find_fonts
 from records.etl9g import find_raw
 from records.etl_sets import find_set
 
 
 def prepare_all(given: argparse.Namespace) -> tuple[dict, list[str]]:
     """Prepares what is asked for; returns the metadata, and lines on the sources."""
-    folder, lines, processes = given.output_dir, [], min(given.processes, MOST_PROCESSES)
-    others, classes = other_sources(folder), classes_of(folder)
-    if given.etl9g and classes != etl9g_classes():
-        raise InputError(f"{folder} has other classes than ETL9G: give another --output-dir")
+    folder, processes = given.output_dir, min(given.processes, MOST_PROCESSES)
+    others, classes = other_sources(folder), classes_of(folder, given.classes)
     of_etl9g = [] if given.etl9g else files_of_etl9g(folder)
+    if (given.etl9g or of_etl9g) and not classes.startswith(etl9g_classes()):
+        raise InputError("ETL9G's records need a class list that begins with ETL9G's: its first line must be + etl9g")
+    made = []
+    if given.synthetic:
+        entry = entry_for_drawn(others, given.seed)
+        made.append(prepare_drawn(given.synthetic, given.seed, given.fonts, folder, entry, classes, processes))
     for place, kind, paths in [*given.sets, *((images, KIND, []) for images in given.images)]:
-        entry = entry_for(place, kind, paths, others) | ({"licence": given.licence} if given.licence else {})
+        known = [*others, *(source for source, _ in made)]
+        entry = entry_for(place, kind, paths, known) | ({"licence": given.licence} if given.licence else {})
         if kind == KIND:
-            earlier = [folder / row["chunk"] for source in others if source["kind"] == KIND for row in source["files"]]
-            source, notes = prepare_pictures(place, folder, entry, classes, earlier, processes)
+            earlier = [folder / row["chunk"] for source in known if source["kind"] == KIND for row in source["files"]]
+            made.append(prepare_pictures(place, folder, entry, classes, earlier, processes))
         else:
-            source, notes = prepare_files(kind, paths, folder, entry, classes, given.skip_damaged, processes)
-        others = sorted([o for o in others if o["id"] != entry["id"]] + [source], key=lambda o: o["id"])
-        counts = f"{source['samples']:,} images of {source['characters']:,} characters"
-        lines += [f"{source['name']}: {counts}, split {source['split']}", *(f"  {note}" for note in notes)]
+            made.append(prepare_files(kind, paths, folder, entry, classes, given.skip_damaged, processes))
+    by_id = {source["id"]: source for source in [*others, *(source for source, _ in made)]}
     if given.etl9g:  # last, as it takes away the metadata of what it replaces
         of_etl9g = prepare(given.etl9g, folder, given.skip_damaged, processes)
-    return write_metadata(folder, classes, of_etl9g, others), lines
+    return write_metadata(folder, classes, of_etl9g, [by_id[i] for i in sorted(by_id)]), described(made)
+
+
+def described(made: list[tuple[dict, list[str]]]) -> list[str]:
+    """Lines on the sources that were prepared, and what was left out of them."""
+    lines = []
+    for source, notes in made:
+        counts = f"{source['samples']:,} images of {source['characters']:,} characters"
+        lines += [f"{source['name']}: {counts}, split {source['split']}", *(f"  {note}" for note in notes)]
+    return lines
 
 
 def find_all(given: argparse.Namespace) -> None:
     """Sets `etl9g` to the raw files of ETL9G, and `sets` to the other folders of raw files with what they hold."""
     given.etl9g, given.sets = [], []
-    for folder in given.etl9g_dir or ([] if given.images else [Path("ETL9G")]):
+    for folder in given.etl9g_dir or ([] if given.images or given.synthetic else [Path("ETL9G")]):
         if found := find_set(folder):
             given.sets.append((folder, *found))
         elif given.etl9g:
@@ -74,12 +89,18 @@ def main() -> None:
     raw = "folders of raw files, each of one ETL set (default ETL9G)"
     options.add_argument("--etl9g-dir", "--raw", type=Path, nargs="+", metavar="DIR", help=raw)
     options.add_argument("--images", type=Path, nargs="+", metavar="DIR", default=[], help="folders of pictures")
+    options.add_argument("--synthetic", type=at_least(1), metavar="SETS", help="sets to draw, each by other writers")
+    options.add_argument("--characters", metavar="LIST", help=f"the classes: {', '.join(LISTS)}, or a text file")
+    options.add_argument("--seed", type=at_least(0), default=0, help="of what is drawn (default 0)")
+    options.add_argument("--font", type=Path, action="append", default=[], help="fonts that some of its writers copy")
     options.add_argument("--licence", metavar="TEXT", help="of these pictures, to be kept in metadata.json")
     options.add_argument("--output-dir", type=Path, default=Path("dataset"), help="of the dataset (default dataset)")
     options.add_argument("--skip-damaged", action="store_true", help="leave damaged records out, and count them")
     options.add_argument("--processes", type=at_least(1), default=PROCESSES, help="default: one a core")
     given = options.parse_args()
+    given.classes = class_list(given.characters) if given.characters else None
     find_all(given)
+    given.fonts = find_fonts(given.font)
     if given.licence and not (given.images or given.sets):
         options.error("--licence is that of pictures, or of another set than ETL9G")
     begin = time.monotonic()

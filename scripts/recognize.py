@@ -22,6 +22,7 @@ import files.start
 from collections import Counter
 
 from characters.confusable import load as load_confusable
+from characters.kinds import SCRIPTS, of_script
 from characters.names import true_character
 from files.command_line import InputError, at_least, parser, run
 from images.finding import find_images
@@ -55,6 +56,8 @@ def main() -> None:
     which = f"an exported model, or a released one: {', '.join(SHORT_NAMES)} (default: {OWN} if there, or hiercode)"
     flags.add_argument("--model", type=model_path, help=which)
     flags.add_argument("--top", type=at_least(1), default=5, help="how many characters to list (default 5)")
+    script = f"what is written, if you know: {', '.join(SCRIPTS)}, or a text of the characters that it may be"
+    flags.add_argument("--script", metavar="SCRIPT", help=script)
     flags.add_argument("--json", action="store_true", help="print one line of JSON for each picture")
     flags.add_argument("--picture", type=Path, metavar="PNG", help="draw the first 100 pictures with what was read")
     arguments = flags.parse_args()
@@ -69,6 +72,9 @@ def main() -> None:
 
         picture = RecognitionPicture()
     recognizer, confusable = Recognizer(model), load_confusable(confusable_path(model))
+    among = of_script(arguments.script, recognizer.classes) if arguments.script else ""
+    if arguments.script and not among:
+        raise InputError(f"{model} reads none of the characters of --script {arguments.script}")
     if not arguments.model:
         print(f"reading with {recognizer}", file=sys.stderr)
     if reads := recognizer.hardly_trained():
@@ -79,7 +85,7 @@ def main() -> None:
     for path in find_images(list(map(Path, arguments.images)), lambda line: print(f"note: {line}", file=sys.stderr)):
         try:
             grey = read_grey(path)
-            reading = read(recognizer, [grey], arguments.top, confusable)[0]
+            reading = read(recognizer, [grey], arguments.top, confusable, among)[0]
         except (InputError, FileNotFoundError) as error:  # the other images are recognised all the same
             report(error, unread)
             continue

@@ -31,9 +31,9 @@ from engine.layers import convolutional_features, scaled
 from engine.training import train
 from files.command_line import InputError
 from optimization_config import OptimizationConfig, option
-from structure.codes import HELD_OUT, PLACES, SIDES, encode, held_out, symbols_of
-from structure.kanjivg import kanjivg_version
-from structure.trees import structure_table
+from structure.codes import HELD_OUT, PLACES, SIDES, encode, held_out, nodes_of, symbols_of
+from structure.kanjivg import has_strokes, kanjivg_version
+from structure.trees import table_for
 
 WIDTHS = (32, 64, 96, 128, 160)
 TABLES = ("components", "places", "sides", "first_sides")  # of learned vectors
@@ -58,7 +58,7 @@ class Codes(nn.Module):
 
     def __init__(self, classes: str):
         super().__init__()
-        self.symbols = symbols_of(structure_table())
+        self.symbols = symbols_of(classes)
         self.register_buffer("kinds", torch.empty(0))
         self.register_buffer("members", torch.empty(0))
         self.set_classes(classes)
@@ -66,8 +66,8 @@ class Codes(nn.Module):
 
     def set_classes(self, classes: str) -> None:
         """Makes these the classes, whatever they were: only their codes are needed. Raises InputError for a character
-        without a decomposition or with a component that no character of ETL9G has."""
-        self.classes, codes = classes, encode(classes, structure_table(), self.symbols)
+        without a decomposition or with a component that the model has no vector of."""
+        self.classes, codes = classes, encode(classes, table_for(classes), self.symbols)
         self.kinds, self.members = (torch.from_numpy(numbers).to(self.kinds.device) for numbers in codes)
 
     def nodes(self, table: Callable[[str], torch.Tensor]) -> torch.Tensor:
@@ -164,6 +164,14 @@ class HierCode(nn.Module):
             return self.log_scale.exp() * F.linear(feature, F.normalize(prototypes, dim=1))
         prototypes = F.normalize(prototypes[self.shown], dim=1)
         return self.log_scale.exp() * F.linear(feature, prototypes), self.shown.cumsum(0) - 1
+
+    def addable(self, characters: str) -> str:
+        """Those of the characters that are no classes yet and of which the model has learned every component."""
+        codes, drawn = self.prototypes, "".join(filter(has_strokes, dict.fromkeys(characters)))
+        learned = {codes.symbols[number] for number in set(codes.kinds[:, 3].tolist())}
+        table = table_for(codes.classes).extended(drawn)
+        symbols = {char: {symbol for *_, symbol in nodes_of(table.tree(char))} for char in drawn}
+        return "".join(char for char in drawn if char not in codes.classes and symbols[char] <= learned)
 
     def add_classes(self, characters: str) -> str:
         """Adds classes by their codes alone, at the end, and returns all classes; characters that are classes already

@@ -26,7 +26,7 @@ from engine.training import train
 from optimization_config import OptimizationConfig, option
 from rnn.radical_reader import RadicalReader
 from structure.codes import component_targets
-from structure.trees import structure_table
+from structure.trees import table_for
 
 
 @dataclass
@@ -47,7 +47,7 @@ class RadicalRNN(nn.Module):
 
     def __init__(self, config: RadicalRNNConfig, classes: str):
         super().__init__()
-        sets, sequences = component_targets(classes, structure_table())
+        sets, sequences = component_targets(classes, table_for(classes))
         target = torch.from_numpy(sets if config.radical_target == "set" else sequences)
         self.register_buffer("target", target, persistent=False)
         widths = scaled(WIDTHS, config.width)

@@ -7,7 +7,6 @@ import pytest
 
 from characters import confusable
 from characters.confusable import Confusable
-from characters.kinds import kind_of
 from evaluation.measurement import evaluate_file
 from files.command_line import InputError
 from test_evaluate import CLASSES, spot_model
@@ -33,12 +32,6 @@ def test_a_reading_looks_like_what_it_is_mixed_up_with_and_what_has_its_shape():
     assert table.looks_like([]) == []
 
 
-def test_shapes_that_stand_for_two_characters_are_classes_and_katakana():
-    for char, twins in confusable.SAME_SHAPE.items():
-        assert kind_of(char) in {"hiragana", "kanji"}
-        assert all(kind_of(twin) == "katakana" or twin == "ー" for twin in twins)
-
-
 def test_the_file_is_read_as_an_evaluation_writes_it(tiny_dataset, tmp_path):
     path = tmp_path / "confusable.json"
     assert confusable.load(path) == Confusable()
@@ -48,7 +41,9 @@ def test_the_file_is_read_as_an_evaluation_writes_it(tiny_dataset, tmp_path):
     assert confusable.load(path) == Confusable(result["mixed_up"], {})
     assert "spots.onnx" in json.loads(path.read_text(encoding="utf-8"))["measured_on"]
     confusable.save(path, "口で", {"で": {"ご": 0.45}}, "a test")
-    assert confusable.load(path) == Confusable({"で": {"ご": 0.45}}, {"口": "ロ"})
+    assert confusable.load(path) == Confusable({"で": {"ご": 0.45}}, {"口": "ロ囗"})
+    confusable.save(path, "つっエ", {}, "a test")
+    assert confusable.load(path).same_shape == {"つ": "っ", "っ": "つ", "エ": "工"}  # ェ is no class
 
 
 @pytest.mark.parametrize(

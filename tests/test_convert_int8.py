@@ -7,16 +7,20 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import TensorProto
 
 import convert_int8_pytorch_to_quantized_onnx
+from characters.jis import etl9g_classes
 from data.samples import dataset_samples
 from export import int8_file, older_opset, onnx_file, qdq_graph
 from inference.recognizer import Recognizer, single_thread
 from quantization.files import load_quantized
-from quantization.network import integer_model
+from quantization.network import calibrate, convert, integer_model, prepare
 from script_runs import run_script
+from structure.codes import symbols_of
 from tiny_models import CLASSES, TINY, save_int8, some_images, tiny_model
+from train_hiercode import HierCode, HierCodeConfig
 
 SCRIPT = Path(convert_int8_pytorch_to_quantized_onnx.__file__)
 
@@ -66,6 +70,28 @@ def test_a_file_is_proved_and_described(int8, tiny_dataset, monkeypatch):
     logits = recognizer.logits(samples.images(np.arange(len(samples.characters))))
     right = np.array(list(CLASSES))[logits.argmax(1)] == samples.characters
     assert json.loads(facts["metrics"]) == {"test_top1": 100 * right.mean(), "test_samples": 40}
+
+
+@pytest.mark.parametrize(
+    ("classes", "stored"), [("あい一人語晴", True), (etl9g_classes()[500:1500], True), (etl9g_classes(), False)]
+)
+def test_prototypes_are_stored_where_they_are_smaller_than_codes(classes, stored, tmp_path):
+    settings = {"width": 0.25, "dimensions": 128, "codes": "structure"}
+    model = HierCode(HierCodeConfig(**settings), classes).eval()
+    network = prepare(model)
+    calibrate(network, [some_images()])
+    network, path = convert(network), tmp_path / "int8.onnx"
+    qdq_graph.write(network, path, 14)
+    constants = [list(constant.dims) for constant in onnx.load(path).graph.initializer]
+    assert ([len(classes), 128] in constants) == stored
+    assert ([len(symbols_of(classes)), 128] in constants) != stored  # the components' vectors
+    assert int8_file.left_in_float(path) == []
+    assert path.stat().st_size < int8_file.size_limit(model, classes)
+    images = some_images(30, seed=1)
+    with torch.no_grad():
+        expected = network(images).numpy()
+    logits = single_thread(path).run(["logits"], {"input_image": images.numpy()})[0]
+    assert float(np.abs(logits - expected).mean()) < 0.01 * float(expected.std())
 
 
 @pytest.mark.parametrize("script", TINY)

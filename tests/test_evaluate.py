@@ -93,6 +93,8 @@ def test_summary_equals_figures_worked_by_hand():
         "classes": 4,
         "top1": pytest.approx(100 * 4 / 6),
         "top1_standard_error": pytest.approx(19.245, abs=1e-3),  # 100 √(4/6 · 2/6 / 6)
+        "top1_by_shape": pytest.approx(100 * 4 / 6),
+        "top1_by_shape_standard_error": pytest.approx(19.245, abs=1e-3),
         "top5": pytest.approx(100 * 5 / 6),
         "mean_class_accuracy": pytest.approx(62.5),  # of 50, 100, 0 and 100
         "classes_never_right": 1,

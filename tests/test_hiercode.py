@@ -1,5 +1,6 @@
 """HierCode: prototypes by hand, classes never shown, classes added afterwards, codes that do not fit."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -157,7 +158,9 @@ def test_added_classes_equal_those_of_a_model_that_had_them(model, saved, tmp_pa
         "add_classes", "--model", saved.with_suffix(".safetensors"), "--characters", " 請\n晶 語", "--output", output
     )
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == f"2 characters added, 9 in all: {output}\n"
+    lines = done.stdout.splitlines()
+    assert lines[0] == f"2 characters added, 9 in all: {output}"
+    assert re.fullmatch(r" +[\d.]+ % among the added characters, [\d.]+ % among all", lines[-1])
     later, facts = load_trained(output)
     assert facts["classes"] == CLASSES + "請晶"
     assert (facts["source"], facts["metrics"]) == ("test shapes", {})
@@ -174,7 +177,7 @@ def test_added_classes_equal_those_of_a_model_that_had_them(model, saved, tmp_pa
     ("words", "message"),
     [
         ("🈚 --output more.pth", "no decomposition of 🈚"),
-        ("ア --output more.pth", "ア has the component ア, which no character of"),
+        ("ア --output more.pth", "ア has the component ア, which no character of the model's table has"),
         ("亜 --output more.pth", "亜 has the component 亜, which the model never learned"),
         ("晴 --output more.pth", "every one of these characters is among the model's classes already"),
         ("明 --output more.onnx", "--output must end in .pth"),

@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import json
+from argparse import Namespace
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from PIL import Image
 
 import quickstart
 from characters.names import true_character
+from evaluation import budget, speed
 from script_runs import ScriptRun, few_characters, forked_stages, run_script
 
 
@@ -21,8 +23,9 @@ from script_runs import ScriptRun, few_characters, forked_stages, run_script
         ("漢/photo.jpg", "漢"),
         ("photos/あ.png", "あ"),
         ("photos/U+3042.png", "あ"),
-        ("U+0041/a.png", None),  # not a class
+        ("U+0041/a.png", "A"),
         ("photos/me.png", None),
+        ("1/a.png", None),  # says nothing
     ],
 )
 def test_the_truth_of_an_image_is_in_its_name(path, character):
@@ -37,27 +40,30 @@ def small(failing: str) -> Iterator[None]:
 
 
 def test_sixty_characters_from_strokes_to_recognition(tmp_path):
-    """Every stage hands on to the next, and after fifty steps of training it reads far better than chance."""
-    flags, folder = ["--sets", 20, "--epochs", 6, "--seed", 5], tmp_path / "here"
+    """Every stage hands on to the next, and after a hundred steps of training it reads far better than chance."""
+    flags, folder = ["--sets", 8, "--epochs", 24, "--seed", 5, "--no-teacher"], tmp_path / "here"
     run = ScriptRun("quickstart", flags, folder, functools.partial(small, ""))
     assert run.finish() == 0, run.errors
     models = folder / "models" / "quickstart"
     report = json.loads((models / "report.json").read_text(encoding="utf-8"))
-    assert (report["samples"], report["source"]) == (20 * 60, "KanjiVG stand-in")
-    assert report["unseen_writers"]["samples"] == 2 * 60
+    assert (report["source"], report["teacher"], report["epochs"]) == ("KanjiVG stand-in", False, 24)
+    assert report["unseen_writers"]["samples"] == 60
+    assert report["bytes"] == (models / "hiercode_int8.onnx").stat().st_size
     assert report["unseen_writers"]["top5"] > 25
     assert report["unseen_writers"]["top1"] > 10  # 1.7 by chance
-    assert set(report["seconds"]) == {"synthesise", "prepare", "train", "export", "evaluate", "recognise", "all"}
+    assert set(report["seconds"]) == {
+        *("draw", "prepare", "train", "quantise", "export", "evaluate", "recognise", "all")
+    }
     assert report["recognised"]["images"] == report["recognised"]["named"] == quickstart.SHOWN
     with Image.open(models / "recognised.png") as picture:
         assert picture.width > 500
     # What is done is not done twice, and a stage that fails ends it.
-    again = ScriptRun("quickstart", flags, folder, functools.partial(small, "convert_to_onnx"))
+    again = ScriptRun("quickstart", flags, folder, functools.partial(small, "convert_int8_pytorch_to_quantized_onnx"))
     assert again.finish() == 3, again.errors
     assert again.errors.splitlines()[-1] == "export ended with exit code 3; the same command continues from here"
     printed = (again.output / "out").read_text(encoding="utf-8")
     assert "resumed from" in printed
-    assert "epoch   6/6" not in printed
+    assert "epoch  24/24" not in printed
 
 
 def test_real_data_is_never_replaced(tmp_path):
@@ -67,3 +73,27 @@ def test_real_data_is_never_replaced(tmp_path):
     assert done.returncode == 2
     assert done.stderr.startswith("error: data holds the real ETL9G")
     assert not (tmp_path / "raw").exists()
+
+
+def test_as_many_epochs_as_fit_into_the_time(tmp_path, monkeypatch, tiny_dataset, capsys):
+    """Training at 100 samples a second and drawing at 20, twice each, of sets of seven: two of a kana."""
+    monkeypatch.setattr(speed, "training", lambda *_, **__: 100.0)
+    monkeypatch.setattr(speed, "drawing", lambda: 20.0)
+    data, sets = tiny_dataset("あ一二人語"), {"sets": 2, "passes": 2}
+    for cores, threads, rate in ((1, 1, 1 / (1 / 100 + 1 / 40)), (2, 1, 80), (4, 3, 100)):
+        monkeypatch.setattr(budget, "cores", lambda cores=cores: cores)
+        made = budget.plan("train_hiercode", data, 60, {}, **sets)
+        assert (made.threads, made.samples) == (threads, 14)
+        assert made.rate == pytest.approx(rate)
+        assert made.epochs == int(60 * rate / 14)
+        assert 58 < made.seconds <= 60
+    assert budget.plan("train_hiercode", data, 0, {}, **sets).epochs == budget.LEAST_EPOCHS
+    given = Namespace(model_dir=tmp_path, data_dir=data, minutes=10, epochs=None)
+    assert quickstart.planned(given, {}, 60) == (int(60 * 100 / 28), 3)
+    assert (
+        "trains on about 100 samples a second: 214 epochs of 28 samples, in about 1 minutes" in capsys.readouterr().out
+    )
+    monkeypatch.setattr(speed, "training", lambda *_, **__: 50.0)  # a busy machine
+    assert quickstart.planned(given, {}, 60) == (int(60 * 100 / 28), 3)  # the run that was begun is continued
+    given.minutes = 20
+    assert quickstart.planned(given, {}, 120)[0] == int(120 * 50 / 28)

@@ -217,6 +217,17 @@ def test_it_says_what_else_a_character_looks_like(model, tmp_path):
     assert "confusable.json is damaged" in done.stderr
 
 
+def test_it_reads_among_the_characters_of_a_script_alone(model, tmp_path):
+    stroke(True).save(tmp_path / "a.png")
+    own = with_facts(model, tmp_path / "own.onnx", confidence='{"temperature": 20}')
+    assert run_script(tmp_path, "a.png", "--model", own, "--script", "kanji").stdout.startswith("a.png: 一 ")
+    (top,) = json.loads(run_script(tmp_path, "a.png", "--model", own, "--script", "丨二", "--json").stdout)["top"]
+    assert (top["character"], top["probability"] > 0.3) == ("丨", True)
+    done = run_script(tmp_path, "a.png", "--model", own, "--script", "kana")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.splitlines()[-1] == f"error: {own} reads none of the characters of --script kana"
+
+
 def run_script(cwd: Path, *arguments) -> subprocess.CompletedProcess:
     return script_runs.run_script("recognize", *arguments, cwd=cwd)
 

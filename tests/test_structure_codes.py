@@ -28,7 +28,7 @@ def test_a_tree_on_a_binary_tree_by_hand():
 def test_a_code_says_all_of_a_tree():
     """The nodes of a tree can be read from the numbers of its code alone."""
     table = structure_table()
-    symbols = symbols_of(table)
+    symbols = symbols_of()
     kinds, members = encode(etl9g_classes(), table, symbols)
     for row, char in list(enumerate(etl9g_classes()))[::97]:
         nodes = kinds[members[row][members[row] < len(kinds)]].tolist()
@@ -41,7 +41,7 @@ def test_two_characters_with_one_code_and_an_unknown_component_are_refused():
     tree = Node("⿰", (Node("言"), Node("五")))
     with pytest.raises(InputError, match="誤 and 語 have the same code"):
         encode("語誤", StructureTable({"語": tree, "誤": tree}, {}), [*ARRANGEMENTS, "言", "五"])
-    symbols = [symbol for symbol in symbols_of(structure_table()) if symbol != "青"]
+    symbols = [symbol for symbol in symbols_of() if symbol != "青"]
     with pytest.raises(InputError, match="晴 has the component 青"):
         encode("語晴", structure_table(), symbols)
 

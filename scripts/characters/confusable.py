@@ -4,9 +4,11 @@ import json
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
+from unicodedata import name
 
 import numpy as np
 
+from characters.same_shape import twins
 from files.atomic import write_text
 from files.command_line import InputError
 from files.plain_json import read_json
@@ -14,8 +16,6 @@ from files.plain_json import read_json
 FILE_NAME = "confusable.json"
 LEAST_COUNT, LEAST_RATE = 2, 0.02  # a mix-up that happened less often is chance
 LEAST_PROBABILITY = 0.01  # a candidate below that is worth no note
-# Classes and the characters outside them that are written the same, or nearly: katakana and their long vowel mark.
-SAME_SHAPE = dict(zip("口力二へべぺ一夕工八卜り才千", "ロカニヘベペータエハトリオチ", strict=True))
 
 
 @dataclass
@@ -23,7 +23,7 @@ class Confusable:
     """What a model cannot tell apart."""
 
     mixed_up: dict[str, dict[str, float]] = field(default_factory=dict)  # [true][read]: the share of true's samples
-    same_shape: dict[str, str] = field(default_factory=dict)  # of a class: characters outside the classes
+    same_shape: dict[str, str] = field(default_factory=dict)  # of a class: the others of its shape
 
     def looks_like(self, top: list[tuple[str, float]]) -> list[str]:
         """What else the likeliest of these candidates, (character, probability), may be."""
@@ -32,7 +32,7 @@ class Confusable:
         best = top[0][0]
         others = [char for char, probability in top[1:] if probability >= LEAST_PROBABILITY]
         known = [c for c in others if best in self.mixed_up.get(c, ()) or c in self.mixed_up.get(best, ())]
-        return [*self.same_shape.get(best, ""), *known]
+        return list(dict.fromkeys([*self.same_shape.get(best, ""), *known]))
 
 
 def mixed_up(classes: str, labels: np.ndarray, predicted: np.ndarray) -> dict[str, dict[str, float]]:
@@ -47,8 +47,10 @@ def mixed_up(classes: str, labels: np.ndarray, predicted: np.ndarray) -> dict[st
 
 
 def save(path: Path, classes: str, pairs: dict[str, dict[str, float]], measured_on: str) -> None:
-    """Writes JSON: what is confused, measured on these samples, and the classes that share their shape with others."""
-    same_shape = {char: twins for char, twins in SAME_SHAPE.items() if char in classes}
+    """Writes JSON: what is confused, measured on these samples, and the classes that share their shape with others, of
+    which small ones are worth a note only where they are classes."""
+    others = {char: [c for c in twins(char) if c in classes or "SMALL" not in name(c)] for char in classes}
+    same_shape = {char: "".join(found) for char, found in others.items() if found}
     content = {"measured_on": measured_on, "mixed_up": pairs, "same_shape": same_shape}
     write_text(path, json.dumps(content, ensure_ascii=False, indent=0) + "\n")
 

@@ -13,6 +13,11 @@ def jis_code(char: str) -> int:
     return (high & 0x7F) << 8 | low & 0x7F
 
 
+def in_jis(char: str) -> bool:
+    """Whether JIS X 0208 has the character; its Latin letters and digits are the wide ones, not these."""
+    return len(char.encode("euc_jp", "ignore")) == 2
+
+
 @lru_cache
 def jis_codes(characters: str) -> np.ndarray:
     """The JIS X 0208 codes of these characters, uint16 (n,); raises as jis_code does."""

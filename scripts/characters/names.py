@@ -5,7 +5,6 @@ import re
 import unicodedata
 from pathlib import Path
 
-from characters.jis import etl9g_classes
 from files.command_line import InputError
 
 
@@ -25,9 +24,10 @@ def character_of(folder: Path) -> str:
 
 
 def true_character(path: Path) -> str | None:
-    """What the folder of an image, or its own name, says that it shows; None if neither names a class."""
+    """What the folder of an image, or its own name, says that it shows; None if neither is a character. A name such as
+    1 or a says nothing, U+0031 does."""
     for named in (path.parent, path.with_suffix("")):
         with contextlib.suppress(InputError):
-            if (char := character_of(named)) in etl9g_classes():
+            if not (char := character_of(named)).isascii() or len(named.name) > 1:
                 return char
     return None

@@ -16,7 +16,7 @@ PERSPECTIVE = 0.06
 BLURRED = 0.25  # share of the images that are softened, by up to BLUR_STEPS passes of [1 2 1] / 4 each way
 BLUR_STEPS = 4  # a pass blurs like a Gaussian of variance 1/2: four like one of 1.4 pixels
 ERASED = 0.15  # share of the images with a patch rubbed out
-NOISE = 0.06
+NOISE = 0.12  # at most, of the range from paper to ink
 NOISE_FIELDS = 16  # drawn per batch; an image takes one of them at its own level
 
 

@@ -10,31 +10,21 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from characters.kinds import is_hiragana
+from characters.kinds import is_kanji
+from data.drawn import check_drawable
 from data.prepared import PreparedDataset, Split
-from files.command_line import InputError
 from files.machine import MOST_PROCESSES, PROCESSES
 from handwriting.fonts import find_fonts
-from handwriting.standin import draw_samples, start_drawer
+from handwriting.standin import draw_samples, sheets_of, start_drawer
 from handwriting.writer import GENERATOR_VERSION
 from optimization_config import OptimizationConfig
-from records.etl9g import STANDIN_MARK, set_layout
-from structure.kanjivg import has_strokes
+from records.etl9g import STANDIN_MARK
 
-SHEET = 152  # characters
 LOOK_EVERY = 0.2  # seconds, for a signal while samples are waited for
 
 
-def sheets_of(characters: str) -> list[str]:
-    """The characters of one set, sheet by sheet: each on its sheet of ETL9G, those that it lacks on further ones."""
-    order, sheets, _ = set_layout()
-    known = ["".join(c for c in np.array(list(order))[sheets == s] if c in characters) for s in np.unique(sheets)]
-    others = "".join(c for c in characters if c not in order)
-    return [*known, *(others[begin : begin + SHEET] for begin in range(0, len(others), SHEET))]
-
-
 class FreshSets:
-    """The samples of each epoch: whole sets, with hiragana as often as --hiragana-repeats says, no sample twice in one.
+    """The samples of each epoch: whole sets, with kana as often as --hiragana-repeats says, no sample twice in one.
 
     They are drawn in blocks, by processes of their own: while an epoch trains, the block that the next one shows for
     the first time. An epoch shows as many blocks as --fresh-passes says. `labels` (n,) are those of every epoch.
@@ -42,14 +32,13 @@ class FreshSets:
 
     def __init__(self, classes: str, held_out: str, config: OptimizationConfig):
         shown = "".join(char for char in classes if char not in held_out)
-        if lacking := [char for char in shown if not has_strokes(char)]:
-            raise InputError(f"--fresh cannot draw {lacking[0]}: KanjiVG has no strokes for it")
+        check_drawable(shown)
         self.fonts = find_fonts([Path(config.font)] if config.font else [], config.font_share)
         self.seed, self.epochs, self.passes = config.seed, config.epochs, config.fresh_passes
         self.processes = min(config.drawing_processes or PROCESSES, MOST_PROCESSES)
-        kana = "".join(filter(is_hiragana, shown))
+        kana = "".join(char for char in shown if not is_kanji(char))
         whole = config.fresh // self.passes  # sets of a block
-        self.sets = whole * config.hiragana_repeats  # with those that are hiragana alone
+        self.sets = whole * config.hiragana_repeats  # with those of what is no kanji
         wanted = [shown if number < whole else kana for number in range(self.sets)]
         sheets = {characters: sheets_of(characters) for characters in (shown, kana)}
         self.jobs = [(i, s, on) for i, chars in enumerate(wanted) for s, on in enumerate(sheets[chars]) if on]

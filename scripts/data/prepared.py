@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.lib import format as npy
 
-from characters.jis import jis_code
+from characters.jis import in_jis, jis_code
 from files.command_line import InputError, first_line
 from files.plain_json import read_json
 from images.normalization import CANVAS
@@ -58,7 +58,8 @@ def damage_reported(path: Path) -> Iterator[None]:
 
 def mapping_row(label: int, char: str) -> dict:
     """What character_mapping.json says of a class."""
-    return {"label": label, "character": char, "jis": f"0x{jis_code(char):04X}", "code_point": f"U+{ord(char):04X}"}
+    code = f"0x{jis_code(char):04X}" if in_jis(char) else None
+    return {"label": label, "character": char, "jis": code, "code_point": f"U+{ord(char):04X}"}
 
 
 def read_classes(path: Path) -> str:

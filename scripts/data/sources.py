@@ -49,10 +49,14 @@ def other_sources(folder: Path) -> list[dict]:
         return content["sources"]
 
 
-def classes_of(folder: Path) -> str:
-    """The classes of a dataset with other sources; those of ETL9G where there is none yet."""
+def classes_of(folder: Path, wanted: str | None = None) -> str:
+    """The classes of a dataset with other sources; where there is none yet, those `wanted`, or ETL9G's. Raises
+    InputError where others are wanted than the dataset has."""
     has = (folder / SOURCES_FILE).is_file() and (folder / MAPPING_FILE).is_file()
-    return read_classes(folder / MAPPING_FILE) if has else etl9g_classes()
+    classes = read_classes(folder / MAPPING_FILE) if has else wanted or etl9g_classes()
+    if wanted and wanted != classes:
+        raise InputError(f"{folder} has {len(classes):,} other classes than --characters: give another --output-dir")
+    return classes
 
 
 def entry_for(folder: Path, kind: str, files: list[Path], others: list[dict]) -> dict:
@@ -112,7 +116,7 @@ def write_metadata(folder: Path, classes: str, of_etl9g: list[dict], others: lis
     names = [("KanjiVG stand-in" if mark else "ETL9G")] * bool(of_etl9g)
     metadata = {
         "source": " + ".join([*names, *(source["name"] for source in others)]),
-        "generator": mark,
+        "generator": mark or next((source["generator"] for source in others if "generator" in source), None),
         "samples": sum(row["records"] for row in files),
         "classes": len(classes),
         "damaged_records": sum(row["damaged"] for row in files),

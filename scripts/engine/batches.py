@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from characters.kinds import is_hiragana
+from characters.kinds import is_kanji
 from data.fresh import FreshSets
 from data.prepared import IMAGE_BYTES, PreparedDataset
 from engine import processes
@@ -58,7 +58,8 @@ class Batches:
 
 
 class Sampling:
-    """Which samples a run shows: hiragana several times an epoch, as there are few of them; held-out classes never.
+    """Which samples a run shows: what is no kanji several times an epoch, as there is little of it; held-out classes
+    never.
 
     rows (n,): those of the training split, once for each time that they are shown in an epoch; validation_rows (m,);
     classes (k,): the classes that are shown.
@@ -72,7 +73,7 @@ class Sampling:
         self.classes = shown.nonzero().flatten()
         rows, self.validation_rows = (shown[labels[name]].nonzero().flatten() for name in ("train", "validation"))
         self.images = len(rows)
-        again = rows[torch.tensor([is_hiragana(char) for char in dataset.classes])[labels["train"][rows]]]
+        again = rows[torch.tensor([not is_kanji(char) for char in dataset.classes])[labels["train"][rows]]]
         repeats = 1 if config.fresh else config.hiragana_repeats  # those drawn anew are drawn as often
         self.rows = torch.cat([rows, again.repeat(repeats - 1)])
         samples = min(config.epoch_samples or len(self.rows), len(self.rows))

@@ -31,9 +31,10 @@ def check_held_out(path: Path, facts: dict, held_out: str) -> None:
 
 
 def copy_weights(model: nn.Module, classes: str, content: dict, path: Path) -> list[str]:
-    """Copies weights into `model` by name and shape; returns the names of the tensors that stay as they were.
+    """Copies weights into `model` by name and shape; returns the names of the tensors that are not all copied.
 
-    Where the classes differ, tensors with a row for every class stay, even if the shapes agree. Raises InputError if
+    Where the classes differ, tensors with a row for every class stay, even if the shapes agree; but where they begin
+    with the trained model's, of parameters with more rows than its own the first ones are copied. Raises InputError if
     no tensor fits.
     """
     weights, own = content.get("ema") or content["model"], model.state_dict()
@@ -43,6 +44,11 @@ def copy_weights(model: nn.Module, classes: str, content: dict, path: Path) -> l
     if not fitting:
         raise InputError(f"{path} ({content['script']}) shares no weights with this model: is it another architecture?")
     model.load_state_dict(fitting, strict=False)
+    if other_classes and classes.startswith(content["classes"]):
+        for name, parameter in model.named_parameters():
+            first = weights.get(name)
+            if name not in fitting and first is not None and first.shape[1:] == parameter.shape[1:]:
+                parameter.data[: len(first)] = first[: len(parameter)]
     return sorted(own.keys() - fitting.keys())
 
 

@@ -4,7 +4,8 @@ from collections import Counter
 
 import numpy as np
 
-from characters.kinds import kind_of
+from characters.kinds import detailed_kind
+from characters.same_shape import group_numbers
 
 LISTED = 20  # confused pairs, and worst classes
 
@@ -43,7 +44,8 @@ def summary(
 ) -> dict:
     """The figures of n samples, in %: labels, predicted classes, ranks of the true class, and writers, all (n,).
     Without writers, or with one alone, each sample counts as written by another person."""
-    right = predicted == labels
+    right, shape = predicted == labels, group_numbers(classes)
+    by_shape, kinds = shape[predicted] == shape[labels], np.array([detailed_kind(c) for c in classes])
     writer, by_writer = np.arange(len(labels)), None
     if writers is not None and np.ptp(writers):
         writer = np.unique(writers, return_inverse=True)[1]
@@ -62,11 +64,13 @@ def summary(
         "classes": len(share),
         "top1": percent(right),
         "top1_standard_error": standard_error(right, writer),
+        "top1_by_shape": percent(by_shape),
+        "top1_by_shape_standard_error": standard_error(by_shape, writer),
         "top5": percent(rank < 5),
         "mean_class_accuracy": 100 * float(np.mean(list(share.values()))),
         "classes_never_right": list(share.values()).count(0),
         "by_writer": by_writer,
-        "kinds": by_group(np.array([kind_of(c) for c in classes])[labels], labels, right),
+        "kinds": by_group(kinds[labels], labels, by_shape),
         "worst_classes": [{"character": classes[i], "right": right_of[i], "samples": samples_of[i]} for i in worst],
         "confused": [
             {"true": classes[t], "predicted": classes[p], "count": pairs[t, p], "of": samples_of[t]}
@@ -82,6 +86,7 @@ def report(result: dict) -> str:
     figures = [
         ("samples", f"{result['samples']:6,} of {result['classes']:,} classes"),
         ("top-1", f"{result['top1']:6.2f} % ± {result['top1_standard_error']:.2f}"),
+        ("top-1 by shape", f"{result['top1_by_shape']:6.2f} % ± {result['top1_by_shape_standard_error']:.2f}"),
         ("top-5", f"{result['top5']:6.2f} %"),
         ("mean over classes", f"{result['mean_class_accuracy']:6.2f} %"),
     ]

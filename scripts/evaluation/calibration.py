@@ -13,7 +13,7 @@ from evaluation.model import Model
 from export.safetensors_file import write as write_safetensors
 from files.atomic import atomic_write
 from files.command_line import InputError
-from handwriting.out_of_set import KINDS, out_of_set_samples
+from handwriting.out_of_set import kinds_outside, out_of_set_samples
 from inference.confidence import SCORES, calibration_error, probabilities, reliability
 from quantization.files import load_trained
 
@@ -62,7 +62,7 @@ def calibrate(model: Model, data_dir: Path, score: str, kept: float, limit: int,
     errors = [calibration_error(reliability(probabilities(logits, t).max(axis=1), right)) for t in (1, temperature)]
     scores = SCORES[score](logits, temperature)
     threshold, figures = float(np.quantile(scores, 1 - kept)), {}
-    for kind in KINDS:
+    for kind in kinds_outside(model.classes):
         images, _ = out_of_set_samples(kind, model.classes, count)
         images = images[images.any(axis=(1, 2, 3))]  # without ink nothing is read
         if len(images):

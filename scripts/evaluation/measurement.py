@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from characters.confusable import mixed_up
 from characters.confusable import save as save_confusable
+from characters.same_shape import group_numbers
 from data.samples import Samples, dataset_samples, font_samples, image_samples
 from evaluation.accuracy import by_group, percent, ranked, summary
 from evaluation.model import Model, load_model
@@ -47,19 +48,21 @@ def calibration(model: Model, raw: np.ndarray, tempered: np.ndarray, right: np.n
 
 
 def robustness(model: Model, samples: Samples, rows: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """Top-1 (in %) of these rows under each distortion."""
+    """Top-1 by shape (in %) of these rows under each distortion."""
+    shape = group_numbers(model.classes)
     right = dict.fromkeys(DISTORTIONS, 0)
     for part in batches(len(rows), "robustness"):
         images = torch.from_numpy(samples.images(rows[part]))
         for name, distort in DISTORTIONS.items():
             distorted = distort(images, torch.Generator().manual_seed(part.start)).numpy()
-            right[name] += int((model.logits(distorted).argmax(axis=1) == labels[part]).sum())
+            right[name] += int((shape[model.logits(distorted).argmax(axis=1)] == shape[labels[part]]).sum())
     return {name: 100 * count / len(rows) for name, count in right.items()}
 
 
 def surroundings(model: Model, samples: Samples, rows: np.ndarray, labels: np.ndarray) -> dict[str, dict[str, float]]:
-    """How many of these rows (in %) are right, and how many are wrong and yet accepted as known, in each of the
-    surroundings and with each pen; what comes in at a side is another of them."""
+    """How many of these rows (in %) are right by shape, and how many are wrong and yet accepted as known, in each of
+    the surroundings and with each pen; what comes in at a side is another of them."""
+    shape = group_numbers(model.classes)
     drawings = [dark_on_light(picture) for picture in samples.pictures(rows)]
     figures = {}
     for name, surround in tqdm(SURROUNDINGS.items(), "surroundings", leave=False, disable=not sys.stderr.isatty()):
@@ -67,7 +70,7 @@ def surroundings(model: Model, samples: Samples, rows: np.ndarray, labels: np.nd
         for number, drawing in enumerate(drawings):
             made = surround(drawing, np.random.default_rng(number), drawings[(number + 7) % len(rows)])
             logits = model.of_picture(made.astype(np.float32))
-            right.append(logits.argmax() == labels[number])
+            right.append(shape[logits.argmax()] == shape[labels[number]])
             known.append(model.confidence.known(logits)[0] and logits.any())
         right, known = np.array(right), np.array(known)
         figures[name] = {"right": percent(right), "wrong_and_known": percent(~right & known)}
@@ -88,7 +91,8 @@ def measure(
         highest = (share.max(axis=1).astype(float) for share in shares)
         answers.append((*ranked(logits, labels[part]), *highest, model.confidence.known(logits)))
     predicted, rank, raw, tempered, accepted = (np.concatenate(column) for column in zip(*answers, strict=True))
-    right = predicted == labels
+    shape = group_numbers(model.classes)
+    right = shape[predicted] == shape[labels]
     writers = None if samples.writers is None else samples.writers[rows]
     figures = summary(model.classes, labels, predicted, rank, writers)
     some = np.sort(np.random.default_rng(0).choice(len(rows), min(3000, len(rows)), replace=False))

@@ -5,16 +5,36 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from data.drawn import APART
 from data.prepared import PreparedDataset
 from engine.batches import to_input
 from files.command_line import InputError
+from handwriting.standin import SHEET, draw_samples
 from quantization.files import load_trained
 from structure.codes import held_out
+
+ADDED = 2 * APART  # numbers of sets that neither training nor a dataset draws
 
 
 def share(logits: torch.Tensor, labels: torch.Tensor, among: torch.Tensor) -> float:
     """Top-1 in % of logits (n, classes) with these labels (n,), when only the classes `among` may be chosen."""
     return 100 * float((among[logits[:, among].argmax(dim=1)] == labels).float().mean())
+
+
+@torch.inference_mode()
+def measure_added(model, classes: str, added: str, writers: int) -> dict:
+    """Top-1 in % of the classes `added`, each written by so many made-up writers, among these and among all classes."""
+    sheets = [added[begin : begin + SHEET] for begin in range(0, len(added), SHEET)]
+    label_of, logits, labels = {char: label for label, char in enumerate(classes)}, [], []
+    for number in range(writers):
+        for sheet, characters in enumerate(sheets):
+            images = torch.from_numpy(draw_samples(0, ADDED + number, sheet, characters))[:, None]
+            logits.append(model(to_input(images)))
+            labels += [label_of[char] for char in characters]
+    logits, labels = torch.cat(logits), torch.tensor(labels)
+    among = torch.tensor([label_of[char] for char in added])
+    every = torch.arange(len(classes))
+    return {"among_added": share(logits, labels, among), "among_all": share(logits, labels, every)}
 
 
 def shuffle_codes(model, among: torch.Tensor) -> None:

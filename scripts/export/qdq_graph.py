@@ -16,6 +16,8 @@ from export.onnx_file import OLDEST_OF_NEW_EXPORTER, export
 from quantization import rounding
 from quantization.rounding import Integers, Uint8Activation
 
+MULTIPLIED_OUT = 2**18  # numbers: what the exporter computes of constants and stores, if it is no larger
+
 
 def node(kind: str, *inputs: torch.Tensor, shape, dtype: torch.dtype = torch.float32, **attributes) -> torch.Tensor:
     """The output of one ONNX node."""
@@ -74,6 +76,42 @@ class Comparison(nn.Module):
         return node("Gemm", x, rows, shape=(x.shape[0], matrix.shape[0]), transB=1)
 
 
+class StoredComparison(nn.Module):
+    """A comparison whose matrix the file has as int8, without what it is computed from."""
+
+    def __init__(self, comparison: rounding.Comparison, matrix: torch.Tensor):
+        super().__init__()
+        scale = comparison.rows.scale
+        self.rows = Constant(Integers(rounding.to_integers(matrix, scale), scale))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return node("Gemm", x, self.rows(), shape=(x.shape[0], len(self.rows.scale)), transB=1)
+
+
+@torch.no_grad()
+def store_small_matrices(network: fx.GraphModule) -> None:
+    """Stores the matrices of comparisons, in place, where they need fewer bytes than what they are computed from, or
+    where the exporter would multiply them out as float."""
+    interpreter, bytes_of = fx.Interpreter(network), {}
+    interpreter.env = {}
+    for step in network.graph.nodes:
+        inputs = step.all_input_nodes
+        if step.op in {"placeholder", "output"} or not all(before in interpreter.env for before in inputs):
+            continue
+        tensors = network.get_submodule(step.target).state_dict().values() if step.op == "call_module" else ()
+        bytes_of[step] = sum(t.numel() * t.itemsize for t in tensors) + sum(bytes_of[before] for before in inputs)
+        interpreter.env[step] = interpreter.run_node(step)
+    for step in network.graph.nodes:
+        layer = network.get_submodule(step.target) if step.op == "call_module" else None
+        matrix = step.args[1] if isinstance(layer, rounding.Comparison) else None
+        if matrix in interpreter.env and interpreter.env[matrix].numel() < max(bytes_of[matrix], MULTIPLIED_OUT):
+            network.set_submodule(step.target, StoredComparison(layer, interpreter.env[matrix]))
+            step.args = step.args[:1]
+    network.graph.eliminate_dead_code()
+    network.delete_all_unused_submodules()
+    network.recompile()
+
+
 class LSTM(nn.Module):
     def __init__(self, layer: rounding.LSTM):
         super().__init__()
@@ -101,6 +139,7 @@ LAYERS = {Uint8Activation: Activation, rounding.Matrix: Matrix, rounding.Compari
 def symbolic(network: fx.GraphModule) -> fx.GraphModule:
     """A copy of an integer network whose modules write ONNX nodes instead of computing."""
     network = copy.deepcopy(network)
+    store_small_matrices(network)
     for name, layer in list(network.named_modules()):
         if type(layer) in LAYERS:
             network.set_submodule(name, LAYERS[type(layer)](layer))

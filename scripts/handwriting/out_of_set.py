@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from characters.confusable import SAME_SHAPE
 from characters.kinds import KATAKANA, LATIN, level_2
+from characters.same_shape import twins
 from handwriting.page import to_frame, write_character
 from handwriting.strokes import StrokeModel, stroke_models
 from handwriting.writer import new_writer
@@ -17,8 +17,13 @@ KINDS = ("katakana", "Latin", "level 2", "scribbles", "blank")  # Latin letters 
 def characters_of(kind: str, classes: str) -> list[str]:
     """The characters of a kind that KanjiVG has, without the classes and what has the shape of one."""
     pool = {"katakana": KATAKANA, "Latin": LATIN, "level 2": level_2()}[kind]
-    excluded = set(classes).union(*(twins for char, twins in SAME_SHAPE.items() if char in classes))
+    excluded = set(classes).union(*map(twins, classes))
     return [char for char in pool if char not in excluded and has_strokes(char)]
+
+
+def kinds_outside(classes: str) -> list[str]:
+    """The KINDS of which there is anything outside these classes."""
+    return [kind for kind in KINDS if kind not in KINDS[:3] or characters_of(kind, classes)]
 
 
 def scribble(random: np.random.Generator) -> StrokeModel:

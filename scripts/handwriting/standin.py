@@ -24,6 +24,7 @@ from handwriting.writer import GENERATOR_VERSION, Writer, new_writer
 from images.normalization import normalize_frames
 from records import etl9g
 
+SHEET = 152  # characters
 NICENESS = 5  # of what draws while a network is trained
 _models: dict[str, list[StrokeModel]] = {}  # what a worker process draws from
 _hands = Hands(Fonts())
@@ -69,6 +70,14 @@ def _ink_of(char: str, writer: Writer, glyphs: Glyphs | None, rng: np.random.Gen
     if char not in _models:
         _models[char] = stroke_models(char)
     return draw_character(char, _models[char], writer, rng)
+
+
+def sheets_of(characters: str) -> list[str]:
+    """The characters of one set, sheet by sheet: each on its sheet of ETL9G, those that it lacks on further ones."""
+    order, sheets, _ = etl9g.set_layout()
+    known = ["".join(c for c in np.array(list(order))[sheets == s] if c in characters) for s in np.unique(sheets)]
+    others = "".join(c for c in characters if c not in order)
+    return [*known, *(others[begin : begin + SHEET] for begin in range(0, len(others), SHEET))]
 
 
 def draw_sheet(

@@ -1,5 +1,6 @@
 """Stroke models from KanjiVG: ways to write a character. Most kanji have several, such as printed and written."""
 
+import unicodedata
 import xml.etree.ElementTree as ElementTree
 from dataclasses import dataclass
 from functools import lru_cache
@@ -18,8 +19,7 @@ CORNER = 0.045  # how far, in character sides, a curve may leave the straight li
 _SHARES = np.linspace(0, 1, POINTS)
 UNUSUAL = 0.5  # in sides of a component's box: a stroke that starts or ends so far from where it usually does
 USUAL = {"𠂊": "角", "𠂉": "気", "龶": "害", "竹": "笑", "牛": "物", "龰": "起"}  # that stand not alone, or otherwise
-VOICED = frozenset("がぎぐげござじずぜぞだぢづでどばびぶべぼぱぴぷぺぽ")
-HALF_VOICED = frozenset("ぱぴぷぺぽ")
+MARKS = {"\u3099": 2, "\u309a": 1}  # strokes of the voicing marks, by their combining characters
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def read_model(path: Path) -> StrokeModel:
     spans = {(a, a + len(group)) for a, group in zip(begins, groups, strict=True) if len(group) < count}
     parts = [(index >= a) & (index < b) for a, b in sorted(spans, key=lambda span: span[0] - span[1])]
     char = chr(int(path.stem.split("-")[0], 16))
-    marks = (1 if char in HALF_VOICED else 2) if char in VOICED else 0
+    marks = MARKS.get(unicodedata.normalize("NFD", char)[-1], 0)
     parts = np.array(parts, bool).reshape(len(parts), count)
     written = "Kaisho" in path.stem
     components = _components(char, whole, points, marks)

@@ -47,14 +47,19 @@ def _best(shares: np.ndarray, count: int) -> np.ndarray:
     return candidates[np.argsort(-shares[candidates], kind="stable")[:count]]
 
 
-def read(recognizer: Recognizer, grey: list[np.ndarray], top: int, confusable: Confusable) -> list[Reading]:
-    """What each picture shows, grey values 0 to 255 (H, W), with its `top` likeliest characters."""
-    readings = []
+def read(
+    recognizer: Recognizer, grey: list[np.ndarray], top: int, confusable: Confusable, among: str = ""
+) -> list[Reading]:
+    """What each picture shows, grey values 0 to 255 (H, W), with its `top` likeliest characters, of those `among` alone
+    where there are any."""
+    readings, other = [], np.array([bool(among) and char not in among for char in recognizer.classes])
     for begin in range(0, len(grey), BATCH):
         logits = recognizer.picture_logits(grey[begin : begin + BATCH])
-        shares, known = recognizer.confidence.probabilities(logits), recognizer.confidence.known(logits)
+        low = np.where(other, logits.min(axis=1, keepdims=True), logits)  # -inf would spoil the mean in a score
+        known = recognizer.confidence.known(low)
+        shares = recognizer.confidence.probabilities(np.where(other, -np.inf, logits))
         for i, drawn in enumerate(logits.any(axis=1)):
-            best = _best(shares[i], max(top, CONSIDERED)) if drawn else []
+            best = _best(shares[i], min(max(top, CONSIDERED), np.count_nonzero(~other))) if drawn else []
             likeliest = [(recognizer.classes[j], float(shares[i, j])) for j in best]
             looks_like = confusable.looks_like(likeliest[:CONSIDERED])
             readings.append(Reading(likeliest[:top], bool(drawn and known[i]), looks_like))

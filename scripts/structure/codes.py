@@ -11,16 +11,18 @@ from pathlib import Path
 import numpy as np
 
 from files.command_line import InputError
-from structure.trees import ARRANGEMENTS, DEEPEST, Node, StructureTable
+from structure.trees import ARRANGEMENTS, DEEPEST, Node, StructureTable, structure_table, table_for
 
 PLACES = 2 ** (DEEPEST + 1) - 1
 SIDES = 1 + 2 * len(ARRANGEMENTS)  # 0 for the root
 HELD_OUT = (500, 1000)  # the published lists of --hold-out-classes: held_out_NNN.txt, beside this file
 
 
-def symbols_of(table: StructureTable) -> list[str]:
-    """Every symbol of a table's codes: the arrangements, then the components in the order of their code points."""
-    return [*ARRANGEMENTS, *sorted(table.components())]
+def symbols_of(classes: str = "") -> list[str]:
+    """Every symbol of the classes' codes: the arrangements, the components of ETL9G's characters in the order of their
+    code points, then further ones that these classes have, in the same order."""
+    known = [*ARRANGEMENTS, *sorted(structure_table().components())]
+    return known + sorted(table_for(classes).components().keys() - set(known))
 
 
 def nodes_of(tree: Node, place: int = 0, side: int = 0, first: int = 0) -> list[tuple[int, int, int, str]]:

@@ -8,6 +8,7 @@ import os
 import unicodedata
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -187,6 +188,17 @@ class StructureTable:
         except KeyError:
             raise InputError(f"KanjiVG has no decomposition of {char} (U+{ord(char):04X})") from None
 
+    def extended(self, characters: str) -> "StructureTable":
+        """The table with further characters, whose parts count by those that it has. One that is built like an earlier
+        one is a component itself. Raises InputError for a character that has no decomposition."""
+        trees, seen = dict(self.trees), set(map(str, self.trees.values()))
+        for char in dict.fromkeys(characters):
+            if char not in trees:
+                choices = (self.tree(char), Node(char), Node(char + "′"))  # 尸 is the whole tree of 尺
+                trees[char] = next(node for node in choices if str(node) not in seen)
+                seen.add(str(trees[char]))
+        return StructureTable(trees, self.shared_by)
+
     def components(self) -> dict[str, int]:
         """Every component of the trees and how many characters it serves, the commonest first."""
         return dict(Counter(leaf for node in self.trees.values() for leaf in set(node.leaves())).most_common())
@@ -200,11 +212,20 @@ def build_table(characters: str) -> StructureTable:
     return StructureTable({c: node if number[str(node)] == 1 else Node(c) for c, node in trees.items()}, shared_by)
 
 
-def cache_file(characters: str) -> Path:
+def cache_file(characters: str, kind: str = "") -> Path:
     """Where the table of these characters is kept between runs: named by all that it depends on."""
-    depends_on = json.dumps([VERSION, WORTH_KNOWING, DEEPEST, OVERLAP, INSIDE, kanjivg_version(), characters])
+    depends_on = [
+        VERSION,
+        WORTH_KNOWING,
+        DEEPEST,
+        OVERLAP,
+        INSIDE,
+        kanjivg_version(),
+        characters,
+        *filter(None, [kind]),
+    ]
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "etl9g-character-structure"
-    return folder / f"{hashlib.sha256(depends_on.encode()).hexdigest()[:16]}.txt"
+    return folder / f"{hashlib.sha256(json.dumps(depends_on).encode()).hexdigest()[:16]}.txt"
 
 
 def _node(name: str, parts: list) -> Node:
@@ -215,13 +236,26 @@ def _node(name: str, parts: list) -> Node:
 def structure_table(characters: str = "") -> StructureTable:
     """The table of these characters (default: ETL9G's), from the cache or built and put there."""
     characters = characters or etl9g_classes()
-    path = cache_file(characters)
+    return _kept(cache_file(characters), lambda: build_table(characters))
+
+
+@functools.cache
+def table_for(classes: str) -> StructureTable:
+    """ETL9G's table, extended to all of these classes. Raises InputError for one that has no decomposition."""
+    table = structure_table()
+    if table.trees.keys() >= set(classes):
+        return table
+    return _kept(cache_file(classes, "extended"), lambda: table.extended(classes))
+
+
+def _kept(path: Path, build: Callable[[], StructureTable]) -> StructureTable:
+    """A table from its file, or built and written there."""
     with contextlib.suppress(OSError, ValueError):  # it is missing, or no text
         digest, content = path.read_text(encoding="utf-8").split("\n", 1)
         if digest == hashlib.sha256(content.encode()).hexdigest():
             table = json.loads(content)
             return StructureTable({char: _node(**node) for char, node in table["trees"].items()}, table["shared_by"])
-    table = build_table(characters)
+    table = build()
     source = f"KanjiVG {kanjivg_version()}, CC BY-SA 3.0"
     content = json.dumps({"source": source} | asdict(table), ensure_ascii=False)
     with contextlib.suppress(OSError):  # in a home that cannot be written to the table is built each time, in seconds

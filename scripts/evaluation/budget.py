@@ -1,0 +1,44 @@
+"""How many epochs of fresh samples fit into a time: training and drawing are timed for some seconds on this machine."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from data.fresh import FreshSets
+from data.prepared import PreparedDataset
+from engine.model_files import architecture_of
+from evaluation import speed
+from files.machine import cores
+
+STEPS = 10  # timed
+LEAST_EPOCHS = 2
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a training is given: epochs, the samples that each shows, and the threads that compute; `rate` is how many
+    samples a second this machine should get through."""
+
+    epochs: int
+    samples: int
+    threads: int
+    rate: float
+
+    @property
+    def seconds(self) -> float:
+        return self.epochs * self.samples / self.rate
+
+
+def plan(script: str, data_dir: Path, seconds: float, settings: dict, sets: int, passes: int) -> Plan:
+    """The epochs, of so many fresh sets each shown in `passes` of them, that fit into so many seconds. `settings` are
+    further ones of the training script. One core is left to the processes that draw; where they are slower than the
+    training, they set the pace."""
+    threads, before = max(1, cores() - 1), torch.get_num_threads()
+    torch.set_num_threads(threads)
+    training, drawing = speed.training(data_dir, STEPS, script, **settings), cores() * passes * speed.drawing()
+    torch.set_num_threads(before)
+    rate = min(training, drawing) if cores() > 1 else 1 / (1 / training + 1 / drawing)
+    config = architecture_of(script).config(fresh=sets, fresh_passes=passes)
+    samples = len(FreshSets(PreparedDataset(data_dir).classes, "", config).labels)
+    return Plan(max(LEAST_EPOCHS, int(seconds * rate / samples)), samples, threads, rate)
