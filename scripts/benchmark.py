@@ -1,10 +1,10 @@
-"""Measure how fast the pipeline is on this machine: drawing, preparing, a training step, recognising.
+"""Measure how fast this machine draws, prepares, trains and recognises.
 
-    python scripts/benchmark.py --data-dir dataset --etl9g-dir ETL9G --model models/kanji_model.onnx
+    python scripts/benchmark.py --model models/kanji_model.onnx
     python scripts/benchmark.py --model INT8.onnx --reference FLOAT.onnx --times-faster 2
 
-Figures are medians of one interleaved run, so that a noisy machine disturbs all alike; --json writes them to a file.
-With --reference only the two networks are timed, one image on one thread, and too slow a model ends with exit code 1.
+Each figure is a median. The stages take turns, so that other programs disturb all of them alike. With --reference only
+the two models are timed, one image at a time on one thread; the exit code is 1 if MODEL is not --times-faster.
 """
 
 import sys
@@ -43,11 +43,11 @@ def main() -> None:
     options = parser(__doc__)
     options.add_argument("--data-dir", type=Path, default=Path("dataset"), help="a prepared dataset (default dataset)")
     options.add_argument("--etl9g-dir", type=Path, default=Path("ETL9G"), help="the raw files (default ETL9G)")
-    options.add_argument("--model", type=Path, help="an exported model to time as well")
-    options.add_argument("--rounds", type=at_least(1), default=20, help="default 20")
+    options.add_argument("--model", type=Path, help="also time this exported model")
+    options.add_argument("--rounds", type=at_least(1), default=20, help="how often each stage is timed (default 20)")
     options.add_argument("--json", type=Path, help="also write the figures to this file")
-    options.add_argument("--reference", type=Path, metavar="FILE", help="compare --model with this exported model")
-    options.add_argument("--times-faster", type=at_least(0, float), default=0, metavar="X", help="than the reference")
+    options.add_argument("--reference", type=Path, metavar="FILE", help="time --model against this exported model")
+    options.add_argument("--times-faster", type=at_least(0, float), default=0, metavar="X", help="fail below this")
     given = options.parse_args()
     if given.reference and not given.model:
         options.error("--reference needs --model")

@@ -1,12 +1,12 @@
-"""Fit how sure a trained model may be, and write it into its file; exports carry it on.
+"""Fit a model's confidence, and write it into the model's file. Exports keep it.
 
     python scripts/calibrate_confidence.py --model models/best_kanji_model.pth --data-dir dataset
     python scripts/convert_to_onnx.py --model-path models/best_kanji_model.pth
 
-MODEL is a best model, a SafeTensors or an ONNX file, float or INT8. On validation samples, which it was not trained on,
-one temperature is fitted (Guo et al. 2017, arXiv:1706.04599), and a threshold above which most of them lie; what lies
-below is "not one of these characters". How well that works is measured on out-of-set samples, drawn as the stand-in is:
-katakana, Latin letters, kanji of JIS level 2, scribbles and blank paper.
+MODEL is a best model, a SafeTensors file or an ONNX file, float or INT8. The script fits two numbers on validation
+samples: a temperature (Guo et al. 2017, arXiv:1706.04599), so that probabilities mean something, and a threshold. A
+picture whose score is below the threshold is "not one of these characters". The script then counts how many drawings
+of other things pass the threshold: katakana, Latin letters, kanji of JIS level 2, scribbles and blank paper.
 """
 
 import sys
@@ -23,14 +23,14 @@ from inference.confidence import SCORES
 
 def main() -> None:
     options = parser(__doc__)
-    options.add_argument("--model", type=Path, required=True, help="the file to measure and to write into")
+    options.add_argument("--model", type=Path, required=True, help="the model file, which is changed")
     options.add_argument("--data-dir", type=Path, default=Path("dataset"), help="a prepared dataset (default dataset)")
-    options.add_argument("--kept", type=float, default=0.97, help="share above the threshold (default 0.97)")
+    options.add_argument("--kept", type=float, default=0.97, help="share of samples above the threshold (default 0.97)")
     # The largest logit and the energy reject as well, but fall with every pen thinner than those trained on.
-    options.add_argument("--score", choices=SCORES, default="lead", help="what the threshold is on (default lead)")
-    options.add_argument("--limit", type=at_least(1), default=10_000, help="validation samples (default 10000)")
-    options.add_argument("--out-of-set", type=at_least(1), default=1000, help="samples of each kind (default 1000)")
-    options.add_argument("--dry-run", action="store_true", help="only report")
+    options.add_argument("--score", choices=SCORES, default="lead", help="what the threshold bounds (default lead)")
+    options.add_argument("--limit", type=at_least(1), default=10_000, help="validation samples to use (default 10000)")
+    options.add_argument("--out-of-set", type=at_least(1), default=1000, help="drawings of each kind (default 1000)")
+    options.add_argument("--dry-run", action="store_true", help="print the report; change no file")
     given = options.parse_args()
     if not 0 < given.kept < 1:
         options.error("--kept must lie between 0 and 1")

@@ -1,11 +1,11 @@
-"""How characters are built: a tree of arrangements and components for each, from KanjiVG's groups.
+"""Show what characters are built of: a tree of components for each.
 
     python scripts/character_structure.py 鬱 語
 
-An inner node arranges two parts: left-right ⿰, top-bottom ⿱, enclosure ⿴ (the outer part first) or overlay ⿻; a
-leaf is a component. A component that was split (衣 in 裏) is put together. A tree goes down to components that several
-characters share, or that KanjiVG does not divide. Where two characters would have the same tree, each is its own
-component, as every hiragana is but the voiced ones. Source: KanjiVG (Ulrich Apel and contributors, CC BY-SA 3.0).
+An inner node arranges two parts: left-right ⿰, top-bottom ⿱, enclosure ⿴ (the outer part first) or overlay ⿻. A
+leaf is a component: a part that several characters share, or that KanjiVG does not divide. The pieces of a split
+component (衣 in 裏) are put together. Where two characters would have the same tree, each is a component of its own,
+as most hiragana are. Source: KanjiVG (Ulrich Apel and contributors, CC BY-SA 3.0).
 """
 
 import sys

@@ -1,15 +1,14 @@
-"""Measure models of this toolkit beside other programs that read Japanese characters: same pictures, one run.
+"""Compare models with other programs that read Japanese characters, on the same pictures.
 
-    pip install -r requirements-alternatives.txt && apt-get install tesseract-ocr tesseract-ocr-jpn
+    pip install -r requirements-alternatives.txt
+    apt-get install tesseract-ocr tesseract-ocr-jpn
     python scripts/compare_alternatives.py --model models/kanji_model.onnx --images my_handwriting
-    python scripts/compare_alternatives.py --model models/kanji_model.onnx --images my_handwriting --against tesseract
 
-A folder of images holds one folder for each character, as for evaluate.py. The models get the pictures as they are. The
-others get them also cropped, thickened and reduced, in every way listed in the table, and redrawing them takes no time
-in it: each is judged by what suits it best. All take turns on the same chunks of pictures, on one thread; ms are
-milliseconds of processor time, which other programs hardly disturb. The table goes to OUTPUT.md and OUTPUT.json.
-RapidOCR knows six times as many symbols as the models: what it reads when it must choose among the first model's
-classes is given too.
+The folder of images holds one folder for each character, as for evaluate.py. The models get the pictures as they are.
+The other programs also get them cropped, thickened and reduced in many ways, and are judged by what suits them best;
+the time for redrawing is not counted. All take turns on one thread. Times are milliseconds of processor time. RapidOCR
+knows six times as many symbols as the models, so it is also measured choosing among the first model's characters only.
+The table goes to OUTPUT.md and OUTPUT.json.
 """
 
 import sys
@@ -26,16 +25,17 @@ from evaluation.alternatives import OTHERS, compare, image_pictures, own_reader,
 from files.atomic import write_text
 from files.command_line import InputError, at_least, parser, run
 from files.machine import processor
-from inference.recognizer import Recognizer
+from inference.recognizer import Recognizer, model_path
 
 
 def main() -> None:
     options = parser(__doc__)
-    options.add_argument("--model", type=Path, nargs="+", required=True, help="ONNX files of this toolkit")
-    options.add_argument("--images", type=Path, required=True, help="a folder with one of images for each character")
-    options.add_argument("--against", nargs="+", choices=OTHERS, default=list(OTHERS), help="default: all")
-    options.add_argument("--limit", type=at_least(1), default=2000, metavar="N", help="pictures at most (default 2000)")
-    options.add_argument("--output", type=Path, default=Path("alternatives"), help="default alternatives")
+    options.add_argument("--model", type=model_path, nargs="+", required=True, help="ONNX files, or short names")
+    options.add_argument("--images", type=Path, required=True, help="a folder with a folder for each character")
+    which = f"{', '.join(OTHERS)} (default: all)"
+    options.add_argument("--against", nargs="+", choices=OTHERS, default=list(OTHERS), metavar="NAME", help=which)
+    options.add_argument("--limit", type=at_least(1), default=2000, metavar="N", help="N pictures (default 2000)")
+    options.add_argument("--output", type=Path, default=Path("alternatives"), help="(default alternatives)")
     given = options.parse_args()
     cv2.setNumThreads(1)
     readers, classes = [own_reader(path) for path in given.model], Recognizer(given.model[0]).classes

@@ -1,11 +1,11 @@
-"""Train architectures with one budget on the same data and put them into one table.
+"""Train several architectures on the same data, equally long, and compare them in a table.
 
-    python scripts/compare_architectures.py --data-dir dataset --epochs 1 --images my_handwriting
-    python scripts/compare_architectures.py radical_rnn "radical_rnn --radical-weight 0" --epochs 1
+    python scripts/compare_architectures.py --data-dir dataset --images my_handwriting
+    python scripts/compare_architectures.py radical_rnn "radical_rnn --radical-weight 0"
 
-An architecture may be followed by settings of its own, which makes an ablation. Each is trained by its own script,
-exported and measured by evaluate.py; latencies are taken in turn within one interleaved run. The table goes to
---output-dir, as text and as JSON. Run again, it goes on with the trainings that are there.
+Settings after an architecture's name are its own: this measures what an idea buys. Each architecture is trained by its
+own script, exported, and measured by evaluate.py; the models take turns when they are timed. The table goes to
+--output-dir, as text and as JSON. Run again, the script keeps the trainings that are finished.
 """
 
 import sys
@@ -25,12 +25,12 @@ from files.machine import cores, processor
 
 def main() -> None:
     options = parser(__doc__)
-    options.add_argument("entries", nargs="*", default=DEFAULT, metavar="ARCHITECTURE", help=f"default: {DEFAULT}")
+    options.add_argument("entries", nargs="*", default=DEFAULT, metavar="NAME", help=f"default: {', '.join(DEFAULT)}")
     options.add_argument("--data-dir", type=Path, default=Path("dataset"), help="a prepared dataset (default dataset)")
-    options.add_argument("--images", type=Path, metavar="DIR", help="also measure on this folder of images")
+    options.add_argument("--images", type=Path, metavar="DIR", help="also measure on a folder of images")
     options.add_argument("--epochs", type=at_least(1), default=1, help="passes over the training split (default 1)")
-    options.add_argument("--seed", type=at_least(0), default=0, help="of every training (default 0)")
-    options.add_argument("--limit", type=at_least(1), metavar="N", help="measure on N samples at most")
+    options.add_argument("--seed", type=at_least(0), default=0, help="the seed of every training (default 0)")
+    options.add_argument("--limit", type=at_least(1), metavar="N", help="measure on at most N samples")
     options.add_argument("--output-dir", type=Path, default=Path("models/comparison"), help="default models/comparison")
     given = options.parse_args()
     if given.images and not given.images.is_dir():

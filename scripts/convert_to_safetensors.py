@@ -1,11 +1,11 @@
-"""Write a trained model as SafeTensors: weights, settings and classes in one file without pickle.
+"""Write a trained model as SafeTensors: one file that holds no code.
 
     python scripts/convert_to_safetensors.py --model-path models/best_kanji_model.pth
     python scripts/convert_to_safetensors.py --model-path models/best_kanji_model.pth --folder kanji_model
 
-The file's header names script, settings, classes, data source and measured accuracy, each as JSON. With --folder the
-same weights go into a folder with config.json and a model card, to be pushed to a hub as it is. Either is read back and
-gives the original's logits bit for bit before it gets its name.
+The file holds the weights; its header holds script, settings, classes, data source and measured accuracy as JSON. With
+--folder the weights, config.json and a model card go into a folder that can be pushed to a hub. The script reads the
+file back, and keeps it only if it gives the same logits, bit for bit.
 """
 
 import sys
@@ -23,7 +23,7 @@ def main() -> None:
     flags.add_argument("--model-path", type=Path, required=True, help="a checkpoint or a best model")
     place = flags.add_mutually_exclusive_group()
     place.add_argument("--output", type=Path, help="default: beside MODEL_PATH; kanji_model.safetensors for the CNN")
-    place.add_argument("--folder", type=Path, metavar="DIR", help="write weights, config.json and a card into DIR")
+    place.add_argument("--folder", type=Path, metavar="DIR", help="write a folder for a hub instead")
     arguments = flags.parse_args()
     model_path, output = arguments.model_path, arguments.output or default_output(arguments.model_path)
     if output.suffix != ".safetensors":

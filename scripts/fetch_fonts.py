@@ -1,11 +1,11 @@
-"""Fetch fonts that look written by hand, as further hands for the stand-in: from Debian (apt-get) and npm.
+"""Fetch fonts that look handwritten, for the stand-in, from Debian (apt-get) and npm.
 
     python scripts/fetch_fonts.py --out fonts
     python scripts/synthesize_etl9g.py --sets 20 --out ETL9G/standin --font fonts
 
-Needs apt-get, dpkg-deb and npm, no administrator. Which fonts, from which packages, stands in handwriting/fonts.txt;
-each font's licence is written beside it. Those in OUT/held_out measure a model (evaluate.py --font) and are not for
-training. A font that is there already is not fetched again.
+Needs apt-get, dpkg-deb and npm, but no administrator. handwriting/fonts.txt lists the fonts and their packages. The
+licence is written beside each font. The fonts in OUT/held_out are for measuring a model (evaluate.py --font), not for
+training. A font that is already there is not fetched again.
 """
 
 import sys
@@ -23,7 +23,7 @@ from handwriting.fonts import Glyphs
 
 def main() -> None:
     options = parser(__doc__)
-    options.add_argument("--out", type=Path, default=Path("fonts"), help="their folder (default fonts)")
+    options.add_argument("--out", type=Path, default=Path("fonts"), help="the folder for the fonts (default fonts)")
     given = options.parse_args()
     with OutputFolders(given.out):
         failures = list(fetch(given.out))

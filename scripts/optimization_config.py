@@ -2,6 +2,8 @@
 
 import argparse
 import dataclasses
+import functools
+import re
 import shutil
 import textwrap
 import types
@@ -30,35 +32,35 @@ def default(name: str, value):
 class OptimizationConfig:
     """The settings of every training script; an architecture's config inherits from this and adds its own.
 
-    A resumed run keeps every setting of the run it goes on with, but for those that are `changeable`.
+    A resumed run keeps every setting of the run it continues, except those that are `changeable`.
     """
 
     data_dir: str = option("dataset", "the prepared dataset", changeable=True)
-    split: str = option("writer", "no writer on two sides, or at random", ["writer", "random"])
+    split: str = option("writer", "each writer in one split, or at random", ["writer", "random"])
     model_dir: str = option("models", "for the best model, metrics and plots", changeable=True)
     checkpoint_dir: str | None = option(None, "for checkpoints (MODEL_DIR/checkpoints/NAME)", changeable=True)
     keep_last_n: int = option(5, "checkpoints to keep", within="[1, inf)", changeable=True)
     checkpoint_minutes: float = option(15.0, "save this often inside an epoch too", within="(0, inf)", changeable=True)
-    resume_from: str | None = option(None, "go on from this checkpoint; auto: the last, if any", changeable=True)
+    resume_from: str | None = option(None, "continue from this checkpoint; auto: the last one", changeable=True)
     overwrite: bool = option(False, "replace an earlier run, or go back in it", changeable=True)
     init_from: str | None = option(None, "start from the weights of this trained model", changeable=True)
 
     epochs: int = option(30, "passes over the training split", within="[1, inf)", changeable=True)
-    epoch_samples: int = option(0, "samples an epoch, others each time; 0: all", within="[0, inf)")
-    fresh: int = option(0, "sets that are drawn anew for each epoch", within="[0, inf)")
-    fresh_passes: int = option(1, "epochs that such a set is shown in", within="[1, inf)")
-    font: str | None = option(None, "fonts that hands of --fresh copy: a folder, or one", changeable=True)
-    font_share: float = option(0.05, "of the sheets, for each font", within="(0, 1]")
-    drawing_processes: int = option(0, "for --fresh; 0: one a core", within="[0, inf)", changeable=True)
+    epoch_samples: int = option(0, "samples an epoch, new ones each time; 0: all", within="[0, inf)")
+    fresh: int = option(0, "draw N new sets for each epoch", within="[0, inf)")
+    fresh_passes: int = option(1, "epochs in which each new set is shown", within="[1, inf)")
+    font: str | None = option(None, "handwriting fonts for --fresh: a file or folder", changeable=True)
+    font_share: float = option(0.05, "share of the sheets that each font writes", within="(0, 1]")
+    drawing_processes: int = option(0, "that draw for --fresh; 0: one a core", within="[0, inf)", changeable=True)
     hiragana_repeats: int = option(3, "times a hiragana is shown for each kanji", within="[1, inf)")
     batch_size: int = option(128, "samples a step", within="[2, inf)")
-    low_resolution_epochs: int = option(0, "first epochs, on smaller images", within="[0, inf)")
+    low_resolution_epochs: int = option(0, "first epochs with smaller images", within="[0, inf)")
     low_resolution: int = option(48, "side of these images in pixels", [32, 48])
     optimizer: str = option("adamw", "muon: for weight matrices", ["adamw", "muon"])
     learning_rate: float = option(3e-3, "the highest, after warm-up", within="(0, inf)", changeable=True)
     weight_decay: float = option(0.02, "on weights of two or more dimensions", within="[0, inf)")
     warmup: float = option(0.05, "share of the steps in which the rate rises", within="[0, 1)", changeable=True)
-    final_learning_rate: float = option(0.001, "share of it at the cosine's end", within="[0, 1)", changeable=True)
+    final_learning_rate: float = option(0.001, "share of it that is left at the end", within="[0, 1)", changeable=True)
     label_smoothing: float = option(0.05, "of the cross entropy", within="[0, 1)")
     teacher: str | None = option(None, "a trained model whose answers are learned too")
     distillation: float = option(0.5, "the teacher's share of the loss", within="[0, 1]")
@@ -68,7 +70,7 @@ class OptimizationConfig:
     augmentation: float = option(1.0, "strength of all augmentation; 0: none", within="[0, inf)")
     seed: int = option(0, "of weights, order and augmentation", within="[0, 4294967296)")
     device: str = option("auto", "cuda, cpu, …; auto: a GPU if there is one", changeable=True)
-    on_nonfinite: str = option("stop", "or repeat the epoch at half the rate", ["stop", "step-back"], changeable=True)
+    on_nonfinite: str = option("stop", "step-back: repeat at half the rate", ["stop", "step-back"], changeable=True)
     precision: str = option("auto", "auto: bf16 where it is fast", ["auto", "fp32", "bf16"], changeable=True)
     compile: bool | None = option(None, "torch.compile (on GPUs that can)", changeable=True)
     deterministic: bool = option(False, "deterministic GPU kernels, slower", changeable=True)
@@ -80,11 +82,11 @@ class OptimizationConfig:
             if (within := field.metadata["within"]) and not lies_in(getattr(self, field.name), within):
                 raise ValueError(f"--{field.name.replace('_', '-')} must lie in {within}")
         if self.init_from and self.resume_from not in {None, "auto"}:
-            raise ValueError("--resume-from goes on with a run, --init-from starts one: give only one")
+            raise ValueError("--resume-from continues a run, --init-from starts one: give only one")
         if self.fresh % self.fresh_passes:
             raise ValueError("--fresh must be a multiple of --fresh-passes")
         if self.font and not self.fresh:
-            raise ValueError("--font is for samples that are drawn as training goes: give --fresh too")
+            raise ValueError("--font needs --fresh, which draws samples during training")
         if self.on_nonfinite == "step-back" and self.keep_last_n < 2:
             raise ValueError("--on-nonfinite step-back needs the epoch's start: --keep-last-n must be at least 2")
 
@@ -122,18 +124,22 @@ def restored(config_class: type[OptimizationConfig], saved: dict) -> Optimizatio
     return config
 
 
-def _filled(description: str) -> str:
-    """A docstring's title, commands and idea for the terminal's width; commands, which are indented, as they are."""
-    width = shutil.get_terminal_size().columns - 2
-    paragraphs = description.strip().split("\n\n")[:3]
-    return "\n\n".join(p if p.startswith(" ") else textwrap.fill(p, width) for p in paragraphs)
+def filled(paragraphs: list[str]) -> str:
+    """Paragraphs of a docstring for the terminal's width; of those that are indented, each line is a command."""
+    width, text = shutil.get_terminal_size().columns - 2, []
+    fold = functools.partial(textwrap.wrap, break_long_words=False, break_on_hyphens=False)
+    for part in paragraphs:
+        lines = re.sub(r"(--\S+) (?!-)", "\\1\N{NO-BREAK SPACE}", part).splitlines()  # a flag stays beside its value
+        commands = [" \\\n".join(fold(line, width - 2, subsequent_indent=" " * 8)) for line in lines]
+        text.append("\n".join(commands if part.startswith(" ") else fold(part, width)))
+    return "\n\n".join(text).replace("\N{NO-BREAK SPACE}", " ")
 
 
 def parse_config(config_class: type[OptimizationConfig], description: str, argv: list[str] | None = None):
     """An instance of config_class from the command line. Ends the program with exit code 2 for a wrong call."""
     parser = argparse.ArgumentParser(
         usage="%(prog)s [option ...]",
-        description=_filled(description),
+        description=filled(description.strip().split("\n\n")[:3]),
         formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, max_help_position=28),
     )
     hints = typing.get_type_hints(config_class)

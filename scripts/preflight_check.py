@@ -1,9 +1,9 @@
-"""Check that everything is here to train: Python, packages, device, memory, disk, raw files, prepared dataset.
+"""Check that training can start: packages, device, memory, disk and data.
 
     python scripts/preflight_check.py
 
-One line for each check: ok, note (training can start all the same) or MISSING, with the command that mends it. Exit
-code 0 if training can start, 1 if not.
+Prints one line for each check: ok, note (training can start all the same), or MISSING with a command that helps. The
+exit code is 0 if training can start, else 1.
 """
 
 from __future__ import annotations
@@ -145,9 +145,9 @@ def all_checks(folders: argparse.Namespace) -> Iterator[tuple[str, Check]]:
 
 def main() -> None:
     flags = parser(__doc__)
-    flags.add_argument("--etl9g-dir", type=Path, default=Path("ETL9G"), help="folder of the raw files (default ETL9G)")
+    flags.add_argument("--etl9g-dir", type=Path, default=Path("ETL9G"), help="the raw files (default ETL9G)")
     flags.add_argument("--data-dir", type=Path, default=Path("dataset"), help="the prepared dataset (default dataset)")
-    flags.add_argument("--model-dir", type=Path, default=Path("models"), help="where models go (default models)")
+    flags.add_argument("--model-dir", type=Path, default=Path("models"), help="the folder for models (default models)")
     folders = flags.parse_args()
     missing, commands = 0, [""]
     for subject, (status, finding, command) in all_checks(folders):

@@ -5,13 +5,13 @@
 
 Each raw file becomes one chunk of images in the input contract (images/normalization.py); then come
 character_mapping.json and metadata.json. A chunk of the same raw file that is already there is kept, so a stopped run
-goes on. A damaged file stops everything, one that is too short before anything is written. A folder of raw files is of
-ETL9G or, by their names, of ETL1 to ETL7, ETL8B2, ETL8G or ETL9B.
+continues. A damaged file stops everything; one that is too short, before anything is written. A folder of raw files is
+of ETL9G or, by their names, of ETL1 to ETL7, ETL8B2, ETL8G or ETL9B.
 
 A folder of pictures has a folder for each character, named by it or by its code point (U+6F22); or folders of writers
 that hold such folders; or a labels.csv with the columns file,character,writer. Pictures are split by writer, or, where
 no writer is named, by chance, copies of a picture together. What is prepared into a dataset that is already there
-joins it, and takes the place of what came from the same folder, or the same ETL set, before.
+joins it, and replaces what came from the same folder, or the same ETL set, before.
 """
 
 import sys

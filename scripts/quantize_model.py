@@ -1,14 +1,13 @@
-"""Make a trained model INT8 by calibration alone, and measure what that costs.
+"""Turn a trained model into INT8 by calibration, and measure what that costs.
 
     python scripts/quantize_model.py --model-path models/best_kanji_model.pth --data-dir dataset
 
-Any architecture. The ranges of its activations are those with the least squared error on some images of the training
-split, of every class as many. Its top-1 is measured before and after, on the test split and with --images on a folder
-of images, and separately on lookalikes: samples of the 100 pairs of characters that the float model confuses most often
-on the validation split.
+Takes any architecture. The range of each activation is the one with the least squared error on some training images,
+equally many of each class. Accuracy is measured before and after: on the test split, on a folder of --images, and on
+lookalikes, which are samples of the 100 pairs of characters that the float model confuses most often.
 
-The result goes to quantized_NAME_int8.pth beside the model: int8 weights, scales, zero points, int32 biases. Where it
-costs too much, fine-tune with scripts/train_qat.py. convert_int8_pytorch_to_quantized_onnx.py makes an ONNX file of it.
+The result is quantized_NAME_int8.pth beside the model. If accuracy falls too much, fine-tune with train_qat.py.
+convert_int8_pytorch_to_quantized_onnx.py exports the result to ONNX.
 """
 
 import sys
@@ -27,10 +26,10 @@ def main() -> None:
     add("--model-path", type=Path, required=True, help="a trained float model")
     add("--data-dir", type=Path, default=Path("dataset"), help="the prepared dataset (default dataset)")
     add("--output", type=Path, help="default: quantized_NAME_int8.pth beside the model")
-    add("--calibration-images", type=at_least(1), default=1024, metavar="N", help="default 1024", dest="count")
-    add("--images", type=Path, metavar="DIR", help="also measure on this folder of images")
+    add("--calibration-images", type=at_least(1), default=1024, metavar="N", help="(default 1024)", dest="count")
+    add("--images", type=Path, metavar="DIR", help="also measure on a folder of images")
     add("--overwrite", action="store_true", help="replace an INT8 file that train_qat.py made")
-    add("--limit", type=at_least(1), metavar="N", help="measure on N samples at most")
+    add("--limit", type=at_least(1), metavar="N", help="measure on at most N samples")
     print(quantize(**vars(arguments.parse_args())))
 
 

@@ -1,11 +1,11 @@
-"""From nothing to an INT8 model that reads handwriting, all stages in one command, in about ten minutes.
+"""Train an INT8 model that reads handwriting, all stages in one command, in about ten minutes.
 
     python scripts/quickstart.py
     python scripts/quickstart.py --minutes 60 --font fonts
 
-It draws a stand-in for ETL9G, prepares it, trains HierCode on samples that are drawn as it goes, makes the model INT8,
-exports it, measures it on writers that no training saw, and reads pictures with it. Everything that it makes lies in
-ETL9G/standin, dataset and models/quickstart; report.json there holds what it took and what it reached. Stopped
+It draws a stand-in for ETL9G, prepares it, trains HierCode on samples that are drawn during training, makes the model
+INT8, exports it, measures it on writers that no training saw, and reads pictures with it. Everything that it makes lies
+in ETL9G/standin, dataset and models/quickstart; report.json there holds what it took and what it reached. Stopped
 half-way, the same command continues.
 
 The released HierCode is its teacher: the new model learns from that model's answers too, which is worth a point.

@@ -1,14 +1,16 @@
-"""Recognise handwritten characters in images: any size, colour or polarity, one character each; folders too.
+"""Recognise handwritten characters in pictures, one character in each.
 
     python scripts/recognize.py photo.png drawings/
     python scripts/recognize.py photo.png --model models/kanji_model.onnx --top 5
 
-Needs onnxruntime, numpy and Pillow alone. With --json one line an image:
-{"image": path, "top": [{"character": "漢", "probability": 0.98}, …], "known": true, "looks_like": []}
+Pictures may have any size and colours, dark on light or light on dark. Needs onnxruntime, numpy and Pillow only. With
+--json the script prints one line for each picture:
 
-`known` is false for what is none of the model's characters, where the model's file has a threshold for that
-(calibrate_confidence.py); `looks_like` names what the first character is often mixed up with, from confusable.json
-beside the model (evaluate.py --confusable).
+    {"image": "photo.png", "known": true, "looks_like": [],
+     "top": [{"character": "漢", "probability": 0.98}, …]}
+
+`known` is false where the model takes a picture for none of its characters. `looks_like` names characters that are
+often confused with the first one; they come from confusable.json beside the model (evaluate.py --confusable).
 """
 
 import sys
@@ -26,7 +28,7 @@ from files.command_line import InputError, at_least, parser, run
 from images.finding import find_images
 from images.reading import FORMATS, MOST_PIXELS, PHONE_FORMATS, DecoderMissing, read_grey
 from inference.readings import read
-from inference.recognizer import OWN, Recognizer, confusable_path, default_model
+from inference.recognizer import OWN, SHORT_NAMES, Recognizer, confusable_path, default_model, model_path
 
 
 def report(error: Exception, unread: Counter[str]) -> None:
@@ -48,15 +50,16 @@ def end(unread: Counter[str]) -> None:
 
 def main() -> None:
     flags, most = parser(__doc__), f"at most {MOST_PIXELS // 10**6} million pixels"
-    kinds = f"image files or folders of them: {', '.join((*FORMATS, *PHONE_FORMATS))}, {most}"
-    kinds += "; of several pages the first is read; HEIC needs the package pillow-heif"
+    kinds = f"pictures or folders of them: {', '.join((*FORMATS, *PHONE_FORMATS))}; {most}"
+    kinds += "; of a file with several pages the first is read; HEIC needs the package pillow-heif"
     flags.add_argument("images", nargs="+", metavar="IMAGE", help=kinds)
-    flags.add_argument("--model", type=Path, help=f"an exported model (default {OWN}, or the released one)")
-    flags.add_argument("--top", type=at_least(1), default=5, help="how many characters to name (default 5)")
+    which = f"an exported model, or a released one: {', '.join(SHORT_NAMES)} (default: {OWN} if there, or hiercode)"
+    flags.add_argument("--model", type=model_path, help=which)
+    flags.add_argument("--top", type=at_least(1), default=5, help="how many characters to list (default 5)")
     script = f"what is written, if you know: {', '.join(SCRIPTS)}, or a text of the characters that it may be"
     flags.add_argument("--script", metavar="SCRIPT", help=script)
-    flags.add_argument("--json", action="store_true", help="one JSON line an image")
-    flags.add_argument("--picture", type=Path, metavar="PNG", help="draw the first 100 images with what was read")
+    flags.add_argument("--json", action="store_true", help="print one line of JSON for each picture")
+    flags.add_argument("--picture", type=Path, metavar="PNG", help="draw the first 100 pictures with what was read")
     arguments = flags.parse_args()
     if "" in arguments.images:
         flags.error("an IMAGE has no name")

@@ -1,10 +1,10 @@
-"""Draw pictures beside what the models see of them: the character alone, 64 x 64, ink on paper.
+"""Draw pictures beside what the models see of them: the character alone, 64 x 64.
 
     python scripts/show_normalization.py photo.png drawings/ --output normalised.png
     python scripts/show_normalization.py --output normalised.png
 
-Without pictures it takes a hundred made-up ones: characters from KanjiVG in frames, on ruled paper, shaded, noisy,
-beside a neighbour. A picture whose character is lost or cut here cannot be read correctly by any model.
+Without pictures it draws a hundred made-up ones: characters in frames, on ruled paper, shaded, noisy, beside another
+character. No model can read a picture whose character is lost or cut off here.
 """
 
 import sys
@@ -56,8 +56,8 @@ def made_up() -> list[np.ndarray]:
 
 def main() -> None:
     options = parser(__doc__)
-    options.add_argument("images", nargs="*", metavar="IMAGE", type=Path, help="image files or folders of them")
-    options.add_argument("--output", type=Path, required=True, metavar="PNG", help="the file to write")
+    options.add_argument("images", nargs="*", metavar="IMAGE", type=Path, help="pictures or folders of them")
+    options.add_argument("--output", type=Path, required=True, metavar="PNG", help="the PNG file to write")
     given = options.parse_args()
     paths = list(find_images(given.images, lambda line: print(f"note: {line}", file=sys.stderr)))
     pictures = list(map(read_grey, paths)) if given.images else made_up()

@@ -42,7 +42,7 @@ def main() -> None:
     options.add_argument("--sets", type=int, default=20, help="of one sample a class, a multiple of 4 (default 20)")
     options.add_argument("--out", type=Path, default=Path("ETL9G/standin"), help="their folder (default ETL9G/standin)")
     options.add_argument("--seed", type=int, default=0, help="another seed is other people (default 0)")
-    options.add_argument("--font", type=Path, action="append", default=[], help="a further hand, or a folder of them")
+    options.add_argument("--font", type=Path, action="append", default=[], help="a handwriting font, or a folder")
     options.add_argument("--font-share", type=float, default=FONT_SHARE, help=f"of the sheets, a font ({FONT_SHARE})")
     options.add_argument("--preview", type=Path, help="also write a contact sheet to this PNG")
     options.add_argument("--processes", type=at_least(1), default=PROCESSES, help="default: one a core")

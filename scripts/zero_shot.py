@@ -1,10 +1,10 @@
-"""Measure HierCode on the classes it was trained without, on unseen writers: are codes enough to recognise them?
+"""Measure how well HierCode reads characters of which it saw no image in training.
 
     python scripts/zero_shot.py --model models/hiercode_model_best.pth --data-dir dataset
 
-The model must have been trained with --hold-out-classes. Printed is the top-1 of the held-out classes' test images,
-among the held-out classes alone and among all; the same with the held-out classes' codes shuffled, which shows that the
-codes do the work; and the top-1 of the classes that were shown.
+Train the model with --hold-out-classes first. The script prints the accuracy on the held-out characters, choosing among
+them alone and among all; the same with their codes shuffled, which shows that the codes do the work; and the accuracy
+on the characters that were trained on. All test images are by writers that the training did not use.
 """
 
 import sys
@@ -24,7 +24,7 @@ def main() -> None:
     options = parser(__doc__)
     options.add_argument("--model", type=Path, default=Path("models/hiercode_model_best.pth"), help="a HierCode")
     options.add_argument("--data-dir", type=Path, default=Path("dataset"), help="a prepared dataset (default dataset)")
-    options.add_argument("--limit", type=at_least(1), metavar="N", help="N images of either kind, picked at random")
+    options.add_argument("--limit", type=at_least(1), metavar="N", help="measure on N images of each kind")
     options.add_argument("--json", type=Path, help="also write the figures to this file")
     given = options.parse_args()
     figures = measure(given.model, given.data_dir, given.limit)

@@ -26,9 +26,12 @@ DOORS = sorted({path.stem for path in SCRIPTS.glob("*.py")} - {"optimization_con
 
 
 @pytest.mark.parametrize("door", DOORS)
-def test_every_script_explains_itself_and_refuses_a_flag_it_does_not_know(door):
+def test_every_script_explains_itself_and_refuses_a_flag_it_does_not_know(door, monkeypatch):
+    """In lines of at most 80 characters, in which a long command goes on after a backslash."""
+    monkeypatch.setenv("COLUMNS", "80")
     explained, refused = run_script(door, "--help"), run_script(door, "--no-such-flag")
     assert (explained.returncode, explained.stderr) == (0, "")
+    assert max(map(len, explained.stdout.splitlines())) <= 80
     assert explained.stdout.startswith(f"usage: {door}.py")
     assert f"python scripts/{door}.py" in explained.stdout
     assert (refused.returncode, refused.stdout) == (2, "")
@@ -196,7 +199,7 @@ run(lambda: command_line.run_stage("train", "stage.py", {str(tmp_path / "checkpo
     assert process.returncode == code
     assert (tmp_path / "checkpoint").read_text() == "saved"
     assert errors[0] == "waiting for train to save its work …"
-    assert errors[-1] == f"train ended with exit code {code}; the same command goes on from here"
+    assert errors[-1] == f"train ended with exit code {code}; the same command continues from here"
 
 
 WITH_WORKERS = """

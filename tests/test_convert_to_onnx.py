@@ -220,7 +220,7 @@ def broken(complete: Path, path: Path, what: str) -> Path:
 
 @pytest.mark.parametrize(
     ("what", "message"),
-    [("top", "do not fit the logits"), ("blank", "without ink is read as something"), ("weights", "top-1 as by")],
+    [("top", "do not fit the logits"), ("blank", "without ink is read as something"), ("weights", "read as with")],
 )
 def test_a_file_that_reads_otherwise_is_noticed(exported, complete, tmp_path, what, message):
     with pytest.raises(onnx_file.ConversionError, match=message):

@@ -57,7 +57,7 @@ def test_the_script_writes_a_file_that_is_read_back_as_the_same_model(tmp_path):
     original = saved(tmp_path / "best_kanji_model.pth")
     done = run_script("convert_to_safetensors", "--model-path", "best_kanji_model.pth", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
-    assert re.match(r"kanji_model\.safetensors: [\d,]+ bytes, \d+ tensors, 5 classes; ", done.stdout)
+    assert re.match(r"kanji_model\.safetensors: [\d,]+ bytes, \d+ tensors, 5 classes\n", done.stdout)
     output = tmp_path / "kanji_model.safetensors"
     assert_same_logits(output, original)
     assert not list(tmp_path.glob(".*"))  # nothing half-written stays

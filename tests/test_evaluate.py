@@ -324,5 +324,5 @@ def test_a_file_for_any_image_is_measured_on_the_pictures_themselves(tmp_path):
     figures = figures_of(tmp_path / "any.onnx", tmp_path, pictures)
     assert figures["top1"] == figures["robustness"]["top1"]["clean"] == 100
     assert figures["robustness"]["top1"]["low contrast"] == 100
-    with pytest.raises(InputError, match="calibrate the one that it was made from"):
+    with pytest.raises(InputError, match="calibrate the model that it was made from"):
         calibrate(whole, tmp_path, "lead", 0.97, 10, 10)

@@ -91,7 +91,7 @@ def test_a_killed_run_ends_bit_for_bit(tiny_dataset, tmp_path, monkeypatch, caps
     data, taken, honest = tiny_dataset("あい一人"), [], Run.train_step
     settings = config(data, tmp_path / "whole", epochs=3, batch_size=4, **FEW)
     training.fit(ARCHITECTURE, settings)
-    assert "2 sets that 1 processes draw anew for each epoch take the place of" in capsys.readouterr().out
+    assert "2 sets that 1 processes draw for each epoch replace" in capsys.readouterr().out
 
     def stopping(self, rows):
         if len(taken) == 5:  # of three a epoch

@@ -60,7 +60,7 @@ def test_shared_by_two_processes_the_curve_stays_within_its_noise(data, tmp_path
     for processes, folder in folders.items():
         code, out, err = finish(start(folder, *data, "--batch-size", 40, processes=processes))
         assert code == 0, err
-        assert out.count("validation loss") == 2  # one voice
+        assert out.count("  val. ") == 2  # one voice
         assert ("2 processes" in out) == (processes == 2)
         assert last(folder)["processes"] == processes
     names = [{str(path.relative_to(folder)) for path in folder.rglob("*")} for folder in folders.values()]
@@ -79,7 +79,7 @@ def test_asked_to_stop_all_stop_and_fewer_go_on(data, tmp_path):
     wait_for_steps(process, tmp_path)
     os.kill(children(process.pid)[-1], signal.SIGTERM)  # only the last of them is asked
     _, out, err = finish(process)
-    assert "go on with --resume-from" in out, err
+    assert "continue with --resume-from" in out, err
     assert last(tmp_path)["epoch"] < 2
     code, out, err = finish(start(tmp_path, *data, "--resume-from", "auto", processes=1))
     assert code == 0, err

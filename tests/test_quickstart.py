@@ -60,7 +60,7 @@ def test_sixty_characters_from_strokes_to_recognition(tmp_path):
     # What is done is not done twice, and a stage that fails ends it.
     again = ScriptRun("quickstart", flags, folder, functools.partial(small, "convert_int8_pytorch_to_quantized_onnx"))
     assert again.finish() == 3, again.errors
-    assert again.errors.splitlines()[-1] == "export ended with exit code 3; the same command goes on from here"
+    assert again.errors.splitlines()[-1] == "export ended with exit code 3; the same command continues from here"
     printed = (again.output / "out").read_text(encoding="utf-8")
     assert "resumed from" in printed
     assert "epoch  24/24" not in printed

@@ -363,6 +363,15 @@ def test_it_says_which_model_reads_ones_own_before_the_released_one(model, tmp_p
     assert warning == f"warning: {own} has hardly been trained, {reads}: choose another with --model"
 
 
+@pytest.mark.parametrize("name", recognizer.SHORT_NAMES)
+def test_a_released_model_has_a_short_name(name):
+    said = run_script(SCRIPTS.parent, "examples/drawings/U+866B", "--model", name)
+    assert said.stdout.partition(": ")[2].startswith("虫")
+    path = recognizer.model_path(name)
+    assert path.is_file() and "_int8" in path.name and recognizer.SHORT_NAMES[name] in path.name
+    assert recognizer.model_path("models/cnn.onnx") == Path("models/cnn.onnx")
+
+
 def test_the_picture_shows_what_was_read(model, tmp_path):
     """Framed green or red in a folder named by its character; a file that cannot be read is left out."""
     for folder in ("一", "二", "三四"):

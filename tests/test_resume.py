@@ -81,7 +81,7 @@ def test_what_is_no_number_is_never_saved(step, burst, tiny_dataset, tmp_path):
     """Not even by a checkpoint inside the epoch, which is due at every step here."""
     burst(step)
     settings = config(tiny_dataset(), tmp_path, epochs=4, hiragana_repeats=1, checkpoint_minutes=1e-9)
-    with pytest.raises(FloatingPointError, match=r"became .* in epoch 2: go on from the last checkpoint"):
+    with pytest.raises(FloatingPointError, match=r"became .* in epoch 2: continue from the last checkpoint"):
         training.fit(ARCHITECTURE, settings)
     saved = [*checkpoints.existing(tmp_path / "checkpoints" / "cnn"), tmp_path / "best_kanji_model.pth"]
     assert len(saved) == 3
@@ -234,7 +234,7 @@ def test_a_damaged_last_checkpoint_locks_nobody_out(tiny_dataset, tmp_path):
     whole = weights(tmp_path)
     first, last = checkpoints.existing(tmp_path / "checkpoints" / "cnn")
     last.write_bytes(last.read_bytes()[:10_000])
-    with pytest.raises(InputError, match="damaged: delete it to go on from the one before"):
+    with pytest.raises(InputError, match="damaged: delete it to continue from the one before"):
         training.fit(ARCHITECTURE, config(data, tmp_path, epochs=2, resume_from="auto"))
     training.fit(ARCHITECTURE, config(data, tmp_path, epochs=2, resume_from=str(first)))
     assert_identical(weights(tmp_path), whole)

@@ -14,7 +14,7 @@ from PIL import Image
 import train_hiercode
 from data.augmentation import augment
 from data.prepared import PreparedDataset
-from engine import checkpoints, devices, model_files, position, training
+from engine import checkpoints, devices, model_files, position, training, training_log
 from engine.batches import Batches, evaluate
 from engine.run import Run
 from engine.stop import Stop
@@ -99,7 +99,7 @@ def test_who_cannot_teach(tiny_dataset, tmp_path):
     content = checkpoints.load(plain) | {"source": "test shapes", "generator": "test shapes"}
     for name, changes, words in (
         ("classes", {"classes": CLASSES[::-1]}, "other classes"),
-        ("split", {"config": content["config"] | {"split": "random"}}, "or it knows the tests"),
+        ("split", {"config": content["config"] | {"split": "random"}}, "or it saw tests"),
     ):
         checkpoints.save(tmp_path / f"{name}.pth", content | changes)
         settings = config(tiny_dataset(), tmp_path, teacher=str(tmp_path / f"{name}.pth"))
@@ -113,7 +113,7 @@ def test_weights_that_know_the_tests_are_no_beginning(tiny_dataset, tmp_path):
     data = tiny_dataset()
     training.fit(ARCHITECTURE, config(data, tmp_path / "random", epochs=1, split="random", hiragana_repeats=1))
     best = str(tmp_path / "random" / "best_kanji_model.pth")
-    with pytest.raises(InputError, match="trained with --split random --seed 0: give the same, or it knows the tests"):
+    with pytest.raises(InputError, match="trained with --split random --seed 0: give the same ones, or it saw tests"):
         training.fit(ARCHITECTURE, config(data, tmp_path / "writer", epochs=1, init_from=best))
     training.fit(ARCHITECTURE, config(another_source(data), tmp_path / "writer", epochs=1, init_from=best))
 
@@ -267,7 +267,7 @@ def test_a_seed_decides_the_order_and_the_randomness_of_each_step(tiny_dataset, 
 @pytest.mark.parametrize(
     ("changes", "line"),
     [
-        ({"epoch_samples": 1}, "batch norm has no spread"),
+        ({"epoch_samples": 1}, "batch norm needs two"),
         ({"width": 1e300}, "no model can"),
         ({"embedding": 10**20}, "no model can"),
     ],
@@ -302,6 +302,16 @@ def test_without_validation_no_score_is_told(tiny_dataset, tmp_path, capsys):
     few = tiny_dataset(classes="亜腕", sets=4, samples_per_set=2)  # 16 samples, a twentieth of which is none
     training.fit(ARCHITECTURE, config(few, tmp_path, epochs=3, split="random"))
     assert capsys.readouterr().out.splitlines()[-1].startswith("not validated, the last model: ")
+
+
+def test_an_epochs_line_fits_a_terminal_and_marks_the_best():
+    metrics = {"epoch": 3, "train_loss": 8.0179, "images_per_second": 1105.2, "seconds": 9431.6}
+    shown = "epoch   3/30  loss  8.018   1,105 images/s  9432 s"
+    assert training_log.epoch_line(metrics, 30, 0) == shown
+    metrics |= {"validation_loss": 0.3871, "validation_top1": 100.0}
+    lines = [training_log.epoch_line(metrics, 30, best) for best in (100, 101)]
+    assert lines[0] == "epoch   3/30  loss  8.018  val.  0.387  top-1 100.00 % *  1,105 images/s  9432 s"
+    assert (lines[1], len(lines[0])) == (lines[0].replace("*", " "), 80)
 
 
 def test_curves_are_drawn_if_asked(tiny_dataset, tmp_path):

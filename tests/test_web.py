@@ -493,7 +493,7 @@ def test_start_serves_the_models_of_the_repository_in_order_and_says_which(web, 
         lines = [process.stdout.readline() for _ in range(4)]
         process.terminate()
         said = process.stderr.read()
-    assert lines[0].startswith("../models/kanji_model_any_image.onnx takes the place of the released model; MODEL=path")
+    assert lines[0].startswith("../models/kanji_model_any_image.onnx replaces the released model; MODEL=path")
     assert "models/kanji_model_any_image.onnx: Vision Transformer, INT8, not a released model: 3 kanji" in lines[1]
     assert lines[3].startswith("http://127.0.0.1:")
     warning = "This model has hardly been trained: it reads only 79.99 % of its validation samples."
@@ -504,8 +504,8 @@ def test_start_serves_the_models_of_the_repository_in_order_and_says_which(web, 
     shutil.rmtree(web.parent / "models")
 
 
-def test_a_trained_model_reads_what_is_drawn(build, serve, browser, model):
-    """The released model: KanjiVG's strokes of eleven characters."""
+def test_a_trained_model_reads_what_is_drawn(build, serve, browser, model, tmp_path):
+    """The released model: KanjiVG's strokes of eleven characters. Takes the README's screenshot too."""
     trained = FIGURES.with_name(f"{RELEASED.stem}_any_image.onnx")
     folder = build(trained)
     browser.open(serve(folder))
@@ -526,6 +526,13 @@ def test_a_trained_model_reads_what_is_drawn(build, serve, browser, model):
         browser.draw(strokes_in(char, 0.1))
         assert browser.results()[0] == char
         browser.press("Escape")
+    window = {"viewport": {"width": 1000, "height": 612}, "colorScheme": "light"}
+    browser.open(serve(folder), window)  # the README's screenshot, written where SCREENSHOT says
+    assert browser.draw(strokes_of("愛"))["top"][0]["character"] == "愛"
+    screenshot = Path(os.environ.get("SCREENSHOT", tmp_path / "page.png")).resolve()
+    browser.run("await page.mouse.move(0, 0); await page.screenshot({ path: data })", str(screenshot))
+    with Image.open(screenshot) as taken, Image.open(ROOT / "examples/page.png") as shown:
+        assert taken.size == shown.size == tuple(window["viewport"].values())
     shutil.copy(model, folder / "model.onnx")  # another model, without a new build: its own figure
     browser.open(serve(folder))
     assert browser.text("#model-accuracy").startswith("87.65 % of validation samples by made-up writers")

@@ -34,7 +34,7 @@ function findModel() {
   const { MODEL, INIT_CWD } = process.env; // npm says where it was called
   if (MODEL) return resolve(INIT_CWD ?? ".", MODEL);
   if (existsSync(OWN)) {
-    console.log(`${here(OWN)} takes the place of the released model; MODEL=path names another`);
+    console.log(`${here(OWN)} replaces the released model; MODEL=path names another`);
     return OWN;
   }
   if (existsSync(OWN_WITHOUT_PICTURES)) {
@@ -65,7 +65,7 @@ function introduce(path, bytes, model) {
   return about;
 }
 
-/** Copies the model once it is known to be one; with it what it mixes up, if that lies beside it. */
+/** Copies the model once it is known to be one; with it what it confuses, if that lies beside it. */
 function copyModel() {
   const path = findModel();
   if (!existsSync(path)) stop(`${path} is missing: MODEL names a file that convert_to_onnx.py --any-image wrote`);

@@ -1,4 +1,4 @@
-"""Which classes a model mixes up, and which shapes stand for two characters: confusable.json beside a model."""
+"""Which classes a model confuses, and which shapes stand for two characters: confusable.json beside a model."""
 
 import json
 from collections import Counter
@@ -47,7 +47,7 @@ def mixed_up(classes: str, labels: np.ndarray, predicted: np.ndarray) -> dict[st
 
 
 def save(path: Path, classes: str, pairs: dict[str, dict[str, float]], measured_on: str) -> None:
-    """Writes JSON: what is mixed up, measured on these samples, and the classes that share their shape with others, of
+    """Writes JSON: what is confused, measured on these samples, and the classes that share their shape with others, of
     which small ones are worth a note only where they are classes."""
     others = {char: [c for c in twins(char) if c in classes or "SMALL" not in name(c)] for char in classes}
     same_shape = {char: "".join(found) for char, found in others.items() if found}

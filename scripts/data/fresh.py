@@ -86,7 +86,7 @@ class FreshSets:
 
 
 def with_fresh_training(dataset: PreparedDataset, fresh: FreshSets) -> PreparedDataset:
-    """The same dataset with samples that are drawn anew in place of its training split."""
+    """The same dataset with samples that are drawn during training in place of its training split."""
     changed, facts = copy.copy(dataset), fresh.facts
     changed.splits = dataset.splits | {"train": Split(np.zeros(len(fresh.labels), np.int64), fresh.labels)}
     changed.source, changed.metadata = facts["source"], dataset.metadata | {"generator": facts["generator"]}

@@ -100,7 +100,7 @@ def files_of_etl9g(folder: Path) -> list[dict]:
     path = folder / METADATA_FILE
     if not path.is_file():
         if any(folder.glob(CHUNK_NAME.replace("{:02d}", "*"))):
-            raise InputError(f"{folder} is not prepared to its end yet: give --etl9g-dir too, which was begun there")
+            raise InputError(f"{folder} is not prepared to its end yet: give --etl9g-dir too, which was started there")
         return []
     metadata = read_json(path, "prepare it again")
     with damage_reported(path):

@@ -19,8 +19,7 @@ AHEAD = 4  # batches that are being read from the disk while one is worked on
 
 
 class Batches:
-    """Batches of one split on the device: from the memory-mapped chunks, or resident on a GPU that has room, or drawn
-    anew for each epoch."""
+    """Batches of one split on the device: from memory-mapped chunks, resident on a GPU with room, or newly drawn."""
 
     def __init__(self, dataset: PreparedDataset, split: str, device: torch.device, fresh: FreshSets | None = None):
         self.dataset, self.split, self.device = dataset, dataset.splits[split], device
@@ -80,7 +79,7 @@ class Sampling:
         samples = min(config.epoch_samples or len(self.rows), len(self.rows))
         self.batch_size = min(config.batch_size, samples)
         if self.batch_size < 2:
-            raise InputError("one sample an epoch is too few: batch norm has no spread over one sample")
+            raise InputError("one sample an epoch is too few: batch norm needs two")
         if self.batch_size < processes.count():
             raise InputError(f"--batch-size {self.batch_size} is too small for {processes.count()} processes")
         self.steps_per_epoch = samples // self.batch_size

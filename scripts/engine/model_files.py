@@ -32,8 +32,7 @@ def architecture_of(script: str, path: object = "this call") -> Architecture:
 def build(content: dict, path: Path, quantized: Callable[[nn.Module], nn.Module] | None = None) -> nn.Module:
     """The model that a file describes, with its weights (the averaged ones where there are any), in evaluation mode.
 
-    `quantized` makes the integer network of a float one, as quantization.network.integer_model does; without it an
-    INT8 file is refused.
+    `quantized` makes integer networks of float ones (quantization.network.integer_model); without it, INT8 is refused.
     """
     architecture = architecture_of(content["script"], path)
     if "quantization" in content and not quantized:
@@ -59,8 +58,7 @@ def load_content(path: Path) -> dict:
 
 
 def load_network(path: Path, quantized: Callable | None = None) -> tuple[nn.Module, dict]:
-    """A trained model (CPU, evaluation mode), and what its file says: script, config, classes, source, metrics;
-    `quantized` is that of `build`."""
+    """A trained model (CPU, evaluation mode), and what its file says. `quantized` is that of `build`."""
     content = load_content(path)
     facts = {k: v for k, v in content.items() if k not in {"model", "ema", "optimizers", "schedulers", "rng"}}
     return build(content, path, quantized), facts

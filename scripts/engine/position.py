@@ -30,7 +30,7 @@ def facts(run: Run) -> dict:
 
 
 def state(run: Run, epoch_loss: torch.Tensor) -> dict:
-    """All that a run needs to go on from where it stands, beside `facts`."""
+    """All that a run needs to continue from where it stands, beside `facts`."""
     rng = {"torch": torch.get_rng_state()}
     if run.device.type == "cuda":
         rng["cuda"] = torch.cuda.get_rng_state(run.device)

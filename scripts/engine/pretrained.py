@@ -17,7 +17,7 @@ def check_split(path: Path, facts: dict, config: OptimizationConfig, dataset: Pr
         return
     split, seed = facts["config"].get("split", "writer"), facts["config"].get("seed", 0)
     if split != config.split or (split == "random" and seed != config.seed):
-        raise InputError(f"{path} was trained with --split {split} --seed {seed}: give the same, or it knows the tests")
+        raise InputError(f"{path} was trained with --split {split} --seed {seed}: give the same ones, or it saw tests")
 
 
 def check_held_out(path: Path, facts: dict, held_out: str) -> None:

@@ -7,8 +7,7 @@ torchrun starts the processes, on one host or on several (the second command, on
 the network to use, where there are more). --batch-size is that of all processes together; each takes its share of every
 batch, with its own random augmentation. Batch norm takes its statistics over all processes on GPUs (SyncBatchNorm),
 over each process's own part on CPUs. The main process (rank 0) writes all files and speaks. A run that is resumed by
-another number of processes follows the same curve within its noise. A training that torchrun did not start is a group
-of one.
+another number of processes follows the same curve within its noise. Without torchrun there is one process.
 """
 
 import hashlib
@@ -46,7 +45,7 @@ def group() -> Iterator[None]:
     except RuntimeError as error:
         if not isinstance(error, dist.DistError) and "gloo" not in str(error):
             raise
-        line = "another process of this training ended or cannot be reached; go on with --resume-from auto"
+        line = "another process of this training ended or cannot be reached; continue with --resume-from auto"
         raise ConnectionError(line) from None
 
 
@@ -91,7 +90,7 @@ def all_max(*numbers: int) -> list[int]:
 
 @contextmanager
 def fail_together() -> Iterator[None]:
-    """What fails in one process fails in all: the first of those that failed says why, the others end without a word.
+    """What fails in one process fails in all: the first of those that failed says why, the others end silently.
 
     The processes must not wait for each other inside, except in `from_main`.
     """
@@ -109,7 +108,7 @@ def fail_together() -> Iterator[None]:
 
 
 def from_main(make: Callable[[], object]):
-    """What `make` returns in the main process, in all of them; where it fails there, the others end without a word."""
+    """What `make` returns in the main process, in all of them; where it fails there, the others end silently."""
     if count() == 1:
         return make()
     result = [None, False]

@@ -1,4 +1,4 @@
-"""Which checkpoint a run goes on from, and what must match when it does.
+"""Which checkpoint a run continues from, and what must match when it does.
 
 Nothing that an earlier run left is replaced unless --overwrite says so: going back to an earlier checkpoint, another
 run's checkpoint folder and another run's best model are refused.
@@ -28,9 +28,9 @@ def identity(run: Run) -> str:
 
 
 def checkpoint_to_resume(run: Run) -> tuple[str, dict] | None:
-    """The checkpoint to go on from, as --resume-from says, and what it holds, or None for a run that starts.
+    """The checkpoint to continue from, as --resume-from says, and what it holds, or None for a run that starts.
 
-    Raises InputError where going on, or starting, would replace what an earlier run left.
+    Raises InputError where continuing, or starting, would replace what an earlier run left.
     """
     existing, wanted = checkpoints.existing(run.checkpoint_dir), run.config.resume_from
     newest, content = newest_readable(existing)
@@ -45,13 +45,13 @@ def checkpoint_to_resume(run: Run) -> tuple[str, dict] | None:
     try:
         content = content if path == newest else checkpoints.load(path)
     except InputError as error:
-        hint = ": delete it to go on from the one before" if wanted == "auto" else ""
+        hint = ": delete it to continue from the one before" if wanted == "auto" else ""
         raise InputError(f"{error}{hint}") from None
     if newest and path.resolve() != newest.resolve() and not run.config.overwrite:
         if path.resolve().parent != run.checkpoint_dir.resolve():
             raise earlier_run(run)
         raise InputError(
-            f"{path} is not the last checkpoint, and going on from it deletes those up to {newest.name}: go on with "
+            f"{path} is not the last checkpoint, and continuing from it deletes those up to {newest.name}: give "
             "--resume-from auto, choose another --model-dir, or go back with --overwrite"
         )
     return str(path), content
@@ -67,7 +67,7 @@ def newest_readable(existing: list[Path]) -> tuple[Path | None, dict]:
 
 def earlier_run(run: Run) -> InputError:
     return InputError(
-        f"{run.checkpoint_dir} holds an earlier run: go on with --resume-from auto, start over with --overwrite, "
+        f"{run.checkpoint_dir} holds an earlier run: continue with --resume-from auto, start over with --overwrite, "
         "or choose another --model-dir"
     )
 

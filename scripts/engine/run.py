@@ -25,8 +25,7 @@ from optimization_config import OptimizationConfig
 
 
 def distillation(logits: torch.Tensor, teacher_logits: torch.Tensor) -> torch.Tensor:
-    """The cross entropy of logits (N, classes) with a teacher's probabilities; Hinton et al., arXiv:1503.02531, at
-    temperature 1."""
+    """The cross entropy of logits (N, classes) with a teacher's probabilities (arXiv:1503.02531, temperature 1)."""
     return F.cross_entropy(logits.float(), teacher_logits.float().softmax(1))
 
 
@@ -145,6 +144,6 @@ class Run:
     def not_finite(self, what: str) -> FloatingPointError:
         """An error that says what is not finite in the current epoch, and what to do."""
         return FloatingPointError(
-            f"{what} in epoch {self.epoch + 1}: go on from the last checkpoint with a lower --learning-rate, "
+            f"{what} in epoch {self.epoch + 1}: continue from the last checkpoint with a lower --learning-rate, "
             "or with --on-nonfinite step-back"
         )

@@ -66,23 +66,23 @@ def start_or_resume(run: Run) -> None:
         if run.start_message:
             processes.say(run.start_message)
     if run.fresh:
-        drawn = f"{config.fresh} sets that {run.fresh.processes} processes draw anew for each epoch"
-        processes.say(f"{drawn} take the place of the training split of {config.data_dir}")
+        drawn = f"{config.fresh} sets that {run.fresh.processes} processes draw for each epoch"
+        processes.say(f"{drawn} replace the training split of {config.data_dir}")
     if processes.is_main():
         checkpoints.clean(run.checkpoint_dir)
         check_outputs(run)
     parameters = sum(p.numel() for p in run.model.parameters())
     shared = f", {processes.count()} processes" if processes.count() > 1 else ""
     processes.say(
-        f"{run.architecture.name}: {parameters:,} parameters; {run.sampling.images:,} training and "
-        f"{len(run.sampling.validation_rows):,} validation samples of {len(run.dataset.classes):,} classes "
-        f"({run.dataset.source}, split by {config.split}); "
-        f"{run.device}, {'bf16' if uses_bf16(config, run.device) else 'fp32'}{shared}"
+        f"{run.architecture.name}: {parameters:,} parameters; "
+        f"{run.device}, {'bf16' if uses_bf16(config, run.device) else 'fp32'}{shared}\n"
+        f"{run.sampling.images:,} training and {len(run.sampling.validation_rows):,} validation samples of "
+        f"{len(run.dataset.classes):,} classes\n({run.dataset.source}, split by {config.split})"
     )
 
 
 def go_on(run: Run, path: Path, content: dict) -> None:
-    """Restores a checkpoint after checking that it is of this run; says where it goes on and what is changed."""
+    """Restores a checkpoint after checking that it is of this run; says where it continues and what is changed."""
     resume.check_same_run(run, path, content)
     position.restore(run, path, content)
     line, run.best = processes.from_main(lambda: resume.resolve_best_model(run, path, content))
@@ -112,7 +112,7 @@ def train_epochs(run: Run, stop: Stop) -> None:
             signal = train_epoch(run, stop)
             if run.step < run.sampling.steps_per_epoch:
                 path = position.save(run)
-                end_early(f"stopped inside epoch {run.epoch + 1}; go on with --resume-from {path}", signal)
+                end_early(f"stopped inside epoch {run.epoch + 1}; continue with --resume-from {path}", signal)
             metrics = end_epoch(run)
         except FloatingPointError as error:
             with processes.fail_together():
@@ -121,7 +121,7 @@ def train_epochs(run: Run, stop: Stop) -> None:
         processes.say(training_log.epoch_line(metrics, config.epochs, run.best))
         (signal,) = processes.all_max(stop.signal)
         if signal and run.epoch < config.epochs:
-            end_early(f"stopped after epoch {run.epoch}; go on with --resume-from auto", signal)
+            end_early(f"stopped after epoch {run.epoch}; continue with --resume-from auto", signal)
     if config.plot and processes.is_main():
         training_log.plot(run.log_dir / "metrics.jsonl", run.log_dir / "curves.png")
     validated = len(run.sampling.validation_rows)

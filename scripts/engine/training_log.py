@@ -23,14 +23,12 @@ def add(path: Path, metrics: dict) -> None:
 
 
 def epoch_line(metrics: dict, epochs: int, best: float) -> str:
-    """The epoch's one line."""
+    """The epoch's one line, of at most 80 characters; a star marks the best accuracy so far."""
     line = f"epoch {metrics['epoch']:3d}/{epochs}  loss {metrics['train_loss']:6.3f}  "
     if "validation_loss" in metrics:
-        loss, top1, top5 = (metrics[f"validation_{name}"] for name in ("loss", "top1", "top5"))
-        line += (
-            f"validation loss {loss:6.3f}  top-1 {top1:6.2f} %  top-5 {top5:6.2f} %{' *' if top1 >= best else '  '}  "
-        )
-    return line + f"{metrics['images_per_second']:6,.0f} images/s  {metrics['seconds']:5.0f} s"
+        loss, top1 = metrics["validation_loss"], metrics["validation_top1"]
+        line += f"val. {loss:6.3f}  top-1 {top1:6.2f} %{' *' if top1 >= best else '  '} "
+    return line + f"{metrics['images_per_second']:6,.0f} images/s {metrics['seconds']:5.0f} s"
 
 
 def plot(log: Path, picture: Path) -> None:

@@ -50,15 +50,13 @@ def calibrate(model: Model, data_dir: Path, score: str, kept: float, limit: int,
     """What goes into the file, and a report. `kept`: the share of at most `limit` validation samples that the threshold
     on this score accepts; `count`: the out-of-set samples of each kind that it is measured on."""
     if model.picture_logits:
-        raise InputError(
-            "this file has its threshold inside: calibrate the one that it was made from, and make it again"
-        )
+        raise InputError("an any-image file cannot be calibrated: calibrate the model that it was made from")
     samples = dataset_samples(data_dir, "validation", model.facts["config"])
     rows = np.random.default_rng(0).permutation(len(samples.characters))
     rows = rows[np.isin(samples.characters[rows], list(model.classes))][:limit]
     if not len(rows):
         raise InputError(f"{data_dir} has no validation samples of the model's {len(model.classes):,} classes")
-    logits = np.concatenate([model.logits(samples.images(rows[part])) for part in batches(len(rows))])
+    logits = np.concatenate([model.logits(samples.images(rows[part])) for part in batches(len(rows), "reading")])
     labels = np.array([model.classes.index(character) for character in samples.characters[rows]])
     temperature, right = fitted_temperature(logits, labels), logits.argmax(axis=1) == labels
     errors = [calibration_error(reliability(probabilities(logits, t).max(axis=1), right)) for t in (1, temperature)]
@@ -68,13 +66,13 @@ def calibrate(model: Model, data_dir: Path, score: str, kept: float, limit: int,
         images, _ = out_of_set_samples(kind, model.classes, count)
         images = images[images.any(axis=(1, 2, 3))]  # without ink nothing is read
         if len(images):
-            outside = np.concatenate([model.logits(images[part]) for part in batches(len(images))])
+            outside = np.concatenate([model.logits(images[part]) for part in batches(len(images), kind)])
             outside = SCORES[score](outside, temperature)
             accepted = float((outside >= threshold).mean())
             figures[kind] = {"auroc": area_under_curve(scores, outside), "accepted": accepted}
     report = f"""\
-temperature {temperature:.4f}, on {len(labels):,} samples of {samples.facts["description"]}
-calibration error {errors[0]:.4f} before, {errors[1]:.4f} after
+{len(labels):,} samples of {samples.facts["description"]}
+temperature {temperature:.4f}; calibration error {errors[0]:.4f} before, {errors[1]:.4f} after (0 is best)
 
 The threshold on the score "{score}" accepts {100 * kept:g} % of the characters,
 and {100 * (scores[right] >= threshold).mean():.2f} % of those read correctly. Below: the share that it accepts of

@@ -45,7 +45,7 @@ def read_entries(texts: list[str], budget: list[str], output: Path) -> list[Entr
 
 
 def make(entry: Entry, data: Path) -> None:
-    """Trains one entry, or goes on where an earlier call stopped, and exports it."""
+    """Trains one entry, or continues where an earlier call stopped, and exports it."""
     folders = ("--data-dir", data, "--model-dir", entry.best.parent)
     run_stage("training", f"{entry.script}.py", *folders, *entry.settings, "--resume-from", "auto")
     files = ("--model-path", entry.best, "--data-dir", data, "--output", entry.exported)

@@ -130,7 +130,7 @@ def evaluate_file(
     font: Path | None = None,
 ) -> dict:
     """Measures a model file on a font, on images_dir, or else on this split of data_dir, at most `limit` samples picked
-    at random. Writes evaluation.json, which it returns, evaluation.png, and what the model mixes up to `confusable`."""
+    at random. Writes evaluation.json, which it returns, evaluation.png, and what the model confuses to `confusable`."""
     model = load_model(model_path)
     if font:
         samples = font_samples(font, model.classes)

@@ -18,8 +18,7 @@ from quantization.files import load_trained
 @dataclass
 class Model:
     """logits(images float32 (n, 1, 64, 64)) gives float32 (n, classes), all finite, and so does picture_logits of grey
-    pictures where the file has the normalisation inside; `facts` is what the file says about itself, `confidence` what
-    it says of its logits."""
+    pictures where the file has the normalisation inside; `facts` and `confidence` come from the file."""
 
     logits: Callable[[np.ndarray], np.ndarray]
     classes: str

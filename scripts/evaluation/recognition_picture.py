@@ -1,5 +1,4 @@
-"""A picture of what was recognised: each image, and its five likeliest characters by KanjiVG's strokes, for no font
-is needed then (CC BY-SA 3.0)."""
+"""A picture of what was read: each image and its five likeliest characters in KanjiVG's strokes (CC BY-SA 3.0)."""
 
 from pathlib import Path
 

@@ -131,11 +131,11 @@ def prove(path: Path, original: Path) -> str:
     together = np.stack([picture, picture[::-1], picture[:, ::-1]])
     alone = np.concatenate([checked_logits(session, one[None], recognizer.confidence)[0] for one in together])
     if np.abs(checked_logits(session, together, recognizer.confidence)[0] - alone).max() > TOLERANCE:
-        raise ConversionError("pictures together are read otherwise than each by itself")
+        raise ConversionError("a batch is read differently from single pictures")
     unlike = sum(difference > SAME_PIXEL for difference in differences)
     comparison = (
-        f"top-1 as by normalization.py on {same:,} of {COMPARED:,} varied pictures; largest difference of a normalised "
-        f"pixel {max(differences):.1e} (median picture {np.median(differences):.1e}, above {SAME_PIXEL} in {unlike})"
+        f"read as with normalization.py: {same:,} of {COMPARED:,} varied pictures; normalised pixels differ by at most "
+        f"{max(differences):.1e} (median {np.median(differences):.1e}, above {SAME_PIXEL} in {unlike})"
     )
     if same < SAME_TOP1 * COMPARED or unlike > UNLIKE * COMPARED:
         raise ConversionError(comparison)
@@ -143,7 +143,7 @@ def prove(path: Path, original: Path) -> str:
 
 
 def convert_any_image(model_path: Path, output: Path, data_dir: Path | None, opset: int, top: int) -> str:
-    """Puts the normalisation before a trained model or an ONNX file, compares, names the file; returns one line."""
+    """Puts the normalisation before a trained model or an ONNX file, compares, names the file; returns lines."""
     with scratch_folder(output) as folder, atomic_write(output) as temporary:
         original, comparisons = model_path, []
         if model_path.suffix.lower() != ".onnx":
@@ -153,4 +153,4 @@ def convert_any_image(model_path: Path, output: Path, data_dir: Path | None, ops
             raise InputError(f"{model_path} takes pictures already")
         onnx.save(any_image_model(onnx.load(original), top), temporary)
         comparisons.append(prove(temporary, original))
-    return "; ".join([summary(output), *comparisons])
+    return "\n".join([summary(output), *comparisons]).replace("; ", "\n")

@@ -110,7 +110,7 @@ def write(model_path: Path, path: Path, data_dir: Path | None, opset: int) -> st
         if worst > TOLERANCE or (expected.argmax(1) != logits.argmax(1)).any():
             raise ConversionError(f"the file's logits differ from PyTorch's by {worst:.2g} at a batch of {size}")
     kind = "test images" if data_dir else "random images"
-    return f"equal to PyTorch on {kind} in batches of 1, 3, 64 (largest difference {worst:.1e})"
+    return f"equal to PyTorch on {kind}, batches of 1, 3, 64 (difference {worst:.1e})"
 
 
 def summary(output: Path) -> str:
@@ -120,10 +120,10 @@ def summary(output: Path) -> str:
 
 
 def convert(model_path: Path, output: Path, data_dir: Path | None, opset: int = DEFAULT_OPSET) -> str:
-    """Exports, compares, and only then names the file; returns one line that says what was made."""
+    """Exports, compares, and only then names the file; returns lines that say what was made."""
     with atomic_write(output) as temporary:
         comparison = write(model_path, temporary, data_dir, opset)
-    return f"{summary(output)}; {comparison}"
+    return f"{summary(output)}\n{comparison}"
 
 
 def opset_of(model: onnx.ModelProto) -> int:

@@ -1,5 +1,4 @@
-"""SafeTensors: weights, settings and classes in one file without pickle, or in a folder for a model hub; read back
-before it counts."""
+"""SafeTensors: weights, settings and classes in one file without pickle, or in a folder for a hub, and read back."""
 
 import json
 from pathlib import Path
@@ -95,7 +94,7 @@ def convert_to_folder(model_path: Path, folder: Path) -> str:
 
 def _summary(made: Path, file: Path, model: nn.Module, facts: dict) -> str:
     size = f"{file.stat().st_size:,} bytes, {len(model.state_dict())} tensors, {len(facts['classes']):,} classes"
-    return f"{made}: {size}; read back, logits of {PROBES} images equal bit for bit"
+    return f"{made}: {size}\nread back: logits of {PROBES} images equal bit for bit"
 
 
 def model_card(facts: dict, name: str, model: nn.Module) -> str:

@@ -25,7 +25,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
         gone = not path.parent.is_dir()
         if isinstance(error, OSError) and error.errno and (gone or error.filename in (None, str(temporary))):
             if isinstance(error, FileNotFoundError):  # also where the folder is the place of a disk that is gone
-                raise OSError(f"{path} cannot be written: what was begun, or its folder, has vanished") from None
+                raise OSError(f"{path} cannot be written: what was started, or its folder, has vanished") from None
             error.filename = str(path)
         raise
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from files.machine import limit_threads
 from files.packages import OldPackage, missing
+from optimization_config import filled
 
 
 class InputError(ValueError):
@@ -39,8 +40,9 @@ def first_line(error: BaseException) -> str:
 
 
 def parser(doc: str | None) -> argparse.ArgumentParser:
-    """A parser of arguments whose --help shows the docstring of a script as it is written."""
-    return argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """A parser of arguments whose --help shows the docstring of a script, in lines that fit the terminal."""
+    text = filled((doc or "").strip().split("\n\n"))
+    return argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
 
 
 def at_least(least: float, kind: type = int) -> Callable[[str], float]:
@@ -62,7 +64,7 @@ def run_stage(name: str, script: str, *arguments: object) -> float:
     print(f"\n--- {name}: python scripts/{script} {' '.join(words)}", flush=True)
     begin = time.monotonic()
     if code := _exit_code(name, [sys.executable, str(SCRIPTS / script), *words]):
-        print(f"{name} ended with exit code {code}; the same command goes on from here", file=sys.stderr)
+        print(f"{name} ended with exit code {code}; the same command continues from here", file=sys.stderr)
         sys.exit(code)
     seconds = round(time.monotonic() - begin, 1)
     print(f"--- {name} took {seconds:.1f} s", flush=True)
@@ -91,7 +93,7 @@ def _exit_code(name: str, command: list[str]) -> int:
 
 def run(main: Callable[[], None]) -> None:
     """Calls `main`; what a user can cause becomes one line on stderr and exit code 2 (wrong call, bad input) or 1.
-    Ctrl-C and SIGTERM end it without a word, what was begun removed."""
+    Ctrl-C and SIGTERM end it silently, and what it had started is removed."""
     for stream in (sys.stdout, sys.stderr):  # names of files may be no text, and some terminals know no kanji
         if hasattr(stream, "reconfigure"):  # a notebook's has none
             stream.reconfigure(errors="backslashreplace")

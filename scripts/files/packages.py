@@ -9,7 +9,7 @@ READING = {"onnxruntime": "1.19", "numpy": "1.23", "Pillow": "10.1"}  # all that
 
 
 class OldPackage(ImportError):
-    """A package is older than what it is used for needs; the message says how to mend that."""
+    """A package is older than what it is used for needs; the message says how to fix that."""
 
 
 def release(version: str) -> list[int]:

@@ -1,4 +1,4 @@
-"""Fonts as further hands: the shapes of a font's characters, put on the page as a writer would."""
+"""Fonts as further handwriting: the shapes of a font's characters, put on the page as a writer would."""
 
 import hashlib
 from dataclasses import dataclass

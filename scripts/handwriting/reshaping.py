@@ -26,7 +26,7 @@ def in_forms_of(writer: Writer, model: StrokeModel, rng: np.random.Generator) ->
 
 def reshaped(model: StrokeModel, chosen: list[tuple[Form, tuple[int, ...]]], degree: float = 1) -> StrokeModel:
     """A model with its components, named by their strokes, in these forms. What an outer component's form has drawn
-    anew stays so."""
+    stays so."""
     lines = np.stack([model.strokes, model.plain])  # (2, S, POINTS, 2)
     hooks, joined = model.hooks.copy(), model.joined.copy()
     drawn: dict[int, list] = {}  # by the stroke in whose place it is drawn: lines (2, POINTS, 2), each with its hook
@@ -52,7 +52,7 @@ def reshaped(model: StrokeModel, chosen: list[tuple[Form, tuple[int, ...]]], deg
 
 
 def _with_drawn(model: StrokeModel, lines, hooks, joined, drawn: dict[int, list]) -> StrokeModel:
-    """A model with these lines (2, S, POINTS, 2), hooks (S,) and joins (S,), and with those drawn anew in the places
+    """A model with these lines (2, S, POINTS, 2), hooks (S,) and joins (S,), and with newly drawn ones in the places
     of theirs."""
     rows = [drawn.get(i, [(lines[:, i], hook)]) for i, hook in enumerate(hooks)]
     source = np.array([i for i, row in enumerate(rows) for _ in row])

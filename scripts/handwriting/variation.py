@@ -112,7 +112,7 @@ def _refold(points: np.ndarray, hooks: np.ndarray, turn: np.ndarray) -> np.ndarr
 
 
 def _cut_ends(points, hooks, flicks, loose, n, u) -> np.ndarray:
-    """Strokes (S, P, 2) begun late or ended early, some without their flicks, as P points again. A flick starts at
+    """Strokes (S, P, 2) started late or ended early, some without their flicks, as P points again. A flick starts at
     `hooks` (S,), and the share `flicks` of all is written; n (S, 2) normal, u (S, 4) uniform numbers."""
     end = np.where(u[:, 1] > flicks, hooks + (1 - hooks) * 0.4 * u[:, 2], 1)
     begin = np.maximum(0, END_CUT * loose * n[:, 0])

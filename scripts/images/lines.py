@@ -55,8 +55,7 @@ def large(mask: np.ndarray, longer: int) -> bool:
 
 
 def clear_of(rest: np.ndarray, asked: list[bool], left_over: float = 0) -> bool:
-    """Whether the sides asked for, of the top and, turning to the left, the others, are clear of a mask (H, W), but for
-    a share of a side."""
+    """Whether the `asked` sides (top, then turning left) are clear of a mask (H, W), but for a share of a side."""
     strip = max(2, round(CLEAR * max(rest.shape)))
     beside = [np.count_nonzero(np.rot90(rest, turns)[:strip]) for turns in range(4)]
     return all(pixels <= left_over * max(rest.shape) for pixels, side in zip(beside, asked, strict=True) if side)

@@ -1,5 +1,4 @@
-"""lines.py as an ONNX graph, step by step, for one picture (H, W): onnxscript functions that bear the names of those
-which compute the same there."""
+"""lines.py as an ONNX graph, step by step, for one picture (H, W): onnxscript functions with the same names."""
 
 import numpy as np
 from onnxscript import opset18 as op

@@ -85,8 +85,7 @@ def _axis(low: np.ndarray, high: np.ndarray, scale: np.ndarray, size: int) -> tu
 
 def place(ink: np.ndarray, framed: bool = False, lined: bool = False) -> np.ndarray:
     """Crops darkness float32 (n, H, W) to its ink and places it on the canvas (n, 64, 64); without ink, zeros. `framed`
-    are frames of a form, whose characters stand in their middle; `lined` pictures had lines, so that they are no tight
-    crops."""
+    are frames of a form, whose characters stand in their middle; `lined` pictures had lines, so are no tight crops."""
     level = solid_level(ink)
     dark = ink > INK * level
     mask = without_edge_pieces(without_specks(dark), framed, lined)
@@ -118,7 +117,7 @@ def normalize_frames(frames: np.ndarray) -> np.ndarray:
 
 @lru_cache(maxsize=32)
 def _extension_matrix(length: int) -> np.ndarray:
-    """The matrix that makes an axis longer by REACH at both ends, where values go on rising or falling as within."""
+    """The matrix that makes an axis longer by REACH at both ends, where values keep rising or falling as within."""
     return np.pad(np.eye(length, dtype=np.float32), ((REACH, REACH), (0, 0)), mode="reflect", reflect_type="odd")
 
 
@@ -142,8 +141,7 @@ def _even_paper(cells: np.ndarray) -> np.float32 | None:
 
 @lru_cache(maxsize=32)
 def _mean_matrix(length: int, side: int) -> np.ndarray:
-    """The matrix of running means over 2 AROUND + 1 values, at `side` places along the axis; beyond its ends an axis is
-    as it is there."""
+    """Running means (a matrix) over 2 AROUND + 1 values, at `side` places along the axis, whose end values repeat."""
     extended = np.pad(np.eye(length, dtype=np.float32), ((AROUND, AROUND), (0, 0)), mode="edge")
     means = row_windows(extended, 2 * AROUND + 1, np.add) / (2 * AROUND + 1)
     return means[np.arange(side) * length // side]

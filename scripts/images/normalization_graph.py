@@ -49,8 +49,7 @@ LUMINANCE = np.array([[19595], [38470], [7471]], np.float32)  # red, green and b
 
 @script(default_opset=op)
 def resampling_matrix(start, scale, low, high, first, last):
-    """Weights float32 (last - first, high - low) for the pixels from low on, of the rows from first on; start and scale
-    are float64."""
+    """Weights float32 (last - first, high - low) for pixels from low on, rows from first on; start, scale float64."""
     radius = op.Max(1 / scale, 1)
     centre = start + (double(op.Range(first, last, 1)) + 0.5) / scale
     pixel = (double(op.Range(low, high, 1)) + 0.5) / radius

@@ -67,7 +67,7 @@ def ruled(picture: np.ndarray, random: Random, _other: np.ndarray, squared: bool
 
 
 def manuscript_cell(picture: np.ndarray, random: Random, _other: np.ndarray) -> np.ndarray:
-    """A cell of manuscript paper with a little of what lies around it: its lines end at its corners or go on."""
+    """A cell of manuscript paper with a little of what lies around it: its lines end at its corners or extend."""
     grey, width = int(random.integers(40, 200)), int(random.integers(1, 4))
     around = [round(share * max(picture.shape)) for share in random.uniform(0.01, 0.12, 4)]
     if random.random() < 0.4:

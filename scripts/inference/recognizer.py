@@ -17,6 +17,7 @@ from inference.confidence import confidence_of
 
 RELEASED = Path(__file__).resolve().parents[2] / "models/hiercode_int8_quantized_quantized_int8_onnx_opset14.onnx"
 OWN = Path("models/kanji_model.onnx")
+SHORT_NAMES = {"hiercode": "hiercode", "cnn": "cnn", "rnn": "radical_rnn", "vit": "vit"}  # of the released INT8 files
 HARDLY_TRAINED = 80  # top-1 in %, on validation or test samples, below which a model is no reader yet
 # onnxruntime's own errors have no common parent but Exception; names in a damaged file may be no UTF-8.
 _DAMAGED = (RuntimeError, UnicodeDecodeError)
@@ -112,6 +113,14 @@ class Recognizer:
             return np.concatenate([self._run(picture.astype(np.uint8)[None, :, :, None]) for picture in grey])
         images = np.stack([normalize(picture) for picture in grey])
         return self.logits(images) * images.any(axis=(1, 2, 3))[:, None]
+
+
+def model_path(name: str) -> Path:
+    """The path of a model, or of the released INT8 file with this short name: hiercode, cnn, rnn or vit."""
+    if name not in SHORT_NAMES:
+        return Path(name)
+    file = RELEASED.name.replace("hiercode", SHORT_NAMES[name], 1)
+    return RELEASED if file == RELEASED.name else RELEASED.parent / "released" / file
 
 
 def default_model() -> Path:

@@ -1,5 +1,4 @@
-"""C-type records of 2,952 bytes, written in characters of six bits: ETL3, ETL4 and ETL5. Source: AIST, "C-Type Data
-Format"."""
+"""C-type records of 2,952 bytes, written in characters of six bits: ETL3, ETL4 and ETL5. AIST, "C-Type Data Format"."""
 
 import numpy as np
 

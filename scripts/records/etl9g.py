@@ -90,8 +90,7 @@ def new_records(images: np.ndarray, set_number: int, places_in_set: np.ndarray, 
 
 
 def raw_files(folder: Path) -> list[Path]:
-    """The files ETL9G_01 … ETL9G_50 of a folder, in order. Raises InputError for those still packed, and for others
-    named ETL that are no notes."""
+    """The files ETL9G_01 … ETL9G_50 of a folder, in order. InputError for packed ones and other ETL files."""
     paths = sorted(filter(_is_raw, folder.iterdir()), key=file_number)
     for first, second in pairwise(paths):
         if file_number(first) == file_number(second):

@@ -1,5 +1,4 @@
-"""G-type records of ETL8G, of 8,199 bytes as ETL9G's, with the image four bytes earlier. Source: AIST, "G-Type Data
-Format (ETL8)"."""
+"""G-type records of ETL8G, 8,199 bytes as ETL9G's, the image four bytes earlier. AIST, "G-Type Data Format (ETL8)"."""
 
 import numpy as np
 

@@ -52,8 +52,7 @@ class RecordType(NamedTuple):
 
 
 def read_file(path: Path, record: np.dtype, count: int, name: str) -> tuple[np.ndarray, str | None]:
-    """The records of a file, at most `count` (memory-mapped), and what is wrong with its size, or None; `name` is what
-    such a file is called."""
+    """At most `count` records of a file (memory-mapped), and None or what is wrong with the size of this `name`."""
     size, expected = path.stat().st_size, count * record.itemsize
     whole = min(size, expected) // record.itemsize
     records = np.memmap(path, record, "r", shape=(whole,)) if whole else np.zeros(0, record)

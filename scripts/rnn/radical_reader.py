@@ -7,8 +7,7 @@ from torch import nn
 class RadicalReader(nn.Module):
     """A bidirectional LSTM over the positions of a map (N, channels, H, W), row by row.
 
-    Returns the states (N, H W, 2 hidden) and, for every position, logits (N, H W, components + 1); the first is
-    "nothing here".
+    Returns the states (N, H W, 2 hidden) and, for every position, logits (N, H W, components + 1), first "nothing".
     """
 
     def __init__(self, channels: int, hidden: int, components: int):
