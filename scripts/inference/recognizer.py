@@ -15,9 +15,17 @@ from files.plain_json import parse_json
 from images.normalization import CANVAS, normalize
 from inference.confidence import confidence_of
 
-RELEASED = Path(__file__).resolve().parents[2] / "models/hiercode_int8_quantized_quantized_int8_onnx_opset14.onnx"
+MODELS = Path(__file__).resolve().parents[2] / "models"
+INT8 = "int8_quantized_quantized_int8_onnx_opset14.onnx"
+RELEASED = MODELS / f"hiercode_{INT8}"
 OWN = Path("models/kanji_model.onnx")
-SHORT_NAMES = {"hiercode": "hiercode", "cnn": "cnn", "rnn": "radical_rnn", "vit": "vit"}  # of the released INT8 files
+SHORT_NAMES = {  # of the released INT8 files, in MODELS
+    "hiercode": RELEASED.name,
+    "all": "released/hiercode_all_int8.onnx",
+    "cnn": f"released/cnn_{INT8}",
+    "rnn": f"released/radical_rnn_{INT8}",
+    "vit": f"released/vit_{INT8}",
+}
 HARDLY_TRAINED = 80  # top-1 in %, on validation or test samples, below which a model is no reader yet
 # onnxruntime's own errors have no common parent but Exception; names in a damaged file may be no UTF-8.
 _DAMAGED = (RuntimeError, UnicodeDecodeError)
@@ -116,11 +124,8 @@ class Recognizer:
 
 
 def model_path(name: str) -> Path:
-    """The path of a model, or of the released INT8 file with this short name: hiercode, cnn, rnn or vit."""
-    if name not in SHORT_NAMES:
-        return Path(name)
-    file = RELEASED.name.replace("hiercode", SHORT_NAMES[name], 1)
-    return RELEASED if file == RELEASED.name else RELEASED.parent / "released" / file
+    """The path of a model, or of the released INT8 file with this short name, one of SHORT_NAMES."""
+    return MODELS / SHORT_NAMES[name] if name in SHORT_NAMES else Path(name)
 
 
 def default_model() -> Path:
@@ -129,5 +134,8 @@ def default_model() -> Path:
 
 
 def confusable_path(model: Path) -> Path:
-    """A model's confusable.json: beside it, or in released/ where the model is the released one in models/."""
+    """A model's own MODEL_confusable.json, or else the confusable.json beside it, or in released/ where the model is the
+    released one in models/."""
+    if (own := model.with_name(f"{model.stem}_{CONFUSABLE}")).is_file():
+        return own
     return (model.parent / "released" if model.resolve() == RELEASED else model.parent) / CONFUSABLE
