@@ -31,9 +31,10 @@ with contextlib.suppress(OSError):
     sys.exit("there is a network here")
 assert tries, "a try to connect is not heard"
 sys.path.insert(0, sys.argv[1])
+from engine import adaptation
 from export import any_image
 from records import etl9g
-any_image.COMPARED = 20
+any_image.COMPARED, adaptation.STEPS = 20, 2
 characters, sheets, places = etl9g.set_layout()
 etl9g.SETS_PER_FILE = 1  # raw files of one set of 60 characters
 etl9g.set_layout = lambda: (characters[:60], sheets[:60], places[:60])
@@ -57,6 +58,9 @@ def calls(folder: Path, data: Path) -> list[list]:
     int8 = save_int8("train_etl9g_model", folder / "int8.pth")
     cnn = ["--model-path", models["train_etl9g_model"]]
     Image.linear_gradient("L").save(folder / "picture.png")
+    (labelled := folder / "labelled").mkdir()
+    for char in "亜腕":
+        Image.linear_gradient("L").rotate(ord(char)).save(labelled / f"{char}_1.png")
     short = ["--data-dir", data, "--epochs", 1, "--batch-size", 16, "--device", "cpu"]
     limits = ["--compare", 20, "--agreement", 0]
     return [
@@ -79,6 +83,17 @@ def calls(folder: Path, data: Path) -> list[list]:
         ["show_normalization", folder / "picture.png", "--output", "seen.png"],
         ["character_structure", "語"],
         ["add_classes", "--model", models["train_hiercode"], "--characters", "塡", "--output", "more.pth"],
+        [
+            "adapt",
+            "--model",
+            models["train_hiercode"],
+            "--labels",
+            labelled,
+            "--output",
+            "own.pth",
+            "--accept-loss",
+            100,
+        ],
         ["zero_shot", "--model", models["train_hiercode"], "--data-dir", data],
         ["compare_architectures", "--data-dir", data, "no_such_architecture"],
         ["compare_alternatives", "--model", "model.onnx", "--images", "raw"],

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 
 from data.samples import Samples
 from files.plain_json import parse_json
@@ -13,6 +14,8 @@ from images.normalization import normalize
 from inference.confidence import Confidence, confidence_of
 from inference.recognizer import Recognizer
 from quantization.files import load_trained
+
+NAMES = ("script", "source", "generator")  # of what files say
 
 
 @dataclass
@@ -43,11 +46,10 @@ class Model:
 
 def load_model(path: Path) -> Model:
     """A checkpoint, best model, SafeTensors or ONNX file. Raises InputError or FileNotFoundError for anything else."""
-    names = ("script", "source", "generator")
     if path.suffix.lower() == ".onnx":
         recognizer = Recognizer(path)
         config = parse_json(recognizer.facts.get("config") or "{}", f"{path}: config", "export it again")
-        facts = {name: recognizer.facts.get(name) or None for name in names} | {"config": config}
+        facts = {name: recognizer.facts.get(name) or None for name in NAMES} | {"config": config}
         if not recognizer.takes_pictures:
             return Model(recognizer.logits, recognizer.classes, facts, recognizer.confidence)
 
@@ -55,7 +57,11 @@ def load_model(path: Path) -> Model:
             return recognizer.picture_logits(list(np.round(255 * (1 - images[:, 0]))))
 
         return Model(dark_on_white, recognizer.classes, facts, recognizer.confidence, recognizer.picture_logits)
-    network, content = load_trained(path)
+    return of_network(*load_trained(path), path)
+
+
+def of_network(network: nn.Module, content: dict, path: Path) -> Model:
+    """A network in evaluation mode on the CPU, with what its file says of it."""
     network = network.to(memory_format=torch.channels_last)
 
     @torch.inference_mode()
@@ -65,5 +71,5 @@ def load_model(path: Path) -> Model:
             raise FloatingPointError(f"{path} gives logits that are not finite numbers")
         return values
 
-    facts = {name: content.get(name) for name in (*names, "config")}
+    facts = {name: content.get(name) for name in (*NAMES, "config")}
     return Model(logits, content["classes"], facts, confidence_of(content.get("confidence"), path))
