@@ -3,12 +3,10 @@
     python scripts/adapt.py --images my_pictures --output models/mine.pth
     python scripts/adapt.py --labels my_handwriting --output models/mine.pth
 
-Of --images nobody has to say what they show: the model learns from those that it is sure of. --labels are pictures with
-their characters, say five each of fifty kanji, as prepare_dataset.py --images takes them; of five different ones of a
-character one is held out, to measure the gain. Both may be given.
-
-Samples by made-up writers are learned along with them, so that other hands and characters are not forgotten; others
-measure what was lost, and a model that lost more than --accept-loss points is not written.
+Nobody has to say what --images show: the model learns from those that it is sure of. --labels are pictures with their
+characters as prepare_dataset.py --images takes them, say five each of fifty kanji; of five of a character one is held
+out, to measure the gain. Other hands are not forgotten: samples by made-up writers are learned too, others measure what
+was lost, and a model that lost more than --accept-loss points is not written.
 """
 
 import sys
@@ -22,12 +20,10 @@ from evaluation.adapted import adapt
 from files.command_line import InputError, at_least, parser, run
 from files.folders import RELEASED, check_not
 
-ORIGINAL = RELEASED / "hiercode_model_best.safetensors"
-
 
 def main() -> None:
-    options = parser(__doc__)
-    options.add_argument("--model", type=Path, default=ORIGINAL, help="a float model (default: the released HierCode)")
+    options, model = parser(__doc__), RELEASED / "hiercode_model_best.safetensors"
+    options.add_argument("--model", type=Path, default=model, help="a float model (default: the released HierCode)")
     options.add_argument("--images", type=Path, metavar="DIR", help="unlabelled pictures, also in folders of folders")
     options.add_argument("--labels", type=Path, metavar="DIR", help="labelled pictures")
     options.add_argument("--output", type=Path, required=True, help="the new file, .pth")
@@ -40,6 +36,8 @@ def main() -> None:
         options.error("--output must end in .pth: scripts/convert_to_safetensors.py makes other files of it")
     if given.model.suffix.lower() == ".onnx":
         options.error(f"{given.model} is an export: give the .pth or .safetensors file that it was made from")
+    if given.images and not given.images.is_dir():
+        raise InputError(f"{given.images} is missing, or is no folder: give a folder of pictures")
     check_not(given.output, given.model)
     if given.output.exists() and "adapted" not in str(checkpoints.load(given.output).get("source")):
         raise InputError(f"{given.output} was not made by this script and stays as it is: give another --output")

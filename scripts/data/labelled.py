@@ -1,5 +1,4 @@
-"""Pictures with the character that each shows: in folders named by it, in those of writers, with names that begin with
-it, or listed in labels.csv."""
+"""Pictures with the character that each shows: named by it, in folders named by it or by writers, or in labels.csv."""
 
 import csv
 import re
@@ -23,9 +22,8 @@ class Labelled(NamedTuple):
 
 
 def labelled_pictures(folder: Path) -> list[Labelled]:
-    """The pictures of a folder, in order: those that its labels.csv lists, or else those in CHARACTER/…, in
-    WRITER/CHARACTER/… and CHARACTER_….png. Raises InputError for names that say nothing or too much, and where there
-    are none."""
+    """The pictures of a folder, in order: those that its labels.csv lists, or else CHARACTER/…, WRITER/CHARACTER/… and
+    CHARACTER_….png. Raises InputError for names that say nothing or too much, and where there are none."""
     if (table := folder / LABELS_FILE).is_file():
         return _listed(table)
     found = []
@@ -43,14 +41,13 @@ def labelled_pictures(folder: Path) -> list[Labelled]:
 
 
 def _begins_with(path: Path) -> str:
-    """The character that a picture's own name begins with, as in 漢_1.png and U+6F22_1.png. Raises InputError where
-    there is none; a plain letter or digit, which may be a number of the picture, is none."""
+    """The character that a picture's own name begins with (漢_1.png, U+6F22_1.png); letters and digits number it."""
     name = unicodedata.normalize("NFC", path.stem)
     named = re.fullmatch(r"(U\+[0-9A-Fa-f]{4,5}|[^\x00-\x7f])([_ (.-].*)?", name, re.DOTALL)
-    if not named or not (char := character_named(named[1])):
-        remedy = "put it into a folder such as U+6F22, or rename it, as 漢_1.png or U+6F22_1.png"
-        raise InputError(f"{path} lies in no folder that names its character, nor does its name: {remedy}")
-    return char
+    if named and (char := character_named(named[1])):
+        return char
+    remedy = "put it into a folder such as U+6F22, or rename it, as 漢_1.png"
+    raise InputError(f"{path} lies in no folder that names its character, nor does its name: {remedy}")
 
 
 def _named(folder: Path, parts: tuple[str, ...]) -> tuple[str, str | None]:

@@ -1,11 +1,9 @@
-"""A trained model that learns to read one kind of pictures better: a short training on them, and on stand-in samples
-that are drawn for it, so that nothing is forgotten that they lack.
+"""A short training that makes a model read one kind of pictures better, on them and on stand-in samples, so that
+nothing is forgotten that they lack. Batch norm keeps its statistics: those of a few pictures would spoil them."""
 
-Of unlabelled pictures it learns those that it is sure of, by their likeliest class (pseudo-labels), unless it sees
-hardly any of that class. Batch norm keeps its statistics: those of a few pictures would spoil them.
-"""
-
+import contextlib
 import copy
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -20,20 +18,18 @@ from engine.architecture import Architecture
 from engine.batches import to_input
 from engine.devices import autocast, choose_device, derive_seed, fast_bf16, seed_generators
 from engine.optimizers import average_weights, learning_rate_factor, make_optimizers
-from inference.confidence import Confidence
 from optimization_config import OptimizationConfig
 
-SURE = 0.7  # the least probability of a pseudo-label
+SURE = 0.9  # the least probability of a class to be learned, a mean over varied copies
+COPIES, VARIED = 6, 0.3  # and their strength of augmentation
 SEEN = 2  # sure pictures of a class, below which it is not learned from
 STEPS, OWN, REPLAYED = 60, 64, 64  # own pictures and stand-in samples in a step
 LEARNING_RATE, EMA_DECAY = 5e-4, 0.9
 
 
 class Samples(NamedTuple):
-    """Images uint8 (n, 1, 64, 64) and their classes (n,)."""
-
-    images: torch.Tensor
-    labels: torch.Tensor
+    images: torch.Tensor  # uint8 (n, 1, 64, 64)
+    labels: torch.Tensor  # (n,)
 
     def of(self, rows: torch.Tensor | slice) -> "Samples":
         return Samples(self.images[rows], self.labels[rows])
@@ -41,19 +37,25 @@ class Samples(NamedTuple):
 
 def fresh_samples(classes: str, held_out: str, sets: int, seed: int) -> Samples:
     """Stand-in samples by made-up writers of this seed, set by set, without the classes that are held out."""
-    drawn = FreshSets(classes, held_out, OptimizationConfig(fresh=sets, epochs=1, hiragana_repeats=1, seed=seed))
-    try:
+    config = OptimizationConfig(fresh=sets, epochs=1, hiragana_repeats=1, seed=seed)
+    with contextlib.closing(FreshSets(classes, held_out, config)) as drawn:
         return Samples(drawn.images(0, lambda: 0), drawn.labels)
-    finally:
-        drawn.close()
 
 
-def sure_of(logits: np.ndarray, confidence: Confidence) -> torch.Tensor:
-    """Which of the pictures with these logits (n, classes) may be learned by their likeliest class, bool (n,)."""
-    likeliest = logits.argmax(axis=1)
-    sure = confidence.known(logits) & (confidence.probabilities(logits).max(axis=1) >= SURE)
-    often = np.bincount(likeliest[sure], minlength=logits.shape[1]) >= SEEN
-    return torch.from_numpy(sure & often[likeliest])
+def varied(images: torch.Tensor, seed: int) -> Iterator[torch.Tensor]:
+    """Slightly varied copies of images uint8 (n, 1, 64, 64)."""
+    for number in range(COPIES):
+        seed_generators(derive_seed(seed, STEPS + number), images.device)
+        yield (augment(to_input(images), VARIED) * 255 + 0.5).byte()
+
+
+def sure_of(images: torch.Tensor, shares: np.ndarray, known: np.ndarray) -> Samples:
+    """Those of n images that may be learned by their likeliest class, by its probabilities (n, classes), and by whether
+    they are any of the classes at all, bool (n,)."""
+    labels = shares.argmax(axis=1)
+    sure = known & (shares.max(axis=1) >= SURE)
+    often = np.bincount(labels[sure], minlength=shares.shape[1]) >= SEEN
+    return Samples(images, torch.from_numpy(labels)).of(torch.from_numpy(sure & often[labels]))
 
 
 def rows_of_steps(samples: Samples, size: int, generator: torch.Generator) -> tuple[torch.Tensor, ...]:
@@ -67,15 +69,15 @@ def learn(
 ) -> dict[str, torch.Tensor]:
     """The weights that a model has after training as its architecture is trained, averaged over the last steps."""
     config.learning_rate, device = LEARNING_RATE, choose_device(config.device)
-    generator = torch.Generator().manual_seed(seed)
-    rows, again = rows_of_steps(own, OWN, generator), rows_of_steps(replayed, REPLAYED, generator)
+    generator, parts = torch.Generator().manual_seed(seed), ((own, OWN), (replayed, REPLAYED))
+    steps = list(zip(*(rows_of_steps(samples, size, generator) for samples, size in parts), strict=True))
     model = copy.deepcopy(model).to(device, memory_format=torch.channels_last).train()
     for module in model.modules():
         module.training = module.training and not isinstance(module, _BatchNorm)
     optimizers, averaged = make_optimizers(model, config, fast_bf16(device)), average_weights(model, EMA_DECAY)
-    for step in tqdm(range(STEPS), "adapting", leave=False, disable=None):
-        both = zip(own.of(rows[step]), replayed.of(again[step]), strict=True)
-        images, labels = (torch.cat(parts).to(device) for parts in both)
+    for step, (rows, again) in enumerate(tqdm(steps, "adapting", leave=False, disable=None)):
+        shown = zip(own.of(rows), replayed.of(again), strict=True)
+        images, labels = (torch.cat(both).to(device) for both in shown)
         seed_generators(derive_seed(seed, step), device)
         with autocast(config, device):
             loss = architecture.loss(model(augment(to_input(images), config.augmentation)), labels, config)
@@ -87,12 +89,7 @@ def learn(
             optimizer.step()
         model.zero_grad(set_to_none=True)
         averaged.update_parameters(model)
-    return {name: value.cpu() for name, value in averaged.module.state_dict().items()}
-
-
-def part_of_the_way(start: dict[str, torch.Tensor], end: dict[str, torch.Tensor], share: float) -> dict:
-    """Weights on the line between two (Wortsman et al., arXiv:2109.01903): the nearer to the start, the less is
-    forgotten. Raises FloatingPointError for weights that are not finite."""
-    if not all(value.isfinite().all() for value in end.values()):
+    learned = {name: value.cpu() for name, value in averaged.module.state_dict().items()}
+    if not all(value.isfinite().all() for value in learned.values()):
         raise FloatingPointError("the weights became infinite or not numbers: the model was not adapted")
-    return {k: torch.lerp(v, end[k], share) if v.is_floating_point() else v for k, v in start.items()}
+    return learned

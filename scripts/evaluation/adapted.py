@@ -12,7 +12,7 @@ from data.duplicates import near_duplicates
 from data.labelled import Labelled, labelled_pictures
 from data.pictures import normalised
 from data.sources import OUTSIDE, named
-from engine.adaptation import Samples, fresh_samples, learn, part_of_the_way, sure_of
+from engine.adaptation import COPIES, Samples, fresh_samples, learn, sure_of, varied
 from engine.devices import derive_seed
 from evaluation.accuracy import percent
 from evaluation.calibration import fitted
@@ -29,31 +29,27 @@ REPLAYED, CHOOSING, TESTING = 1, 2, 2  # sets of stand-in samples
 SHARES = (1.0, 0.7, 0.5, 0.35, 0.25)  # of the way to what was learned
 TOLERATED = 0.05  # points that made-up writers may lose by it
 MADE_UP = "made-up writers"
-CARRIED = ("script", "config", "classes", "generator", "versions")  # what stays true of the model
 
 
-def answers(reader: Model, samples: Samples) -> tuple[np.ndarray, np.ndarray]:
-    """Logits float32 (n, classes), and the classes (n,)."""
-    images = samples.images.numpy()
-    parts = [reader.logits(images[part].astype(np.float32) / 255) for part in batches(len(images))]
-    return np.concatenate(parts), samples.labels.numpy()
+def logits_of(reader: Model, images: torch.Tensor) -> np.ndarray:
+    parts = [images[part].numpy().astype(np.float32) / 255 for part in batches(len(images))]
+    return np.concatenate([reader.logits(part) for part in parts])
 
 
 def top1(reader: Model, samples: Samples) -> float:
-    logits, labels = answers(reader, samples)
-    return percent(logits.argmax(axis=1) == labels)
+    return percent(logits_of(reader, samples.images).argmax(axis=1) == samples.labels.numpy())
 
 
 def confidence_by(reader: Model, made_up: Samples, before: dict) -> dict:
     """How sure a reader may be, fitted to samples by made-up writers as it was `before`; {} where nothing fits."""
     with contextlib.suppress(InputError):
-        return fitted(*answers(reader, made_up), before.get("score", "lead"), before.get("kept", 0.92))
+        logits, how = logits_of(reader, made_up.images), (before.get("score", "lead"), before.get("kept", 0.92))
+        return fitted(logits, made_up.labels.numpy(), *how)
     return {}
 
 
 def read(folder: Path, found: list[Labelled], classes: str, unseen: str) -> tuple[Samples, list[str]]:
-    """A folder's pictures of classes that a model was shown, "" standing for any, and lines on the others. Raises
-    InputError where there are none."""
+    """A folder's pictures of classes that a model was shown, or of any where "" is named, and lines on the others."""
     outside = Counter(p.character for p in found if p.character not in classes or p.character in {*unseen})
     images, good, left_out = normalised([p for p in found if p.character not in outside], folder)
     left_out |= {OUTSIDE: outside}
@@ -74,19 +70,23 @@ def held_out(samples: Samples) -> torch.Tensor:
     return held
 
 
-def sure_pictures(reader: Model, pictures: Samples, confidence: Confidence, unseen: str) -> Samples:
-    """Those of the pictures that the reader is sure of, by their likeliest class."""
-    logits, _ = answers(reader, pictures)
-    labels, shown = torch.from_numpy(logits.argmax(axis=1)), torch.tensor([c not in unseen for c in reader.classes])
-    return Samples(pictures.images, labels).of(sure_of(logits, confidence) & shown[labels])
+def pseudo_labelled(reader: Model, images: torch.Tensor, confidence: Confidence, unseen: str, seed: int) -> Samples:
+    """Those of the images that the reader is sure of, by what it reads in them and in varied copies of them."""
+    logits = logits_of(reader, images)
+    shares = confidence.probabilities(logits)
+    for copies in varied(images, seed):
+        shares += confidence.probabilities(logits_of(reader, copies))
+    shares *= np.array([char not in unseen for char in reader.classes]) / (1 + COPIES)
+    return sure_of(images, shares, confidence.known(logits))
 
 
 def go(network: nn.Module, reader: Model, learned: dict, made_up: Samples) -> float:
-    """Takes the reader's network towards what was learned, as far as made-up writers are read as before; returns the
-    share of the way."""
+    """Takes the reader's network towards what was learned, in a straight line (Wortsman et al., arXiv:2109.01903), as
+    far as made-up writers are read as before; returns the share of the way."""
     start, before = {name: value.clone() for name, value in network.state_dict().items()}, top1(reader, made_up)
     for share in SHARES:
-        network.load_state_dict(part_of_the_way(start, learned, share))
+        for name, value in network.state_dict().items():
+            value.copy_(start[name].lerp(learned[name], share) if value.is_floating_point() else start[name])
         if before - top1(reader, made_up) <= TOLERATED:
             break
     return share
@@ -102,8 +102,8 @@ def adapt(path: Path, images: Path | None, labels: Path | None, seed: int) -> tu
         samples, lines = read(labels, labelled_pictures(labels), classes, unseen)
         held = held_out(samples)
         own.append(samples.of(~held))
-        name, measured = ("held out", held) if held.any() else ("that were learned from", ~held)
-        tests[f"labelled pictures {name}"] = samples.of(measured)
+        some, which = (held, "held out") if held.any() else (~held, "that were learned from")
+        tests[f"labelled pictures {which}"] = samples.of(some)
     if images:
         places = [p for p in find_images([images]) if not labels or labels.resolve() not in p.resolve().parents]
         pictures, notes = read(images, [Labelled(place, "") for place in places], classes, unseen)
@@ -112,9 +112,9 @@ def adapt(path: Path, images: Path | None, labels: Path | None, seed: int) -> tu
     choosing, tests[MADE_UP] = made_up.of(slice(first)), made_up.of(slice(first, None))
     if images:
         confidence = confidence_of(before or confidence_by(reader, choosing, {}), path)
-        own.append(sure_pictures(reader, pictures, confidence, unseen))
-        number = f"{len(own[-1].labels):,} of {len(pictures.labels):,} pictures"
-        lines += [*notes, f"{images}: sure of {number}, of {len(own[-1].labels.unique()):,} characters"]
+        own.append(pseudo_labelled(reader, pictures.images, confidence, unseen, seed))
+        sure, kinds = len(own[-1].labels), len(own[-1].labels.unique())
+        lines += [*notes, f"{images}: sure of {sure:,} of {len(pictures.labels):,} pictures, of {kinds:,} characters"]
     own = Samples(*map(torch.cat, zip(*own, strict=True)))
     if not len(own.labels):
         raise InputError(f"{path} is sure of none of the pictures in {images}: label some, and give them with --labels")
@@ -125,7 +125,7 @@ def adapt(path: Path, images: Path | None, labels: Path | None, seed: int) -> tu
     lines.append(f"taken: {share:.0%} of the way to what was learned")
     lines += [f"{name}: {was[name]:.2f} → {now[name]:.2f} % of {len(tests[name].labels):,}" for name in tests]
     source = f"{facts.get('source') or 'unknown data'}; adapted to {len(own.labels):,} pictures"
-    content = {name: facts.get(name) for name in CARRIED} | {
+    content = {name: facts.get(name) for name in ("script", "config", "classes", "generator", "versions")} | {
         "source": f"{source} and stand-in samples of KanjiVG, generator version {GENERATOR_VERSION}",
         "metrics": {"made_up_writers_top1": now[MADE_UP], "made_up_writers_top1_before": was[MADE_UP]},
         "confidence": confidence_by(reader, choosing, before),

@@ -15,8 +15,6 @@ from inference.confidence import Confidence, confidence_of
 from inference.recognizer import Recognizer
 from quantization.files import load_trained
 
-NAMES = ("script", "source", "generator")  # of what files say
-
 
 @dataclass
 class Model:
@@ -46,10 +44,11 @@ class Model:
 
 def load_model(path: Path) -> Model:
     """A checkpoint, best model, SafeTensors or ONNX file. Raises InputError or FileNotFoundError for anything else."""
+    names = ("script", "source", "generator")
     if path.suffix.lower() == ".onnx":
         recognizer = Recognizer(path)
         config = parse_json(recognizer.facts.get("config") or "{}", f"{path}: config", "export it again")
-        facts = {name: recognizer.facts.get(name) or None for name in NAMES} | {"config": config}
+        facts = {name: recognizer.facts.get(name) or None for name in names} | {"config": config}
         if not recognizer.takes_pictures:
             return Model(recognizer.logits, recognizer.classes, facts, recognizer.confidence)
 
@@ -71,5 +70,5 @@ def of_network(network: nn.Module, content: dict, path: Path) -> Model:
             raise FloatingPointError(f"{path} gives logits that are not finite numbers")
         return values
 
-    facts = {name: content.get(name) for name in (*NAMES, "config")}
+    facts = {name: content.get(name) for name in ("script", "source", "generator", "config")}
     return Model(logits, content["classes"], facts, confidence_of(content.get("confidence"), path))
