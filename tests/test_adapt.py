@@ -1,5 +1,6 @@
 """adapt.py: a narrow model learns a hand, labelled or not, and neither forgets, guesses nor replaces."""
 
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -37,9 +38,9 @@ def shapes(folder: Path, characters: str, count: int, first: int = 0) -> Path:
 @pytest.fixture
 def call(tmp_path, monkeypatch, capsys) -> Callable[..., tuple[int, str, str]]:
     """A function: exit code, stdout and stderr of adapt.py, which writes tmp_path / "mine.pth"."""
-    for name in ("REPLAYED", "CHOOSING", "TESTING"):
-        monkeypatch.setattr(adapted, name, 1)
-    for name, value in (("STEPS", 30), ("OWN", 16), ("REPLAYED", 8)):
+    for name, value in (("REPLAYED", 1), ("CHOOSING", 1), ("TESTING", 1), ("TOLERATED", 100)):
+        monkeypatch.setattr(adapted, name, value)
+    for name, value in (("STEPS", 50), ("OWN", 16), ("REPLAYED", 8), ("LEARNING_RATE", 2e-3)):
         monkeypatch.setattr(adaptation, name, value)
 
     def call(*words: object) -> tuple[int, str, str]:
@@ -61,7 +62,9 @@ def test_every_architecture_learns_labelled_pictures(script, tmp_path, call):
     assert (code, error) == (0, "")
     lines = printed.splitlines()
     assert lines[0] == f"{drawn}: left out, of characters outside the class list: 2 (ア 2)"
-    assert "labelled pictures held out: 20.00 → 100.00 % of 10" in lines
+    assert lines[1] == "taken: 100% of the way to what was learned"
+    gained = re.fullmatch(r"labelled pictures held out: (\S+) → (\S+) % of 10", lines[2])
+    assert float(gained[1]) + 40 <= float(gained[2]), lines
     before, after = checkpoints.load(path), checkpoints.load(tmp_path / "mine.pth")
     assert after["source"].startswith("test shapes; adapted to 40 pictures and stand-in samples of KanjiVG, generator")
     assert {name: after[name] for name in ("script", "config", "classes")} == {
@@ -117,7 +120,7 @@ def test_copies_vary_by_the_seed_alone():
 
 def test_unlabelled_pictures_are_learned_by_what_they_are_read_as(tmp_path, call, monkeypatch):
     """Of a model that knows the shapes; pictures that have labels are learned by these alone."""
-    path, drawn = save_float("train_etl9g_model", tmp_path / "model.pth"), shapes(tmp_path / "drawn", CLASSES, 10)
+    path, drawn = save_float("train_hiercode", tmp_path / "model.pth"), shapes(tmp_path / "drawn", CLASSES, 10)
     assert call("--model", path, "--labels", drawn, "--accept-loss", 100)[0] == 0
     knowing = (tmp_path / "mine.pth").rename(tmp_path / "knowing.pth")
     store(knowing, {"temperature": 0.05, "score": "lead", "threshold": 0.0})
@@ -129,8 +132,8 @@ def test_unlabelled_pictures_are_learned_by_what_they_are_read_as(tmp_path, call
     assert code == 0, error
     assert "left out, without ink: 1 (anna/blank.png)" in printed
     sure = len(seen[-1].labels)
-    assert f"sure of {sure} of 30 pictures, of 5 characters" in printed
-    assert sure > 20
+    assert f"sure of {sure} of 30 pictures, of {len(seen[-1].labels.unique())} characters" in printed
+    assert 10 < sure <= 30
     read = load_model(knowing).logits(seen[-1].images.numpy().astype(np.float32) / 255).argmax(axis=1)
     assert seen[-1].labels.tolist() == read.tolist()
     labels = shapes(tmp_path / "new" / "labelled", CLASSES, 5, first=40)
