@@ -31,14 +31,15 @@ with contextlib.suppress(OSError):
     sys.exit("there is a network here")
 assert tries, "a try to connect is not heard"
 sys.path.insert(0, sys.argv[1])
-from engine import adaptation
 from export import any_image
 from records import etl9g
-any_image.COMPARED, adaptation.STEPS = 20, 2
+any_image.COMPARED = 20
 characters, sheets, places = etl9g.set_layout()
 etl9g.SETS_PER_FILE = 1  # raw files of one set of 60 characters
 etl9g.set_layout = lambda: (characters[:60], sheets[:60], places[:60])
 etl9g.records_per_set = lambda: 60
+from engine import adaptation
+adaptation.STEPS = 2
 multiprocessing.set_start_method("fork", force=True)
 for name, *arguments in json.loads(sys.argv[2]):
     tries.clear()
