@@ -44,7 +44,9 @@ def confidence_by(reader: Model, made_up: Samples, before: dict) -> dict:
     """How sure a reader may be, fitted to samples by made-up writers as it was `before`; {} where nothing fits."""
     with contextlib.suppress(InputError):
         logits, how = logits_of(reader, made_up.images), (before.get("score", "lead"), before.get("kept", 0.92))
-        return fitted(logits, made_up.labels.numpy(), *how)
+        content = fitted(logits, made_up.labels.numpy(), *how)
+        confidence_of(content, "what was fitted")  # of a model that reads nothing it makes no sense
+        return content
     return {}
 
 
