@@ -9,7 +9,8 @@ continues. A damaged file stops everything; one that is too short, before anythi
 of ETL9G or, by their names, of ETL1 to ETL7, ETL8B2, ETL8G or ETL9B.
 
 A folder of pictures has a folder for each character, named by it or by its code point (U+6F22); or folders of writers
-that hold such folders; or a labels.csv with the columns file,character,writer. Pictures are split by writer, or, where
+that hold such folders; or pictures whose names begin with it (漢_1.png, U+6F22_1.png), as the page in web/ saves them;
+or a labels.csv with the columns file,character,writer. Pictures are split by writer, or, where
 no writer is named, by chance, copies of a picture together. What is prepared into a dataset that is already there
 joins it, and replaces what came from the same folder, or the same ETL set, before.
 """

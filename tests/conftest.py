@@ -16,7 +16,9 @@ from filelock import FileLock
 from fontTools.fontBuilder import FontBuilder
 from fontTools.pens.ttGlyphPen import TTGlyphPen
 
+import prepare_dataset
 from data.prepared import CHUNK_NAME, MAPPING_FILE, METADATA_FILE, mapping_row, split_sets
+from files import command_line
 from images.normalization import CANVAS, CONTENT, CONTRACT, place
 from records.etl9g import SETS_PER_FILE
 
@@ -128,3 +130,20 @@ def square_font(tmp_path: Path) -> Path:
     builder.setupPost()
     builder.save(tmp_path / "square.ttf")
     return tmp_path / "square.ttf"
+
+
+@pytest.fixture
+def prepare(tmp_path, capsys) -> Callable[..., tuple[int, str, str]]:
+    """A function: exit code, stdout and stderr of prepare_dataset.py, which prepares into tmp_path / "dataset"."""
+
+    def prepare(*words: object) -> tuple[int, str, str]:
+        with pytest.MonkeyPatch.context() as patch:
+            command = ["prepare_dataset.py", *words, "--output-dir", tmp_path / "dataset", "--processes", 1]
+            patch.setattr(sys, "argv", [*map(str, command)])
+            try:
+                command_line.run(prepare_dataset.main)
+            except SystemExit as ended:
+                return ended.code, *capsys.readouterr()
+        return 0, *capsys.readouterr()
+
+    return prepare

@@ -1,7 +1,6 @@
 """The other ETL sets, written byte by byte as the specification says, since none of their files may be had: each field
 at its place, the published facts, and a dataset made of them."""
 
-import sys
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
@@ -9,13 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import prepare_dataset
 from characters import jis_x_0201
 from characters.jis import character_of_code, jis_code
 from data import etl_files, sources
 from data.prepared import SPLITS, PreparedDataset
 from etl_writer import SHAPES, SIZES, TYPES, Sample, record, shape
-from files import command_line
 from images.normalization import normalize_frames
 from records import etl_sets
 
@@ -126,20 +123,10 @@ def write_file(path: Path, name: str, count: int = 60) -> list[Sample]:
 
 
 @pytest.fixture
-def prepare(tmp_path, monkeypatch, capsys) -> Callable[..., tuple[int, str, str]]:
-    """prepare_dataset.py on small files, into a dataset of CLASSES: exit code, stdout and stderr."""
+def prepare(prepare, monkeypatch) -> Callable[..., tuple[int, str, str]]:
+    """The same on small files, into a dataset of CLASSES."""
     monkeypatch.setattr(etl_sets, "SETS", FEW)
     monkeypatch.setattr(sources, "etl9g_classes", lambda: CLASSES)
-
-    def prepare(*words: object) -> tuple[int, str, str]:
-        command = ["prepare_dataset.py", *words, "--output-dir", tmp_path / "dataset", "--processes", 1]
-        monkeypatch.setattr(sys, "argv", [*map(str, command)])
-        try:
-            command_line.run(prepare_dataset.main)
-        except SystemExit as ended:
-            return ended.code, *capsys.readouterr()
-        return 0, *capsys.readouterr()
-
     return prepare
 
 

@@ -38,6 +38,8 @@ characters, sheets, places = etl9g.set_layout()
 etl9g.SETS_PER_FILE = 1  # raw files of one set of 60 characters
 etl9g.set_layout = lambda: (characters[:60], sheets[:60], places[:60])
 etl9g.records_per_set = lambda: 60
+from engine import adaptation
+adaptation.STEPS = 2
 multiprocessing.set_start_method("fork", force=True)
 for name, *arguments in json.loads(sys.argv[2]):
     tries.clear()
@@ -57,6 +59,9 @@ def calls(folder: Path, data: Path) -> list[list]:
     int8 = save_int8("train_etl9g_model", folder / "int8.pth")
     cnn = ["--model-path", models["train_etl9g_model"]]
     Image.linear_gradient("L").save(folder / "picture.png")
+    (labelled := folder / "labelled").mkdir()
+    for char in "亜腕":
+        Image.linear_gradient("L").rotate(ord(char)).save(labelled / f"{char}_1.png")
     short = ["--data-dir", data, "--epochs", 1, "--batch-size", 16, "--device", "cpu"]
     limits = ["--compare", 20, "--agreement", 0]
     return [
@@ -79,6 +84,17 @@ def calls(folder: Path, data: Path) -> list[list]:
         ["show_normalization", folder / "picture.png", "--output", "seen.png"],
         ["character_structure", "語"],
         ["add_classes", "--model", models["train_hiercode"], "--characters", "塡", "--output", "more.pth"],
+        [
+            "adapt",
+            "--model",
+            models["train_hiercode"],
+            "--labels",
+            labelled,
+            "--output",
+            "own.pth",
+            "--accept-loss",
+            100,
+        ],
         ["zero_shot", "--model", models["train_hiercode"], "--data-dir", data],
         ["compare_architectures", "--data-dir", data, "no_such_architecture"],
         ["compare_alternatives", "--model", "model.onnx", "--images", "raw"],

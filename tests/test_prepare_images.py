@@ -6,15 +6,13 @@ import dataclasses
 import functools
 import json
 import shutil
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-import prepare_dataset
 from characters.jis import jis_code
 from data import pictures
 from data.duplicates import near_duplicates
@@ -25,7 +23,6 @@ from engine.run import Run
 from etl_writer import Sample, record, shape
 from evaluation.accuracy import report
 from evaluation.measurement import evaluate_file
-from files import command_line
 from files.command_line import InputError
 from images.normalization import normalize
 from images.reading import read_grey
@@ -55,23 +52,6 @@ def draw_all(folder: Path, characters: str, count: int) -> Path:
         for number in range(count):
             draw(folder / character / f"{number}.png", character, number)
     return folder
-
-
-@pytest.fixture
-def prepare(tmp_path, capsys) -> Callable[..., tuple[int, str, str]]:
-    """A function that gives the script's exit code, stdout and stderr; it prepares into tmp_path / "dataset"."""
-
-    def prepare(*words: object) -> tuple[int, str, str]:
-        with pytest.MonkeyPatch.context() as patch:
-            command = ["prepare_dataset.py", *words, "--output-dir", tmp_path / "dataset", "--processes", 1]
-            patch.setattr(sys, "argv", [*map(str, command)])
-            try:
-                command_line.run(prepare_dataset.main)
-            except SystemExit as ended:
-                return ended.code, *capsys.readouterr()
-        return 0, *capsys.readouterr()
-
-    return prepare
 
 
 def metadata_of(folder: Path) -> dict:
@@ -127,6 +107,19 @@ def test_folders_named_by_characters_become_a_dataset(tmp_path, prepare):
     }
     assert source["left_out"]["outside"] == {"ア": 2, "𠮟": 1}
     assert set(dataset.sources.tolist()) == {1}
+
+
+def test_pictures_whose_names_begin_with_their_character(tmp_path, prepare):
+    names = {"漢": ("漢.png", "漢_1.png", "漢 (2).jpg"), "が": ("か\u3099_20261129_084512.png", "U+304C_1.bmp")}
+    for char, files in names.items():
+        for number, name in enumerate(files):
+            draw(tmp_path / "drawn" / name, char, number)
+    draw(tmp_path / "drawn" / "あ" / "in a folder.png", "あ")
+    draw(tmp_path / "drawn" / "anna" / "い" / "漢_1.png", "い")  # a folder says more
+    assert prepare("--images", tmp_path / "drawn")[0] == 0
+    dataset = PreparedDataset(tmp_path / "dataset")
+    counts = dict(zip(*np.unique(np.array(list(dataset.classes))[dataset.labels], return_counts=True), strict=True))
+    assert counts == {"漢": 3, "が": 2, "あ": 1, "い": 1}
 
 
 def folders_of_writers(folder: Path, writers: int) -> None:
@@ -300,7 +293,8 @@ def test_folders_of_the_same_name_are_two_sources(tmp_path, prepare):
 WRONG = {
     "missing": ({}, "missing is missing or holds no images"),
     "empty": ({"readme.txt": "x"}, "empty is missing or holds no images"),
-    "flat": ({"a.png": "漢"}, "flat/a.png lies in no folder that names its character"),
+    "flat": ({"漢_1.png": "漢", "1.png": "漢"}, "flat/1.png lies in no folder that names its character, nor does its"),
+    "word": ({"漢字.png": "漢"}, "word/漢字.png lies in no folder that names its character, nor does its name: put it"),
     "words": ({"kanji/a.png": "漢"}, "words/kanji is named neither by a character"),
     "both": ({"A/漢/a.png": "漢"}, "both/A/漢: both folders are named by a character"),
     "others": ({"ア/a.png": "ア"}, "its pictures show no character of the dataset but others: 1 (ア)"),

@@ -20,6 +20,7 @@ from onnx import numpy_helper
 from PIL import Image
 
 from characters import confusable
+from data.labelled import labelled_pictures
 from export.any_image import any_image_model
 from export.varied_pictures import grey_of
 from handwriting.strokes import read_model
@@ -375,13 +376,38 @@ def test_results_are_named_and_copied_by_click_and_digit(page):
     names = page.run(
         "return page.locator('button').evaluateAll(all => all.map(b => b.ariaLabel || b.innerText.trim()))"
     )
-    assert (len(names), all(names)) == (14, True)
+    assert (len(names), all(names)) == (15, True)
     results = page.results()
     copy = "click('#results li:nth-child(1) button')", "keyboard.press('3')", "keyboard.press('0')"
     for action, place in zip(copy, (0, 2, 9), strict=True):
         page.run(f"await page.{action}; await page.waitForTimeout(100)")
         assert page.run("return page.evaluate(() => navigator.clipboard.readText())") == results[place]
         assert page.text("#notice") == f"Copied {results[place]}"
+
+
+def test_a_drawing_is_saved_under_its_character_as_training_takes_it(page, tmp_path):
+    save = """const asked = [];
+        page.once('dialog', (dialog) => { asked.push(dialog.defaultValue()); dialog.accept(data.answer); });
+        const coming = page.waitForEvent('download', { timeout: data.folder ? 20_000 : 500 }).catch(() => null);
+        await (data.key ? page.keyboard.press('Control+s') : page.click('#save'));
+        const file = await coming;
+        await file?.saveAs(`${data.folder}/${file.suggestedFilename()}`);
+        return asked"""
+    assert page.run("return page.locator('#save').isDisabled()")
+    for key, char in ((False, "漢"), (True, "永")):
+        answer = page.draw(strokes_of(char))
+        offered = page.run(save, {"key": key, "answer": char, "folder": str(tmp_path / "drawn")})
+        assert offered == [answer["top"][0]["character"]]
+        assert page.results() == []  # there is room for the next
+    page.draw(strokes_of("語"))
+    for wrong, says in (("漢字", "Not saved: give the one Japanese character"), ("a", "Not saved: give the one")):
+        assert page.run(save, {"key": False, "answer": wrong, "folder": ""})
+        assert page.text("#notice").startswith(says)
+    assert page.results()[0] == "語"  # nothing is lost
+    found = labelled_pictures(tmp_path / "drawn")
+    assert sorted(picture.character for picture in found) == ["永", "漢"]
+    picture = normalize(read_grey(next(p.path for p in found if p.character == "漢")))[0]
+    assert (picture * normalize(np.float32(drawing("漢", 300, 12)))[0]).sum() > 0.8 * (picture**2).sum()
 
 
 def check_that_all_is_seen(browser: Browser, width: int, height: int, places: str) -> None:

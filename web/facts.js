@@ -46,7 +46,10 @@ export function describedModel(model, { file, figures }) {
 }
 
 /** What a model learned from, in words; of samples "drawn as training went" the same as of files. */
-export const trainedOn = ({ source }) => SOURCES[source.split(", ")[0]] ?? source;
+export function trainedOn({ source }) {
+  const [first, ...then] = source.split("; "); // what adapt.py says was learned in addition
+  return [SOURCES[first.split(", ")[0]] ?? first, ...then].join("; ");
+}
 
 /** The accuracy that a model's own metadata names, as a sentence. */
 function ownAccuracy({ accuracy, measuredOn, source, newWriters }) {

@@ -5,6 +5,7 @@ import { accuracies, describedModel, drawable, reads, trainedOn, warningOf } fro
 import { followPen } from "./pen.js";
 import { pixelsOf, readPicture } from "./picture.js";
 import { buttonOfKey, copy, noteOf, showResults, spoken } from "./results.js";
+import { askCharacter, download, fileName } from "./saving.js";
 
 const ONLY_A_DOT = "Only a dot so far: draw a whole character.";
 const PICTURE_OF_A_DOT = "This picture shows only a dot. Choose one of a whole character.";
@@ -45,6 +46,7 @@ function changed() {
   element("undo").disabled = history.length < 2;
   element("redo").disabled = !undone.length;
   element("clear").disabled = empty;
+  element("save").disabled = !drawing().strokes.length;
   element("invitation").hidden = !empty;
   paint();
   asked++;
@@ -139,16 +141,35 @@ async function openImage(file) {
   }
 }
 
+function notify(text) {
+  element("notice").textContent = text;
+  element("notice").classList.remove("shown");
+  requestAnimationFrame(() => element("notice").classList.add("shown"));
+}
+
 async function copyResult(button) {
   const { character } = button.dataset;
   try {
     await copy(character);
-    element("notice").textContent = `Copied ${character}`;
+    notify(`Copied ${character}`);
   } catch (error) {
-    element("notice").textContent = `Not copied: ${error.message}`;
+    notify(`Not copied: ${error.message}`);
   }
-  element("notice").classList.remove("shown");
-  requestAnimationFrame(() => element("notice").classList.add("shown"));
+}
+
+/** Saves the drawing under the character that the person names, and makes room for the next. */
+async function save() {
+  if (!drawing().strokes.length) return;
+  try {
+    const character = askCharacter(list.querySelector("button")?.dataset.character ?? "");
+    if (!character) return;
+    const name = fileName(character);
+    await download(pictureOf(drawing()), name);
+    clear();
+    notify(`Saved ${name}`);
+  } catch (error) {
+    notify(`Not saved: ${error.message}`);
+  }
 }
 
 followPen(
@@ -164,6 +185,7 @@ followPen(
 element("undo").onclick = undo;
 element("redo").onclick = redo;
 element("clear").onclick = clear;
+element("save").onclick = save;
 element("open").onclick = () => element("file").click();
 element("file").onchange = ({ target }) => {
   if (target.files.length) openImage(target.files[0]);
@@ -178,6 +200,7 @@ document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey) {
     if (key === "y" || (key === "z" && event.shiftKey)) redo();
     else if (key === "z") undo();
+    else if (key === "s") save();
     else return;
   } else if (["escape", "delete", "backspace"].includes(key)) clear();
   else if (button) copyResult(button);

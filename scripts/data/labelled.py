@@ -1,6 +1,8 @@
-"""Pictures with the character that each shows: in folders named by it, in those of writers, or listed in labels.csv."""
+"""Pictures with the character that each shows: named by it, in folders named by it or by writers, or in labels.csv."""
 
 import csv
+import re
+import unicodedata
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,8 +22,8 @@ class Labelled(NamedTuple):
 
 
 def labelled_pictures(folder: Path) -> list[Labelled]:
-    """The pictures of a folder, in order: those that its labels.csv lists, or else those in CHARACTER/… and in
-    WRITER/CHARACTER/…. Raises InputError for names that say nothing or too much, and where there are none."""
+    """The pictures of a folder, in order: those that its labels.csv lists, or else CHARACTER/…, WRITER/CHARACTER/… and
+    CHARACTER_….png. Raises InputError for names that say nothing or too much, and where there are none."""
     if (table := folder / LABELS_FILE).is_file():
         return _listed(table)
     found = []
@@ -32,10 +34,20 @@ def labelled_pictures(folder: Path) -> list[Labelled]:
         if len(parts) > 1:
             found.append(Labelled(path, *_named(folder, parts)))
         elif is_picture(path):
-            raise InputError(f"{path} lies in no folder that names its character: put it into one such as U+6F22")
+            found.append(Labelled(path, _begins_with(path)))
     if not found:
         raise InputError(f"{folder} is missing or holds no images, in one folder for each character such as U+6F22")
     return found
+
+
+def _begins_with(path: Path) -> str:
+    """The character that a picture's own name begins with (漢_1.png, U+6F22_1.png); letters and digits number it."""
+    name = unicodedata.normalize("NFC", path.stem)
+    named = re.fullmatch(r"(U\+[0-9A-Fa-f]{4,5}|[^\x00-\x7f])([_ (.-].*)?", name, re.DOTALL)
+    if named and (char := character_named(named[1])):
+        return char
+    remedy = "put it into a folder such as U+6F22, or rename it, as 漢_1.png"
+    raise InputError(f"{path} lies in no folder that names its character, nor does its name: {remedy}")
 
 
 def _named(folder: Path, parts: tuple[str, ...]) -> tuple[str, str | None]:

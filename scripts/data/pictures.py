@@ -87,7 +87,7 @@ def make_chunk(
     facts |= {"sha256": digest.hexdigest(), "damaged": 0}
     if finished := finished_chunk(output / facts["chunk"], facts):
         return finished
-    images, good, left_out = _normalised(part, folder)
+    images, good, left_out = normalised(part, folder)
     labels = [classes.index(picture.character) for picture in good]
     sets, writers, few = _data_sets(images, np.array(labels, int), [p.writer for p in good], source, earlier)
     few = [classes[label] for label in few]
@@ -96,7 +96,7 @@ def make_chunk(
     return facts
 
 
-def _normalised(part: list[Labelled], folder: Path) -> tuple[np.ndarray, list[Labelled], dict[str, dict[str, int]]]:
+def normalised(part: list[Labelled], folder: Path) -> tuple[np.ndarray, list[Labelled], dict[str, dict[str, int]]]:
     """The images uint8 (n, 64, 64) of the pictures that can be used, these pictures, and the names of the others."""
     images, good = np.zeros((len(part), CANVAS, CANVAS), np.uint8), []
     left_out: dict[str, dict[str, int]] = {OUTSIDE: {}, EMPTY: {}, UNREADABLE: {}, UNLISTED: {}}

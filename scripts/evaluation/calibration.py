@@ -46,6 +46,16 @@ def area_under_curve(inside: np.ndarray, outside: np.ndarray) -> float:
     return float((below + not_above).mean() / (2 * len(outside)))
 
 
+def fitted(logits: np.ndarray, labels: np.ndarray, score: str, kept: float) -> dict:
+    """What a file says of its confidence: temperature, and a threshold on this score that accepts the share `kept` of
+    samples, fitted to their logits (n, classes) and labels (n,). Raises InputError where no temperature fits."""
+    temperature, right = fitted_temperature(logits, labels), logits.argmax(axis=1) == labels
+    errors = [calibration_error(reliability(probabilities(logits, t).max(axis=1), right)) for t in (1, temperature)]
+    threshold = float(np.quantile(SCORES[score](logits, temperature), 1 - kept))
+    content = {"temperature": temperature, "score": score, "threshold": threshold, "kept": kept, "samples": len(labels)}
+    return content | {"calibration_error": dict(zip(("before", "after"), errors, strict=True))}
+
+
 def calibrate(model: Model, data_dir: Path, score: str, kept: float, limit: int, count: int) -> tuple[dict, str]:
     """What goes into the file, and a report. `kept`: the share of at most `limit` validation samples that the threshold
     on this score accepts; `count`: the out-of-set samples of each kind that it is measured on."""
@@ -58,10 +68,9 @@ def calibrate(model: Model, data_dir: Path, score: str, kept: float, limit: int,
         raise InputError(f"{data_dir} has no validation samples of the model's {len(model.classes):,} classes")
     logits = np.concatenate([model.logits(samples.images(rows[part])) for part in batches(len(rows), "reading")])
     labels = np.array([model.classes.index(character) for character in samples.characters[rows]])
-    temperature, right = fitted_temperature(logits, labels), logits.argmax(axis=1) == labels
-    errors = [calibration_error(reliability(probabilities(logits, t).max(axis=1), right)) for t in (1, temperature)]
-    scores = SCORES[score](logits, temperature)
-    threshold, figures = float(np.quantile(scores, 1 - kept)), {}
+    content = fitted(logits, labels, score, kept)
+    temperature, threshold, errors = (content[name] for name in ("temperature", "threshold", "calibration_error"))
+    scores, right, figures = SCORES[score](logits, temperature), logits.argmax(axis=1) == labels, {}
     for kind in kinds_outside(model.classes):
         images, _ = out_of_set_samples(kind, model.classes, count)
         images = images[images.any(axis=(1, 2, 3))]  # without ink nothing is read
@@ -72,7 +81,7 @@ def calibrate(model: Model, data_dir: Path, score: str, kept: float, limit: int,
             figures[kind] = {"auroc": area_under_curve(scores, outside), "accepted": accepted}
     report = f"""\
 {len(labels):,} samples of {samples.facts["description"]}
-temperature {temperature:.4f}; calibration error {errors[0]:.4f} before, {errors[1]:.4f} after (0 is best)
+temperature {temperature:.4f}; calibration error {errors["before"]:.4f} before, {errors["after"]:.4f} after (0 is best)
 
 The threshold on the score "{score}" accepts {100 * kept:g} % of the characters,
 and {100 * (scores[right] >= threshold).mean():.2f} % of those read correctly. Below: the share that it accepts of
@@ -82,8 +91,6 @@ characters (AUROC, the area under the ROC curve: 1 always, 0.5 by chance).
 {"":<20}{"AUROC":>8}{"accepted":>11}
 """
     report += "\n".join(f"{k:<20}{row['auroc']:8.3f}{100 * row['accepted']:9.2f} %" for k, row in figures.items())
-    content = {"temperature": temperature, "score": score, "threshold": threshold, "kept": kept, "samples": len(labels)}
-    content["calibration_error"] = dict(zip(("before", "after"), errors, strict=True))
     return content | {"out_of_set": figures}, report
 
 

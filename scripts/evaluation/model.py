@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 
 from data.samples import Samples
 from files.plain_json import parse_json
@@ -54,7 +55,11 @@ def load_model(path: Path) -> Model:
             return recognizer.picture_logits(list(np.round(255 * (1 - images[:, 0]))))
 
         return Model(dark_on_white, recognizer.classes, facts, recognizer.confidence, recognizer.picture_logits)
-    network, content = load_trained(path)
+    return of_network(*load_trained(path), path)
+
+
+def of_network(network: nn.Module, content: dict, path: Path) -> Model:
+    """A network in evaluation mode on the CPU, with what its file says of it."""
     network = network.to(memory_format=torch.channels_last)
 
     @torch.inference_mode()
@@ -64,5 +69,5 @@ def load_model(path: Path) -> Model:
             raise FloatingPointError(f"{path} gives logits that are not finite numbers")
         return values
 
-    facts = {name: content.get(name) for name in (*names, "config")}
+    facts = {name: content.get(name) for name in ("script", "source", "generator", "config")}
     return Model(logits, content["classes"], facts, confidence_of(content.get("confidence"), path))

@@ -27,6 +27,8 @@ ETL9G = """\
 The training images are ETL9G: Electrotechnical Laboratory, Japanese Technical Committee for Optical Character
 Recognition, *ETL Character Database*, 1973-1984, AIST. None of them is in this folder."""
 
+DATA = {"KanjiVG": STANDIN, "ETL9G": ETL9G}  # by a word of the source
+
 
 def default_output(model_path: Path) -> Path:
     return beside(model_path, FILE_NAMES.get(model_path.stem, model_path.stem) + ".safetensors")
@@ -103,18 +105,17 @@ def model_card(facts: dict, name: str, model: nn.Module) -> str:
     rows = [f"| {k} | {v:.6g} |" for k, v in metrics.items() if any(word in k for word in ("top", "accuracy", "loss"))]
     split = facts["config"].get("split", "unknown")
     head = f"Top-1 and top-5 in per cent; split: {split}.\n\n| figure | value |\n|---|---|"
-    standin = source.startswith("KanjiVG")
     template = Path(__file__).with_name("hub_card.md").read_text(encoding="utf-8")
     words = {"weights": WEIGHTS, "settings": SETTINGS, "contract": CONTRACT, "script": facts["script"]}
     words |= {
         "source": source,
-        "dataset": source.partition(",")[0].replace(" ", "-"),
-        "licence": "cc-by-sa-3.0" if standin else "mit",
+        "dataset": source.partition(";")[0].partition(",")[0].replace(" ", "-"),
+        "licence": "cc-by-sa-3.0" if "KanjiVG" in source else "mit",
     }
     return template.format(
         **words,
         name=name + (", INT8" if "quantization" in facts else ""),
-        data=STANDIN if standin else ETL9G if source == "ETL9G" else f"Trained on: {source}.",
+        data="\n\n".join(text for word, text in DATA.items() if word in source) or f"Trained on: {source}.",
         classes=len(facts["classes"]),
         numbers=sum(value.numel() for value in model.state_dict().values()),
         measured="\n".join([head, *rows]) if rows else "The file holds no figures.",
