@@ -137,6 +137,7 @@ class HierCode(nn.Module):
 
     def __init__(self, config: HierCodeConfig, classes: str):
         super().__init__()
+        self.config = config
         widths = scaled(WIDTHS, config.width)
         self.features = convolutional_features(widths)
         # Each dimension looks at one mixture of channels through its own 4 x 4 window: a light kind of full matrix.
@@ -184,6 +185,17 @@ class HierCode(nn.Module):
                 raise InputError(f"{char} has the component {codes.symbols[min(new)]}, which the model never learned")
         self.shown = torch.ones(len(codes.classes), dtype=torch.bool, device=self.shown.device)
         return codes.classes
+
+    def restricted(self, classes: str) -> "HierCode":
+        """A model of these of its classes alone, with the same logits for them. Raises InputError for another one."""
+        if lacking := set(classes) - set(self.prototypes.classes):
+            raise InputError(f"{min(lacking)} is not among the model's {len(self.prototypes.classes):,} classes")
+        smaller, weights = HierCode(self.config, classes), self.state_dict()
+        rows = [self.prototypes.symbols.index(symbol) for symbol in smaller.prototypes.symbols]
+        weights["prototypes.components"] = weights["prototypes.components"][rows]
+        weights |= {f"prototypes.{name}": numbers for name, numbers in smaller.prototypes.named_buffers()}
+        smaller.load_state_dict(weights)
+        return smaller.eval()
 
 
 def held_out_classes(config: HierCodeConfig, classes: str) -> str:

@@ -173,6 +173,22 @@ def test_added_classes_equal_those_of_a_model_that_had_them(model, saved, tmp_pa
         assert torch.allclose(later(images), whole(images)[:, [2, 3, 4, 5, 6, 7, 8, 1, 0]], atol=1e-5)
 
 
+def test_kept_classes_have_the_logits_that_they_had(model, saved, tmp_path):
+    output = tmp_path / "fewer.pth"
+    done = run_script("add_classes", "--model", saved, "--keep", "品語", "--output", output)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"2 of 7 classes kept: {output}\n"
+    fewer, facts = load_trained(output)
+    images = torch.rand(3, 1, 64, 64)
+    assert (facts["classes"], facts["metrics"]) == ("品語", {})
+    with torch.no_grad():
+        expected = model(images)[:, [CLASSES.index(char) for char in "品語"]]
+        torch.testing.assert_close(fewer(images), expected)
+    wide = HierCode(TINY, "あア匚品").eval()  # two of them have components of their own
+    with torch.no_grad():
+        torch.testing.assert_close(wide.restricted("品ア")(images), wide(images)[:, [3, 1]])
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -180,6 +196,7 @@ def test_added_classes_equal_those_of_a_model_that_had_them(model, saved, tmp_pa
         ("ア --output more.pth", "ア has the component ア, which no character of the model's table has"),
         ("亜 --output more.pth", "亜 has the component 亜, which the model never learned"),
         ("晴 --output more.pth", "every one of these characters is among the model's classes already"),
+        ("語 --keep 明 --output more.pth", "not allowed with argument --characters"),
         ("明 --output more.onnx", "--output must end in .pth"),
         ("明 --output more.pth --model own.pth", "own.pth does not read characters by their decomposition"),
         ("明 --output more.pth --model vit.pth", "vit.pth does not read characters by their decomposition"),

@@ -134,8 +134,8 @@ def default_model() -> Path:
 
 
 def confusable_path(model: Path) -> Path:
-    """A model's own MODEL_confusable.json, or else the confusable.json beside it, or in released/ where the model is the
-    released one in models/."""
+    """A model's own MODEL_confusable.json, or else the confusable.json beside it, or in released/ where the model is
+    the released one in models/."""
     if (own := model.with_name(f"{model.stem}_{CONFUSABLE}")).is_file():
         return own
     return (model.parent / "released" if model.resolve() == RELEASED else model.parent) / CONFUSABLE
