@@ -1,12 +1,13 @@
-"""Make a trained model read one kind of pictures better, in minutes: a person's hand, another scanner.
+"""Make a trained model read one kind of picture better, in minutes: one person's handwriting, or one scanner's pages.
 
     python scripts/adapt.py --images my_pictures --output models/mine.pth
     python scripts/adapt.py --labels my_handwriting --output models/mine.pth
 
-Nobody has to say what --images show: the model learns from those that it is sure of. --labels are pictures with their
-characters as prepare_dataset.py --images takes them, say five each of fifty kanji; of five of a character one is held
-out, to measure the gain. Other hands are not forgotten: samples by made-up writers are learned too, others measure what
-was lost, and a model that lost more than --accept-loss points is not written.
+Nobody has to say what --images show: the model learns from those that it is sure of. --labels are pictures in one
+folder for each character, as prepare_dataset.py --images takes them: five each of fifty kanji are enough. One in five
+of a character is held out, to measure the gain. The model also learns from samples by made-up writers, so that it does
+not forget other handwriting. Further samples measure what it lost, and a model that lost more than --accept-loss points
+is not written.
 """
 
 import sys
