@@ -25,11 +25,11 @@ from files.folders import RELEASED, check_not
 def main() -> None:
     options, model = parser(__doc__), RELEASED / "hiercode_model_best.safetensors"
     options.add_argument("--model", type=Path, default=model, help="a float model (default: the released HierCode)")
-    options.add_argument("--images", type=Path, metavar="DIR", help="unlabelled pictures, also in folders of folders")
+    options.add_argument("--images", type=Path, metavar="DIR", help="unlabelled pictures, in nested folders too")
     options.add_argument("--labels", type=Path, metavar="DIR", help="labelled pictures")
     options.add_argument("--output", type=Path, required=True, help="the new file, .pth")
-    options.add_argument("--accept-loss", type=at_least(0, float), default=0.3, metavar="X", help="points [0.3]")
-    options.add_argument("--seed", type=at_least(0), default=0, help="of samples and training (default 0)")
+    options.add_argument("--accept-loss", type=at_least(0, float), default=0.3, metavar="X", help="in points (0.3)")
+    options.add_argument("--seed", type=at_least(0), default=0, help="of the samples and the training (default 0)")
     given = options.parse_args()
     if not (given.images or given.labels):
         options.error("give pictures, with --images, with --labels or with both")

@@ -62,7 +62,7 @@ def test_every_architecture_learns_labelled_pictures(script, tmp_path, call):
     assert (code, error) == (0, "")
     lines = printed.splitlines()
     assert lines[0] == f"{drawn}: left out, of characters outside the class list: 2 (ア 2)"
-    assert lines[1] == "taken: 100% of the way to what was learned"
+    assert lines[1] == "weights: 100% of the way from the old ones to the trained ones"
     gained = re.fullmatch(r"labelled pictures held out: (\S+) → (\S+) % of 10", lines[2])
     assert float(gained[1]) + 40 <= float(gained[2]), lines
     before, after = checkpoints.load(path), checkpoints.load(tmp_path / "mine.pth")
