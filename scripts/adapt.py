@@ -1,12 +1,13 @@
-"""Make a trained model read one kind of pictures better, in minutes: a person's hand, another scanner.
+"""Make a trained model read one kind of picture better, in minutes: one person's handwriting, or one scanner's pages.
 
     python scripts/adapt.py --images my_pictures --output models/mine.pth
     python scripts/adapt.py --labels my_handwriting --output models/mine.pth
 
-Nobody has to say what --images show: the model learns from those that it is sure of. --labels are pictures with their
-characters as prepare_dataset.py --images takes them, say five each of fifty kanji; of five of a character one is held
-out, to measure the gain. Other hands are not forgotten: samples by made-up writers are learned too, others measure what
-was lost, and a model that lost more than --accept-loss points is not written.
+Nobody has to say what --images show: the model learns from those that it is sure of. --labels are pictures in one
+folder for each character, as prepare_dataset.py --images takes them: five each of fifty kanji are enough. One in five
+of a character is held out, to measure the gain. The model also learns from samples by made-up writers, so that it does
+not forget other handwriting. Further samples measure what it lost, and a model that lost more than --accept-loss points
+is not written.
 """
 
 import sys
@@ -24,11 +25,11 @@ from files.folders import RELEASED, check_not
 def main() -> None:
     options, model = parser(__doc__), RELEASED / "hiercode_model_best.safetensors"
     options.add_argument("--model", type=Path, default=model, help="a float model (default: the released HierCode)")
-    options.add_argument("--images", type=Path, metavar="DIR", help="unlabelled pictures, also in folders of folders")
+    options.add_argument("--images", type=Path, metavar="DIR", help="unlabelled pictures, in nested folders too")
     options.add_argument("--labels", type=Path, metavar="DIR", help="labelled pictures")
     options.add_argument("--output", type=Path, required=True, help="the new file, .pth")
-    options.add_argument("--accept-loss", type=at_least(0, float), default=0.3, metavar="X", help="points [0.3]")
-    options.add_argument("--seed", type=at_least(0), default=0, help="of samples and training (default 0)")
+    options.add_argument("--accept-loss", type=at_least(0, float), default=0.3, metavar="X", help="in points (0.3)")
+    options.add_argument("--seed", type=at_least(0), default=0, help="of the samples and the training (default 0)")
     given = options.parse_args()
     if not (given.images or given.labels):
         options.error("give pictures, with --images, with --labels or with both")

@@ -62,7 +62,7 @@ def test_every_architecture_learns_labelled_pictures(script, tmp_path, call):
     assert (code, error) == (0, "")
     lines = printed.splitlines()
     assert lines[0] == f"{drawn}: left out, of characters outside the class list: 2 (ア 2)"
-    assert lines[1] == "taken: 100% of the way to what was learned"
+    assert lines[1] == "weights: 100% of the way from the old ones to the trained ones"
     gained = re.fullmatch(r"labelled pictures held out: (\S+) → (\S+) % of 10", lines[2])
     assert float(gained[1]) + 40 <= float(gained[2]), lines
     before, after = checkpoints.load(path), checkpoints.load(tmp_path / "mine.pth")
@@ -105,6 +105,17 @@ def test_what_is_sure_and_often_seen_is_learned():
     assert sure_of(images, shares, known).labels.tolist() == [0, 0, 1, 1]
     known[0] = False  # none of the classes
     assert sure_of(images, shares, known).images.tolist() == [2, 3]
+
+
+def test_what_a_source_has_much_of_is_likelier_in_all_of_its_pictures():
+    """The hiragana こ has more than half of the probability, and is one class of three."""
+    shares = np.array([[0.8, 0.1, 0.1], [0.8, 0.1, 0.1], [0.05, 0.9, 0.05], [0.0, 0.5, 0.5]])
+    weighted = adapted.by_kinds(shares, "こ二三", np.array([True, True, True, False]))
+    assert weighted[3].tolist() == [0, 0.5, 0.5]  # both are kanji
+    mean = 1.65 / 3  # of こ in what is known
+    assert weighted[2, 1] == pytest.approx(0.9 * (1 - mean) / 2 / (0.05 * mean + 0.95 * (1 - mean) / 2))
+    assert weighted.sum(axis=1) == pytest.approx(1)
+    assert adapted.by_kinds(shares, "こ二三", np.zeros(4, bool)) is shares
 
 
 def test_copies_vary_by_the_seed_alone():

@@ -1,5 +1,5 @@
-"""A short training that makes a model read one kind of pictures better, on them and on stand-in samples, so that
-nothing is forgotten that they lack. Batch norm keeps its statistics: those of a few pictures would spoil them."""
+"""A short training that makes a model read one kind of picture better. Each step also shows stand-in samples, so that
+it forgets nothing. Batch norm keeps its statistics: those of a few pictures would be wrong for all others."""
 
 import contextlib
 import copy

@@ -1,4 +1,4 @@
-"""A model adapted to a kind of pictures, and what that is worth: gained on labelled ones, lost on made-up writers."""
+"""A model adapted to one kind of picture: what it gained on labelled pictures, and lost on made-up writers."""
 
 import contextlib
 from collections import Counter
@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from characters.kinds import kind_of
 from data.duplicates import near_duplicates
 from data.labelled import Labelled, labelled_pictures
 from data.pictures import normalised
@@ -41,17 +42,17 @@ def top1(reader: Model, samples: Samples) -> float:
 
 
 def confidence_by(reader: Model, made_up: Samples, before: dict) -> dict:
-    """How sure a reader may be, fitted to samples by made-up writers as it was `before`; {} where nothing fits."""
+    """A reader's confidence, fitted to samples by made-up writers with the settings of `before`; {} if none fits."""
     with contextlib.suppress(InputError):
         logits, how = logits_of(reader, made_up.images), (before.get("score", "lead"), before.get("kept", 0.92))
         content = fitted(logits, made_up.labels.numpy(), *how)
-        confidence_of(content, "what was fitted")  # of a model that reads nothing it makes no sense
+        confidence_of(content, "what was fitted")  # raises if it makes no sense: the model reads nothing
         return content
     return {}
 
 
 def read(folder: Path, found: list[Labelled], classes: str, unseen: str) -> tuple[Samples, list[str]]:
-    """A folder's pictures of classes that a model was shown, or of any where "" is named, and lines on the others."""
+    """The pictures of a folder that have no label ("") or show a class the model learned, and lines on the others."""
     outside = Counter(p.character for p in found if p.character not in classes or p.character in {*unseen})
     images, good, left_out = normalised([p for p in found if p.character not in outside], folder)
     left_out |= {OUTSIDE: outside}
@@ -72,19 +73,31 @@ def held_out(samples: Samples) -> torch.Tensor:
     return held
 
 
+def by_kinds(shares: np.ndarray, classes: str, known: np.ndarray) -> np.ndarray:
+    """Probabilities (n, classes), weighted by how common hiragana, kanji … are among the known pictures, bool (n,).
+    Their own probabilities tell how common: one step of Saerens et al. 2002 (doi:10.1162/089976602753284446)."""
+    if not known.any():
+        return shares
+    kinds = np.unique([kind_of(char) for char in classes], return_inverse=True)[1]
+    prior = np.bincount(kinds, shares[known].mean(axis=0)) / np.bincount(kinds)
+    weighted = shares * prior[kinds]
+    return weighted / weighted.sum(axis=1, keepdims=True)
+
+
 def pseudo_labelled(reader: Model, images: torch.Tensor, confidence: Confidence, unseen: str, seed: int) -> Samples:
     """Those of the images that the reader is sure of, by what it reads in them and in varied copies of them."""
     logits = logits_of(reader, images)
     shares = confidence.probabilities(logits)
     for copies in varied(images, seed):
         shares += confidence.probabilities(logits_of(reader, copies))
-    shares *= np.array([char not in unseen for char in reader.classes]) / (1 + COPIES)
-    return sure_of(images, shares, confidence.known(logits))
+    known = confidence.known(logits)
+    shares = by_kinds(shares / (1 + COPIES), reader.classes, known)
+    return sure_of(images, shares * [char not in unseen for char in reader.classes], known)
 
 
 def go(network: nn.Module, reader: Model, learned: dict, made_up: Samples) -> float:
-    """Takes the reader's network towards what was learned, in a straight line (Wortsman et al., arXiv:2109.01903), as
-    far as made-up writers are read as before; returns the share of the way."""
+    """Moves the reader's network in a straight line towards the learned weights (Wortsman et al., arXiv:2109.01903):
+    by the largest of SHARES at which made-up writers lose no more than TOLERATED, or else by the smallest."""
     start, before = {name: value.clone() for name, value in network.state_dict().items()}, top1(reader, made_up)
     for share in SHARES:
         for name, value in network.state_dict().items():
@@ -124,7 +137,7 @@ def adapt(path: Path, images: Path | None, labels: Path | None, seed: int) -> tu
     replayed = fresh_samples(classes, unseen, REPLAYED, derive_seed(seed, 0))
     share = go(network, reader, learn(network, architecture, config, own, replayed, seed), choosing)
     now = {name: top1(reader, samples) for name, samples in tests.items()}
-    lines.append(f"taken: {share:.0%} of the way to what was learned")
+    lines.append(f"weights: {share:.0%} of the way from the old ones to the trained ones")
     lines += [f"{name}: {was[name]:.2f} → {now[name]:.2f} % of {len(tests[name].labels):,}" for name in tests]
     source = f"{facts.get('source') or 'unknown data'}; adapted to {len(own.labels):,} pictures"
     content = {name: facts.get(name) for name in ("script", "config", "classes", "generator", "versions")} | {
