@@ -221,8 +221,11 @@ def test_it_reads_among_the_characters_of_a_script_alone(model, tmp_path):
     stroke(True).save(tmp_path / "a.png")
     own = with_facts(model, tmp_path / "own.onnx", confidence='{"temperature": 20}')
     assert run_script(tmp_path, "a.png", "--model", own, "--script", "kanji").stdout.startswith("a.png: 一 ")
-    (top,) = json.loads(run_script(tmp_path, "a.png", "--model", own, "--script", "丨二", "--json").stdout)["top"]
-    assert (top["character"], top["probability"] > 0.3) == ("丨", True)
+    table = {"mixed_up": {}, "same_shape": {"丨": "ー1"}}
+    (tmp_path / "confusable.json").write_text(json.dumps(table, ensure_ascii=False), encoding="utf-8")
+    said = json.loads(run_script(tmp_path, "a.png", "--model", own, "--script", "丨1", "--json").stdout)
+    ((character, probability),) = [tuple(top.values()) for top in said["top"]]
+    assert (character, probability > 0.3, said["looks_like"]) == ("丨", True, [])  # neither ー nor 1 is asked for
     done = run_script(tmp_path, "a.png", "--model", own, "--script", "kana")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.splitlines()[-1] == f"error: {own} reads none of the characters of --script kana"

@@ -61,6 +61,6 @@ def read(
         for i, drawn in enumerate(logits.any(axis=1)):
             best = _best(shares[i], min(max(top, CONSIDERED), np.count_nonzero(~other))) if drawn else []
             likeliest = [(recognizer.classes[j], float(shares[i, j])) for j in best]
-            looks_like = confusable.looks_like(likeliest[:CONSIDERED])
+            looks_like = [c for c in confusable.looks_like(likeliest[:CONSIDERED]) if not among or c in among]
             readings.append(Reading(likeliest[:top], bool(drawn and known[i]), looks_like))
     return readings
