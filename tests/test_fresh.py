@@ -131,7 +131,7 @@ def test_what_fresh_cannot_do(tiny_dataset, tmp_path, monkeypatch, square_font):
     drawn("あ", [], font=str(tmp_path / "fonts"), font_share=1 / 3)
     with pytest.raises(InputError, match=r"3 fonts of 0.4 of the sheets each are more than all: give 2 at most"):
         drawn("あ", [], font=str(tmp_path / "fonts"), font_share=0.4)
-    with pytest.raises(ValueError, match="give --fresh too"):
+    with pytest.raises(ValueError, match="--font needs --fresh"):
         CNNConfig(font="fonts").check()
     monkeypatch.setattr(processes, "count", lambda: 2)
     with pytest.raises(InputError, match="without torchrun"):

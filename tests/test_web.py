@@ -258,7 +258,7 @@ def test_it_says_what_is_not_one_of_its_characters_and_what_one_looks_like(brows
     assert browser.text("#model-accuracy").endswith("made-up writers whose other samples it was trained on.")
     answer = browser.draw(strokes_of("口"))
     check_against_python(answer, model)
-    assert (answer["known"], answer["looksLike"]) == (True, ["ロ", second])
+    assert (answer["known"], answer["looksLike"]) == (True, ["ロ", "囗", second])
     assert browser.text("#note") == f"Looks like: katakana ロ, {second}"
     browser.press("Escape")
     assert browser.run("return page.locator('#note').isHidden()")

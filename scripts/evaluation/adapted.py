@@ -28,7 +28,7 @@ from quantization.files import float_architecture, load_float
 PARTS = 5  # of the different labelled pictures of a class, of which one is held out
 REPLAYED, CHOOSING, TESTING = 1, 2, 2  # sets of stand-in samples
 SHARES = (1.0, 0.7, 0.5, 0.35, 0.25)  # of the way to what was learned
-TOLERATED = 0.1  # points that made-up writers may lose by it
+TOLERATED = 0.0  # points that these made-up writers may lose; with 0.1 a CNN lost 0.27 on others
 MADE_UP = "made-up writers"
 
 
