@@ -259,7 +259,7 @@ def test_it_says_what_is_not_one_of_its_characters_and_what_one_looks_like(brows
     answer = browser.draw(strokes_of("口"))
     check_against_python(answer, model)
     assert (answer["known"], answer["looksLike"]) == (True, ["ロ", "囗", second])
-    assert browser.text("#note") == f"Looks like: katakana ロ, {second}"
+    assert browser.text("#note") == f"Looks like: katakana ロ, 囗, {second}"
     browser.press("Escape")
     assert browser.run("return page.locator('#note').isHidden()")
     wave = [[[0.1 + 0.02 * i, 0.5 + 0.4 * (-1) ** i] for i in range(40)]]
