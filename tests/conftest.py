@@ -18,8 +18,8 @@ from fontTools.pens.ttGlyphPen import TTGlyphPen
 
 import prepare_dataset
 from data.prepared import CHUNK_NAME, MAPPING_FILE, METADATA_FILE, mapping_row, split_sets
-from files import command_line
 from images.normalization import CANVAS, CONTENT, CONTRACT, place
+from in_process import exit_code
 from records.etl9g import SETS_PER_FILE
 
 pytest_plugins = ["script_runs"]
@@ -140,10 +140,6 @@ def prepare(tmp_path, capsys) -> Callable[..., tuple[int, str, str]]:
         with pytest.MonkeyPatch.context() as patch:
             command = ["prepare_dataset.py", *words, "--output-dir", tmp_path / "dataset", "--processes", 1]
             patch.setattr(sys, "argv", [*map(str, command)])
-            try:
-                command_line.run(prepare_dataset.main)
-            except SystemExit as ended:
-                return ended.code, *capsys.readouterr()
-        return 0, *capsys.readouterr()
+            return exit_code(prepare_dataset.main), *capsys.readouterr()
 
     return prepare

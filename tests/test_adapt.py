@@ -19,7 +19,7 @@ from evaluation import adapted
 from evaluation.calibration import store
 from evaluation.model import load_model
 from export import onnx_file, safetensors_file
-from files import command_line
+from in_process import exit_code
 from optimization_config import restored
 from quantization.making import quantize
 from test_prepare_images import drawing
@@ -45,11 +45,7 @@ def call(tmp_path, monkeypatch, capsys) -> Callable[..., tuple[int, str, str]]:
 
     def call(*words: object) -> tuple[int, str, str]:
         monkeypatch.setattr("sys.argv", [str(w) for w in ("adapt.py", "--output", tmp_path / "mine.pth", *words)])
-        try:
-            command_line.run(adapt.main)
-        except SystemExit as ended:
-            return ended.code, *capsys.readouterr()
-        return 0, *capsys.readouterr()
+        return exit_code(adapt.main), *capsys.readouterr()
 
     return call
 
