@@ -56,7 +56,7 @@ class OptimizationConfig:
     batch_size: int = option(128, "samples a step", within="[2, inf)")
     low_resolution_epochs: int = option(0, "first epochs with smaller images", within="[0, inf)")
     low_resolution: int = option(48, "side of these images in pixels", [32, 48])
-    optimizer: str = option("adamw", "muon: for weight matrices", ["adamw", "muon"])
+    optimizer: str = option("adamw", "muon: for linear layers and convolutions", ["adamw", "muon"])
     learning_rate: float = option(3e-3, "the highest, after warm-up", within="(0, inf)", changeable=True)
     weight_decay: float = option(0.02, "on weights of two or more dimensions", within="[0, inf)")
     warmup: float = option(0.05, "share of the steps in which the rate rises", within="[0, 1)", changeable=True)

@@ -19,11 +19,8 @@ sys.path.insert(0, str(Path(__file__).parent))  # also under PYTHONSAFEPATH
 import files.start
 
 import argparse
-import contextlib
 import json
-import os
 import time
-from collections.abc import Iterator
 
 import numpy as np
 from PIL import Image
@@ -48,10 +45,9 @@ from records.etl9g import DARKEST
 
 TEACHER = Path(__file__).resolve().parents[1] / "models/released/hiercode_model_best.safetensors"
 TRAINING = "train_hiercode"
-FRESH, PASSES = 4, 2  # sets of an epoch, and epochs that a set is shown in
-AFTER = 0.15  # of the time is for what comes after the training
+FRESH, PASSES = 4, 4  # sets of an epoch, and epochs that a set is shown in
+AFTER = 0.1  # of the time is for what comes after the training
 SHOWN = 32  # images in the picture
-THREADS = "OMP_NUM_THREADS"
 NEXT = """
 Next: read a photo of your own, measure the model on your handwriting, give it more time.
 
@@ -85,23 +81,21 @@ def recognise_images(model: Path, folder: Path, picture: Path) -> dict:
     return {"images": len(paths), "named": sum(map(bool, truths)), "right": sum(right), "folder": str(folder)}
 
 
-def planned(given: argparse.Namespace, settings: dict, seconds: float) -> tuple[int, int]:
-    """The epochs and threads of the training: as many as fit into so many seconds, or those of the run that is
-    continued."""
+def planned(given: argparse.Namespace, settings: dict, seconds: float) -> int:
+    """The epochs of the training: as many as fit into so many seconds, or those of the run that is continued."""
     path, wanted = given.model_dir / "plan.json", [given.minutes, given.epochs]
     content = read_json(path, "delete it") if path.is_file() else {}
     if content.get("wanted") == wanted:
-        return content["epochs"], content["threads"]
-    epochs, threads = given.epochs, max(1, cores() - 1)
-    if not epochs:
+        return content["epochs"]
+    if not (epochs := given.epochs):
         from evaluation.budget import plan  # PyTorch takes its time
 
         made = plan(TRAINING, given.data_dir, seconds, settings, FRESH, PASSES)
-        epochs, threads = made.epochs, made.threads
+        epochs = made.epochs
         print(f"\nThis machine trains on about {made.rate:,.0f} samples a second: {epochs} epochs of", end=" ")
         print(f"{made.samples:,} samples, in about {made.seconds / 60:.0f} minutes.", flush=True)
-    write_text(path, json.dumps({"wanted": wanted, "epochs": epochs, "threads": threads}) + "\n")
-    return epochs, threads
+    write_text(path, json.dumps({"wanted": wanted, "epochs": epochs}) + "\n")
+    return epochs
 
 
 def pipeline(given: argparse.Namespace) -> dict:
@@ -110,18 +104,18 @@ def pipeline(given: argparse.Namespace) -> dict:
     best, int8 = models / "hiercode_model_best.pth", models / "quantized_hiercode_int8.pth"
     exported, evaluation = models / "hiercode_int8.onnx", models / "evaluation"
     settings = {"teacher": str(TEACHER), "distillation": 0.7} if given.teacher else {}
+    settings |= {"optimizer": "muon", "learning_rate": 8e-3}
     seconds = {
         "draw": run_stage("draw", "synthesize_etl9g.py", "--sets", given.sets, "--out", raw, "--seed", given.seed),
         "prepare": run_stage("prepare", "prepare_dataset.py", "--etl9g-dir", raw, "--output-dir", data),
     }
     left = 60 * given.minutes * (1 - AFTER) - (time.monotonic() - begin)
-    epochs, threads = planned(given, settings, left)
-    flags = [word for name, value in settings.items() for word in (f"--{name}", value)]
+    epochs = planned(given, settings, left)
+    flags = [word for name, value in settings.items() for word in (f"--{name.replace('_', '-')}", value)]
     flags += ["--font", given.font, "--font-share", "0.03"] if given.font else []
     flags += ["--fresh", FRESH, "--fresh-passes", PASSES, "--epochs", epochs, "--seed", given.seed]
     flags += ["--data-dir", data, "--model-dir", models, "--keep-last-n", 1, "--resume-from", "auto"]
-    with computing_on(threads):
-        seconds["train"] = run_stage("train", f"{TRAINING}.py", *flags)
+    seconds["train"] = run_stage("train", f"{TRAINING}.py", *flags)
     stages = {
         "quantise": ("quantize_model.py", "--model-path", best, "--data-dir", data, "--limit", 1000),
         "export": ("convert_int8_pytorch_to_quantized_onnx.py", "--model-path", int8, "--data-dir", data),
@@ -141,16 +135,6 @@ def pipeline(given: argparse.Namespace) -> dict:
     report = {"seconds": seconds, "source": source, "epochs": epochs, "teacher": given.teacher, "cores": cores()}
     report["unseen_writers"] = {name: figures[name] for name in ("samples", "top1", "top5")}
     return report | {"model": str(exported), "bytes": exported.stat().st_size, "recognised": recognised}
-
-
-@contextlib.contextmanager
-def computing_on(threads: int) -> Iterator[None]:
-    """Lets what is started compute on so many threads, unless the user has chosen."""
-    chosen = os.environ.get(THREADS)
-    os.environ.setdefault(THREADS, str(threads))
-    yield
-    if chosen is None:
-        del os.environ[THREADS]
 
 
 def main() -> None:

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 import synthesize_etl9g
+from characters.class_lists import class_list
 from characters.jis import etl9g_classes
-from characters.kinds import is_hiragana
+from characters.kinds import is_hiragana, kind_of
 from files.command_line import InputError
 from handwriting import forms, reshaping, variation, writer
 from handwriting import forms_sheet as sheets
@@ -26,6 +27,8 @@ KANJI = (
     "驚馨窺縫壊擬懲簿謂糠酵歳寡悟鯵錦姿癖霧顧掌四祈蛍瀞荻聞防起饗襟劇葬踏"
     "漣磯溢鵜勲牲出飲羽梶気恐業考八九人長二年本亥印演艶箇回皆浬嚇勘眼係才罪栂"
 )
+KATAKANA = "".join(char for char in class_list("kana") if kind_of(char) == "katakana")
+OTHERS = "曰孑"
 # The components that KanjiVG's trees of the level-1 kanji have most often, the commonest first.
 COMMONEST = """丿口一日木十八亠亻土丶丨冖氵目大人艹月厂儿田扌又冂宀厶灬乂卜貝二糸言𠂉心亅勹匕女立小𠂊弋寸金米⺕⻌
 夂隹王广廾禾尸山三中戈刂攵士几力夕竹巾卩虫止冫白⻖忄石火刀頁凵車里彳子⺤罒弓酉斤示工耂用耳龶囗"""
@@ -34,7 +37,7 @@ COMMONEST = """丿口一日木十八亠亻土丶丨冖氵目大人艹月厂儿�
 @pytest.fixture(scope="module")
 def shown():
     """Each form with characters that have it and with their strokes."""
-    return list(zip(FORMS, examples(list(FORMS), 1, HIRAGANA + KANJI), strict=True))
+    return list(zip(FORMS, examples(list(FORMS), 1, HIRAGANA + KANJI + KATAKANA + OTHERS), strict=True))
 
 
 @pytest.mark.parametrize(
@@ -263,7 +266,7 @@ def test_the_old_constants_are_gone():
 
 
 def test_the_table_is_drawn(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(sheets, "etl9g_classes", lambda: "りぱ")
+    monkeypatch.setattr(sheets, "class_list", lambda name: "りぱ")
     sheet = sheets.forms_sheet([form for form in FORMS if form.chars in ("り", "゜")])
     assert np.asarray(sheet).min() < 50
     assert np.median(np.asarray(sheet)) == 255

@@ -80,20 +80,19 @@ def test_as_many_epochs_as_fit_into_the_time(tmp_path, monkeypatch, tiny_dataset
     monkeypatch.setattr(speed, "training", lambda *_, **__: 100.0)
     monkeypatch.setattr(speed, "drawing", lambda: 20.0)
     data, sets = tiny_dataset("あ一二人語"), {"sets": 2, "passes": 2}
-    for cores, threads, rate in ((1, 1, 1 / (1 / 100 + 1 / 40)), (2, 1, 80), (4, 3, 100)):
+    for cores, rate in ((1, 1 / (1 / 100 + 1 / 40)), (4, 1 / (1 / 100 + 1 / 160))):
         monkeypatch.setattr(budget, "cores", lambda cores=cores: cores)
         made = budget.plan("train_hiercode", data, 60, {}, **sets)
-        assert (made.threads, made.samples) == (threads, 14)
+        assert made.samples == 14
         assert made.rate == pytest.approx(rate)
         assert made.epochs == int(60 * rate / 14)
         assert 58 < made.seconds <= 60
     assert budget.plan("train_hiercode", data, 0, {}, **sets).epochs == budget.LEAST_EPOCHS
     given = Namespace(model_dir=tmp_path, data_dir=data, minutes=10, epochs=None)
-    assert quickstart.planned(given, {}, 60) == (int(60 * 100 / 28), 3)
-    assert (
-        "trains on about 100 samples a second: 214 epochs of 28 samples, in about 1 minutes" in capsys.readouterr().out
-    )
+    rate = 1 / (1 / 100 + 1 / (4 * quickstart.PASSES * 20))
+    assert quickstart.planned(given, {}, 60) == int(60 * rate / 28)
+    assert f"trains on about {rate:.0f} samples a second: 163 epochs of 28 samples" in capsys.readouterr().out
     monkeypatch.setattr(speed, "training", lambda *_, **__: 50.0)  # a busy machine
-    assert quickstart.planned(given, {}, 60) == (int(60 * 100 / 28), 3)  # the run that was begun is continued
+    assert quickstart.planned(given, {}, 60) == int(60 * rate / 28)  # the run that was begun is continued
     given.minutes = 20
-    assert quickstart.planned(given, {}, 120)[0] == int(120 * 50 / 28)
+    assert quickstart.planned(given, {}, 120) == int(120 / (1 / 50 + 1 / 320) / 28)

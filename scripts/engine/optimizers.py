@@ -1,6 +1,7 @@
 """What moves the weights: AdamW and Muon, the schedule of their learning rate, and the average that is kept."""
 
 import math
+from collections.abc import Iterable
 
 import torch
 from torch import nn
@@ -9,21 +10,28 @@ from torch.optim.swa_utils import AveragedModel
 from optimization_config import OptimizationConfig
 
 
-def orthogonalized(update: torch.Tensor, coefficients: tuple, steps: int, eps: float) -> torch.Tensor:
+def orthogonalized(update: torch.Tensor) -> torch.Tensor:
     """The matrix (A, B) with its singular values brought near 1, by Newton and Schulz's iteration of fifth order."""
-    a, b, c = coefficients
     tall = update.shape[0] > update.shape[1]
     x = update.T if tall else update
-    x = x / x.norm().clamp(min=eps)
-    for _ in range(steps):
+    x = x / x.norm().clamp(min=1e-7)
+    a, b, c = 3.4445, -4.7750, 2.0315
+    for _ in range(5):
         gram = x @ x.T
         x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     return x.T if tall else x
 
 
-class Muon(torch.optim.Muon):
-    """Muon (Jordan et al. 2024) with updates of the size of AdamW's (arXiv:2502.16982), in the parameters' precision:
-    PyTorch's own multiplies in bf16, which a processor without bf16 instructions emulates slowly."""
+class Muon(torch.optim.Optimizer):
+    """Muon (Jordan et al. 2024): momentum, orthogonalised, in updates of the size of AdamW's (arXiv:2502.16982).
+
+    The filters of a convolution (out, in, height, width) are the rows of a matrix. `dtype` is what the iteration
+    multiplies in: bf16 where the device has it, as a processor without it emulates it slowly.
+    """
+
+    def __init__(self, parameters: Iterable, lr: float, weight_decay: float, dtype: torch.dtype = torch.float32):
+        super().__init__(parameters, {"lr": lr, "weight_decay": weight_decay, "momentum": 0.95})
+        self.dtype = dtype
 
     @torch.no_grad()
     def step(self, closure=None) -> None:
@@ -33,17 +41,23 @@ class Muon(torch.optim.Muon):
                     self.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
                 average = self.state[parameter]["momentum_buffer"]
                 average.lerp_(parameter.grad, 1 - group["momentum"])
-                update = parameter.grad.lerp(average, group["momentum"])
-                update = orthogonalized(update, group["ns_coefficients"], group["ns_steps"], group["eps"])
+                update = parameter.grad.lerp(average, group["momentum"]).flatten(1)
+                size = 0.2 * group["lr"] * max(update.shape) ** 0.5
+                update = orthogonalized(update.to(self.dtype)).to(parameter.dtype)
                 parameter.mul_(1 - group["lr"] * group["weight_decay"])
-                parameter.add_(update, alpha=-0.2 * group["lr"] * max(parameter.shape) ** 0.5)
+                parameter.add_(update.reshape(parameter.shape), alpha=-size)
+
+
+def matrices_of(model: nn.Module) -> list[nn.Parameter]:
+    """The weights that mix all inputs of a layer: of linear layers and of convolutions that are not depthwise."""
+    layers = [layer for layer in model.modules() if isinstance(layer, nn.Linear | nn.Conv2d)]
+    return [layer.weight for layer in layers if getattr(layer, "groups", 1) == 1 and layer.weight.requires_grad]
 
 
 def make_optimizers(model: nn.Module, config: OptimizationConfig, fast_bf16: bool) -> list[torch.optim.Optimizer]:
-    """AdamW, or Muon for the weight matrices and AdamW for the rest; no weight decay on vectors. PyTorch's Muon is for
-    devices that multiply bf16 quickly (`fast_bf16`)."""
+    """AdamW, or Muon for the weights of `matrices_of` and AdamW for the rest; no weight decay on vectors."""
     parameters = [p for p in model.parameters() if p.requires_grad]
-    matrices = [p for p in parameters if p.ndim == 2] if config.optimizer == "muon" else []
+    matrices = matrices_of(model) if config.optimizer == "muon" else []
     taken = {id(p) for p in matrices}
     rest = [p for p in parameters if id(p) not in taken]
     groups = [
@@ -51,10 +65,10 @@ def make_optimizers(model: nn.Module, config: OptimizationConfig, fast_bf16: boo
         {"params": [p for p in rest if p.ndim < 2], "weight_decay": 0.0},
     ]
     fused = parameters[0].device.type in {"cpu", "cuda"}
-    muon = {"lr": config.learning_rate, "weight_decay": config.weight_decay, "adjust_lr_fn": "match_rms_adamw"}
     optimizers: list[torch.optim.Optimizer] = [torch.optim.AdamW(groups, lr=config.learning_rate, fused=fused)]
     if matrices:
-        optimizers.append((torch.optim.Muon if fast_bf16 else Muon)(matrices, **muon))
+        dtype = torch.bfloat16 if fast_bf16 else torch.float32
+        optimizers.append(Muon(matrices, config.learning_rate, config.weight_decay, dtype))
     return optimizers
 
 

@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from data.fresh import FreshSets
 from data.prepared import PreparedDataset
 from engine.model_files import architecture_of
@@ -17,12 +15,11 @@ LEAST_EPOCHS = 2
 
 @dataclass(frozen=True)
 class Plan:
-    """What a training is given: epochs, the samples that each shows, and the threads that compute; `rate` is how many
-    samples a second this machine should get through."""
+    """What a training is given: epochs and the samples that each shows; `rate` is how many samples a second this
+    machine should get through."""
 
     epochs: int
     samples: int
-    threads: int
     rate: float
 
     @property
@@ -32,13 +29,9 @@ class Plan:
 
 def plan(script: str, data_dir: Path, seconds: float, settings: dict, sets: int, passes: int) -> Plan:
     """The epochs, of so many fresh sets each shown in `passes` of them, that fit into so many seconds. `settings` are
-    further ones of the training script. One core is left to the processes that draw; where they are slower than the
-    training, they set the pace."""
-    threads, before = max(1, cores() - 1), torch.get_num_threads()
-    torch.set_num_threads(threads)
+    further ones of the training script. Training and drawing share all cores."""
     training, drawing = speed.training(data_dir, STEPS, script, **settings), cores() * passes * speed.drawing()
-    torch.set_num_threads(before)
-    rate = min(training, drawing) if cores() > 1 else 1 / (1 / training + 1 / drawing)
+    rate = 1 / (1 / training + 1 / drawing)
     config = architecture_of(script).config(fresh=sets, fresh_passes=passes)
     samples = len(FreshSets(PreparedDataset(data_dir).classes, "", config).labels)
-    return Plan(max(LEAST_EPOCHS, int(seconds * rate / samples)), samples, threads, rate)
+    return Plan(max(LEAST_EPOCHS, int(seconds * rate / samples)), samples, rate)

@@ -121,7 +121,9 @@ def _heading(text: str, line: int, others: list[Form]) -> Form:
     if not (parts := HEADING.fullmatch(text)):
         raise InputError("a form starts with CHARACTERS/STROKES SHARE")
     chars, positions, count, low, high, habit, note = parts.groups()
-    if unknown := [char for char in chars if char not in MARKS and kind_of(char) not in ("hiragana", "kanji")]:
+    if unknown := [
+        char for char in chars if char not in MARKS and kind_of(char) not in ("hiragana", "katakana", "kanji")
+    ]:
         raise InputError(f"unknown character {unknown[0]}")
     shares = float(low), float(high or low)
     if max(shares) > 1:

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw
 
-from characters.jis import etl9g_classes
+from characters.class_lists import class_list
 from handwriting.forms import MARKS, Form, forms_of_table
 from handwriting.reshaping import reshaped
 from handwriting.strokes import StrokeModel, stroke_models
@@ -18,7 +18,7 @@ def examples(forms: list[Form], most: int = 2, characters: str = "") -> list[lis
     """For each form up to so many of these characters (default: all, common ones first) that have it, each with the
     strokes of the component; of kana every one."""
     found: list[list[tuple[str, tuple[int, ...]]]] = [[] for _ in forms]
-    for char in characters or dict.fromkeys([*COMMON, *etl9g_classes()]):
+    for char in characters or dict.fromkeys([*COMMON, *class_list("all")]):
         for name, position, strokes in stroke_models(char)[0].components:
             for form, own in zip(forms, found, strict=True):
                 if name in form.chars and len(strokes) == form.count and form.fits(position):
