@@ -51,12 +51,11 @@ class OptimizationConfig:
     fresh_passes: int = option(1, "epochs in which each new set is shown", within="[1, inf)")
     font: str | None = option(None, "handwriting fonts for --fresh: a file or folder", changeable=True)
     font_share: float = option(0.05, "share of the sheets that each font writes", within="(0, 1]")
+    out_of_set: float = option(0.0, "share of --fresh that is none of the classes", within="[0, 0.5]")
     drawing_processes: int = option(0, "that draw for --fresh; 0: one a core", within="[0, inf)", changeable=True)
     hiragana_repeats: int = option(3, "times a hiragana is shown for each kanji", within="[1, inf)")
     batch_size: int = option(128, "samples a step", within="[2, inf)")
-    low_resolution_epochs: int = option(0, "first epochs with smaller images", within="[0, inf)")
-    low_resolution: int = option(48, "side of these images in pixels", [32, 48])
-    optimizer: str = option("adamw", "muon: for linear layers and convolutions", ["adamw", "muon"])
+    optimizer: str = option("adamw", "muon: of linear layers; -all: convolutions too", ["adamw", "muon", "muon-all"])
     learning_rate: float = option(3e-3, "the highest, after warm-up", within="(0, inf)", changeable=True)
     weight_decay: float = option(0.02, "on weights of two or more dimensions", within="[0, inf)")
     warmup: float = option(0.05, "share of the steps in which the rate rises", within="[0, 1)", changeable=True)
@@ -87,6 +86,8 @@ class OptimizationConfig:
             raise ValueError("--fresh must be a multiple of --fresh-passes")
         if self.font and not self.fresh:
             raise ValueError("--font needs --fresh, which draws samples during training")
+        if self.out_of_set and not self.fresh:
+            raise ValueError("--out-of-set needs --fresh, which draws samples during training")
         if self.on_nonfinite == "step-back" and self.keep_last_n < 2:
             raise ValueError("--on-nonfinite step-back needs the epoch's start: --keep-last-n must be at least 2")
 

@@ -104,7 +104,7 @@ def pipeline(given: argparse.Namespace) -> dict:
     best, int8 = models / "hiercode_model_best.pth", models / "quantized_hiercode_int8.pth"
     exported, evaluation = models / "hiercode_int8.onnx", models / "evaluation"
     settings = {"teacher": str(TEACHER), "distillation": 0.7} if given.teacher else {}
-    settings |= {"optimizer": "muon", "learning_rate": 8e-3}
+    settings |= {"optimizer": "muon-all", "learning_rate": 1.2e-2}
     seconds = {
         "draw": run_stage("draw", "synthesize_etl9g.py", "--sets", given.sets, "--out", raw, "--seed", given.seed),
         "prepare": run_stage("prepare", "prepare_dataset.py", "--etl9g-dir", raw, "--output-dir", data),

@@ -74,7 +74,7 @@ def class_and_radicals(output, labels: torch.Tensor, config: RadicalRNNConfig) -
     loss = cross_entropy(logits, labels, config)
     if not config.radical_weight:
         return loss
-    wanted, named = target[labels], named.float()
+    wanted, named = target[labels.clamp(min=0)] * (labels >= 0)[:, None], named.float()  # none outside the classes
     if config.radical_target == "set":
         found = named.amax(dim=1)[:, 1:]
         radicals = F.binary_cross_entropy_with_logits(found, wanted.float(), reduction="sum") / len(labels)

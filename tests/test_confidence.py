@@ -101,7 +101,7 @@ def test_out_of_set_samples_are_drawn_in_the_input_contract(kind):
     assert (images.shape, images.dtype) == ((12, 1, 64, 64), np.float32)
     assert 0 <= images.min() <= images.max() <= 1
     inked = images.any(axis=(1, 2, 3))
-    assert inked.sum() <= 4 if kind == "blank" else inked.all()
+    assert inked.sum() <= 4 if kind == "blank" else kind == "grain" or inked.all()
     assert all(shown) == (kind in out_of_set.KINDS[:3])
     assert (out_of_set.out_of_set_samples(kind, CLASSES, 12, seed=3)[0] == images).all()
 

@@ -14,13 +14,15 @@ import numpy as np
 import pytest
 import torch
 
-from data.fresh import FreshSets, sheets_of
+from data.fresh import NONE, FreshSets, sheets_of
 from data.prepared import PreparedDataset
 from engine import checkpoints, processes, training
+from engine.model_files import architecture_of
 from engine.run import Run
 from files.command_line import InputError
 from handwriting import standin
 from records.etl9g import set_layout
+from tiny_models import TINY
 from tiny_training import SCRIPT, TINY_FLAGS, assert_identical, config, weights
 from train_etl9g_model import ARCHITECTURE, CNNConfig
 
@@ -62,6 +64,54 @@ def test_a_set_may_be_shown_in_several_epochs():
     assert torch.equal(again, epochs[2])
     with pytest.raises(ValueError, match="multiple of --fresh-passes"):
         CNNConfig(fresh=3, fresh_passes=2).check()
+
+
+def test_a_share_is_none_of_the_classes():
+    """What these are is up to tests/test_confidence.py; a third here, other ones in each epoch."""
+    settings = {"out_of_set": 1 / 3, "hiragana_repeats": 1}
+    (first, second), labels = drawn("い一人語四五六七", [0, 1], **settings)
+    assert labels.tolist() == [*labels[:16].tolist(), *[NONE] * 8]
+    assert (labels[:16] >= 0).all()
+    assert first.shape == second.shape == (24, 1, 64, 64)
+    inked = (first[16:] > 0).flatten(1).any(1)  # blank paper has none
+    assert inked.sum() >= 5
+    assert not any(torch.equal(a, b) for a, b in zip(first[16:][inked], second[16:][inked], strict=True))
+    (again,), _ = drawn("い一人語四五六七", [1], drawing_processes=2, **settings)
+    assert torch.equal(second, again)
+    with pytest.raises(ValueError, match="--out-of-set needs --fresh"):
+        CNNConfig(out_of_set=0.1).check()
+
+
+@pytest.mark.parametrize("script", ["train_etl9g_model", "train_radical_rnn", "train_hiercode"])
+def test_what_is_none_of_the_classes_is_to_be_every_class_equally(script, tiny_dataset, tmp_path):
+    """The loss of a batch with out-of-set samples is that of the others, for their share, and more the surer the model
+    is of those; with a teacher too, which says nothing of them."""
+    architecture, data = architecture_of(script), tiny_dataset("あい一人")
+    settings = TINY[script] | FEW | {"epochs": 2, "data_dir": str(data), "model_dir": str(tmp_path), "out_of_set": 0.5}
+    run = Run(architecture, architecture.config(**settings), PreparedDataset(data))
+    images, labels = torch.rand(6, 1, 64, 64), torch.tensor([0, 1, 2, 3, NONE, NONE])
+    output = run.model(images)
+    rest = tuple(output[1:]) if isinstance(output, tuple) else ()
+    logits = (output[0] if rest else output).detach().float()
+
+    def answering(logits: torch.Tensor):
+        run.__dict__["forward"] = lambda _: (logits, *rest) if rest else logits
+
+    answering(logits)
+    loss = run.loss(images, labels)
+    run.config.out_of_set = 0.0
+    without = run.loss(images, labels)
+    outside = -logits[4:].log_softmax(1).mean(1).sum() / 6
+    assert (loss - without).item() == pytest.approx(0.5 * outside.item(), rel=1e-4)
+    sure = logits.clone()
+    sure[4:, 0] += 20
+    run.config.out_of_set = 0.5
+    answering(sure)
+    assert run.loss(images, labels) > loss + 1
+    run.teacher = lambda _: torch.tensor([[0.0, 9, 0, 0]]).repeat(6, 1)
+    taught = run.loss(images, labels)
+    run.teacher = lambda _: torch.cat([torch.tensor([[0.0, 9, 0, 0]]).repeat(4, 1), torch.full((2, 4), 5.0)])
+    assert run.loss(images, labels) == taught
 
 
 def test_a_set_has_the_sheets_of_the_database_and_further_ones_for_other_characters():

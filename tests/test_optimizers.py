@@ -99,16 +99,21 @@ def test_muon_leaves_alone_what_has_no_gradient():
 
 
 @pytest.mark.parametrize(("fast_bf16", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])
-@pytest.mark.parametrize("kind", ["vit", "hiercode"])
-def test_matrices_and_filters_go_to_muon_and_the_rest_to_adamw(kind, fast_bf16, dtype):
-    config = ViTConfig(width=8, depth=1, embedding=8) if kind == "vit" else HierCodeConfig(optimizer="muon", width=0.3)
-    model = VisionTransformer(config, "あいう") if kind == "vit" else HierCode(config, "あいう")
+@pytest.mark.parametrize(
+    ("config", "model", "kinds"),
+    [
+        (ViTConfig(width=8, depth=1, embedding=8), VisionTransformer, torch.nn.Linear),
+        (HierCodeConfig(optimizer="muon-all", width=0.3), HierCode, torch.nn.Linear | torch.nn.Conv2d),
+    ],
+)
+def test_matrices_go_to_muon_and_the_rest_to_adamw(config, model, kinds, fast_bf16, dtype):
+    model = model(config, "あいう")
     adamw, muon = optimizers.make_optimizers(model, config, fast_bf16)
     assert (type(adamw), type(muon), muon.dtype) == (torch.optim.AdamW, optimizers.Muon, dtype)
     seen = [p for o in (adamw, muon) for group in o.param_groups for p in group["params"]]
     assert sorted(map(id, seen)) == sorted(map(id, model.parameters()))
     taken = [p for group in muon.param_groups for p in group["params"]]
-    layers = [m for m in model.modules() if isinstance(m, torch.nn.Linear | torch.nn.Conv2d)]
-    assert sorted(map(id, taken)) == sorted(id(m.weight) for m in layers if getattr(m, "groups", 1) == 1)
+    layers = [m for m in model.modules() if isinstance(m, kinds) and getattr(m, "groups", 1) == 1]
+    assert sorted(map(id, taken)) == sorted(id(layer.weight) for layer in layers)
     assert len(taken) >= 5
     assert [group["weight_decay"] for group in adamw.param_groups] == [config.weight_decay, 0.0]

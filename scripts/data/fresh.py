@@ -15,19 +15,22 @@ from data.drawn import check_drawable
 from data.prepared import PreparedDataset, Split
 from files.machine import MOST_PROCESSES, PROCESSES
 from handwriting.fonts import find_fonts
-from handwriting.standin import draw_samples, sheets_of, start_drawer
+from handwriting.standin import draw_out_of_set, draw_samples, sheets_of, start_drawer
 from handwriting.writer import GENERATOR_VERSION
 from optimization_config import OptimizationConfig
 from records.etl9g import STANDIN_MARK
 
 LOOK_EVERY = 0.2  # seconds, for a signal while samples are waited for
+NONE = -100  # the label of what is none of the classes: PyTorch's cross entropy leaves it out
+OUT_OF_SET = 128  # drawn by one call
 
 
 class FreshSets:
     """The samples of each epoch: whole sets, with kana as often as --hiragana-repeats says, no sample twice in one.
 
     They are drawn in blocks, by processes of their own: while an epoch trains, the block that the next one shows for
-    the first time. An epoch shows as many blocks as --fresh-passes says. `labels` (n,) are those of every epoch.
+    the first time. An epoch shows as many blocks as --fresh-passes says. `labels` (n,) are those of every epoch, NONE
+    for --out-of-set.
     """
 
     def __init__(self, classes: str, held_out: str, config: OptimizationConfig):
@@ -43,7 +46,11 @@ class FreshSets:
         sheets = {characters: sheets_of(characters) for characters in (shown, kana)}
         self.jobs = [(i, s, on) for i, chars in enumerate(wanted) for s, on in enumerate(sheets[chars]) if on]
         label_of = {char: label for label, char in enumerate(classes)}
-        self.labels = torch.tensor([label_of[char] for _, _, on in self.jobs for char in on]).repeat(self.passes)
+        labels = torch.tensor([label_of[char] for _, _, on in self.jobs for char in on])
+        count = round(len(labels) * config.out_of_set / (1 - config.out_of_set))
+        self.out_of_set = [min(OUT_OF_SET, count - begin) for begin in range(0, count, OUT_OF_SET)]
+        self.classes = classes
+        self.labels = torch.cat([labels, torch.full((count,), NONE)]).repeat(self.passes)
         self._pool: ProcessPoolExecutor | None = None
         self._coming: dict[int, list[Future]] = {}
 
@@ -64,6 +71,9 @@ class FreshSets:
             self._pool = ProcessPoolExecutor(self.processes, spawn, start_drawer, (self.fonts,))
         draw = [(self.seed, block * self.sets + number, sheet, on) for number, sheet, on in self.jobs]
         self._coming[block] = [self._pool.submit(draw_samples, *arguments) for arguments in draw]
+        for number, count in enumerate(self.out_of_set):
+            arguments = self.seed, block * len(self.out_of_set) + number, count, self.classes
+            self._coming[block].append(self._pool.submit(draw_out_of_set, *arguments))
 
     def images(self, epoch: int, stopped: Callable[[], int]) -> torch.Tensor | None:
         """The samples of an epoch, uint8 (n, 1, 64, 64), once they are all drawn, or None if a signal came before."""

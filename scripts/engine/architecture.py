@@ -11,8 +11,10 @@ from optimization_config import OptimizationConfig
 
 
 def cross_entropy(output, labels: torch.Tensor, config: OptimizationConfig) -> torch.Tensor:
-    """The loss of a model whose output is its logits (N, classes)."""
-    return F.cross_entropy(output.float(), labels, label_smoothing=config.label_smoothing)
+    """The loss of a model whose output is its logits (N, classes). A label below 0 stands for none of the classes, and
+    adds nothing."""
+    total = F.cross_entropy(output.float(), labels, label_smoothing=config.label_smoothing, reduction="sum")
+    return total / len(labels)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,7 +22,8 @@ class Architecture:
     """All that the engine has to know of a model.
 
     model(config, classes) builds it; in training mode it may return more than logits, as a tuple that begins with them,
-    and loss(output, labels, config) makes of it a mean over the samples; in evaluation mode it returns logits
+    and loss(output, labels, config) makes of it a mean over the samples, to which labels below 0, of what is none of
+    the classes, add nothing; in evaluation mode it returns logits
     (N, classes). held_out(config, classes) names the classes of which no image is shown; in training mode the logits
     may leave these out. A module of the model may say how it is quantised: quantized(weight), which
     quantization.network.replace_layers calls.
@@ -41,4 +44,4 @@ class Architecture:
 def loss_of_shown(output, labels: torch.Tensor, config: OptimizationConfig) -> torch.Tensor:
     """The cross entropy over the classes that are shown: held-out ones are not even counted as wrong."""
     logits, column = output
-    return cross_entropy(logits, column[labels], config)
+    return cross_entropy(logits, torch.where(labels < 0, labels, column[labels.clamp(min=0)]), config)

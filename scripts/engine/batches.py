@@ -71,9 +71,12 @@ class Sampling:
         if not len(labels["train"]):
             raise InputError(f"{config.data_dir} has no training samples: make more sets")
         self.classes = shown.nonzero().flatten()
-        rows, self.validation_rows = (shown[labels[name]].nonzero().flatten() for name in ("train", "validation"))
+        known = {name: of_split.clamp(min=0) for name, of_split in labels.items()}  # all but --out-of-set
+        rows, self.validation_rows = (
+            ((labels[name] < 0) | shown[known[name]]).nonzero().flatten() for name in ("train", "validation")
+        )
         self.images = len(rows)
-        again = rows[torch.tensor([not is_kanji(char) for char in dataset.classes])[labels["train"][rows]]]
+        again = rows[torch.tensor([not is_kanji(char) for char in dataset.classes])[known["train"][rows]]]
         repeats = 1 if config.fresh else config.hiragana_repeats  # those drawn anew are drawn as often
         self.rows = torch.cat([rows, again.repeat(repeats - 1)])
         samples = min(config.epoch_samples or len(self.rows), len(self.rows))

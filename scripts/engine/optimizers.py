@@ -2,12 +2,15 @@
 
 import math
 from collections.abc import Iterable
+from types import UnionType
 
 import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 from optimization_config import OptimizationConfig
+
+MUON = {"muon": nn.Linear, "muon-all": nn.Linear | nn.Conv2d}  # what each choice trains
 
 
 def orthogonalized(update: torch.Tensor) -> torch.Tensor:
@@ -48,16 +51,16 @@ class Muon(torch.optim.Optimizer):
                 parameter.add_(update.reshape(parameter.shape), alpha=-size)
 
 
-def matrices_of(model: nn.Module) -> list[nn.Parameter]:
-    """The weights that mix all inputs of a layer: of linear layers and of convolutions that are not depthwise."""
-    layers = [layer for layer in model.modules() if isinstance(layer, nn.Linear | nn.Conv2d)]
-    return [layer.weight for layer in layers if getattr(layer, "groups", 1) == 1 and layer.weight.requires_grad]
+def matrices_of(model: nn.Module, kinds: type | UnionType) -> list[nn.Parameter]:
+    """The weights of layers of these kinds that mix all their inputs: none of a depthwise convolution."""
+    layers = [layer for layer in model.modules() if isinstance(layer, kinds) and getattr(layer, "groups", 1) == 1]
+    return [layer.weight for layer in layers if layer.weight.requires_grad]
 
 
 def make_optimizers(model: nn.Module, config: OptimizationConfig, fast_bf16: bool) -> list[torch.optim.Optimizer]:
-    """AdamW, or Muon for the weights of `matrices_of` and AdamW for the rest; no weight decay on vectors."""
+    """AdamW, or Muon for the weight matrices of some layers and AdamW for the rest; no weight decay on vectors."""
     parameters = [p for p in model.parameters() if p.requires_grad]
-    matrices = matrices_of(model) if config.optimizer == "muon" else []
+    matrices = matrices_of(model, MUON[config.optimizer]) if config.optimizer in MUON else []
     taken = {id(p) for p in matrices}
     rest = [p for p in parameters if id(p) not in taken]
     groups = [

@@ -18,15 +18,16 @@ from engine.batches import Batches, Sampling, to_input
 from engine.devices import autocast, choose_device, compiles_well, derive_seed, fast_bf16, seed_generators
 from engine.optimizers import average_weights, learning_rate_factor, make_optimizers
 from engine.pretrained import load_teacher, start_from
-from engine.resolution import accept_smaller, shrunk
 from files.command_line import InputError, first_line
 from files.folders import OutputFolders
 from optimization_config import OptimizationConfig
 
+OUT_OF_SET_WEIGHT = 0.5  # of the loss of what is none of the classes (arXiv:1812.04606)
+
 
 def distillation(logits: torch.Tensor, teacher_logits: torch.Tensor) -> torch.Tensor:
-    """The cross entropy of logits (N, classes) with a teacher's probabilities (arXiv:1503.02531, temperature 1)."""
-    return F.cross_entropy(logits.float(), teacher_logits.float().softmax(1))
+    """The cross entropy (N,) of logits (N, classes) with a teacher's probabilities (arXiv:1503.02531)."""
+    return F.cross_entropy(logits.float(), teacher_logits.float().softmax(1), reduction="none")
 
 
 class Run:
@@ -50,8 +51,6 @@ class Run:
             raise InputError(f"no model can be made with these settings: {first_line(error)}") from None
         self.start_message = start_from(model, config, dataset, held_out) if config.init_from else ""
         self.model = model.to(self.device, memory_format=torch.channels_last)
-        if config.low_resolution_epochs:
-            accept_smaller(self.model, architecture.name)
         has_teacher = config.teacher and config.distillation
         self.teacher = load_teacher(config, dataset, self.device) if has_teacher else None
         self.fresh = FreshSets(dataset.classes, held_out, config) if config.fresh else None
@@ -92,18 +91,22 @@ class Run:
         return self.model_dir / self.architecture.best_file
 
     def loss(self, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """The mean loss of images float32 (n, 1, 64, 64); --distillation is the teacher's share of it."""
-        output = self.forward(shrunk(images, self.epoch, self.config))
+        """The mean loss of images float32 (n, 1, 64, 64); --distillation is the teacher's share of it. What is none of
+        the classes, labelled below 0, is to be every class equally (Hendrycks et al. 2019)."""
+        output = self.forward(images)
+        loss = self.architecture.loss(output, labels, self.config)
+        logits = output[0] if isinstance(output, tuple) else output
+        if self.config.out_of_set:
+            outside = -logits.float().log_softmax(1).mean(1) * (labels < 0)
+            loss = loss + OUT_OF_SET_WEIGHT * outside.mean()
         if not self.teacher:
-            return self.architecture.loss(output, labels, self.config)
+            return loss
         with torch.no_grad():
             teacher_logits = self.teacher(images)
-        logits = output[0] if isinstance(output, tuple) else output
         if logits.shape[1] < teacher_logits.shape[1]:
             teacher_logits = teacher_logits[:, self.shown]
-        share = self.config.distillation
-        alone = self.architecture.loss(output, labels, self.config)
-        return share * distillation(logits, teacher_logits) + (1 - share) * alone
+        learned = (distillation(logits, teacher_logits) * (labels >= 0)).mean()
+        return self.config.distillation * learned + (1 - self.config.distillation) * loss
 
     def train_step(self, rows: torch.Tensor) -> torch.Tensor:
         """One update of the weights on `rows` (n,) of the training split, this process's part of the batch.

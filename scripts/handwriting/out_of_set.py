@@ -1,21 +1,32 @@
 """Pictures of what is none of a model's characters, drawn by made-up writers, to measure whether it notices."""
 
+import functools
+
+import cv2
 import numpy as np
 
 from characters.kinds import KATAKANA, LATIN, level_2
 from characters.same_shape import twins
-from handwriting.page import to_frame, write_character
+from handwriting.fonts import Glyphs, draw_glyph
+from handwriting.page import draw_character, to_frame
 from handwriting.strokes import StrokeModel, stroke_models
-from handwriting.writer import new_writer
-from images.normalization import normalize_frames
-from records.etl9g import IMAGE_HEIGHT, IMAGE_WIDTH
+from handwriting.writer import Writer, new_writer
+from images.normalization import CANVAS, normalize, normalize_frames
+from records.etl9g import DARKEST, IMAGE_HEIGHT, IMAGE_WIDTH
 from structure.kanjivg import POINTS, has_strokes
 
-KINDS = ("katakana", "Latin", "level 2", "scribbles", "blank")  # Latin letters with digits; blank paper with its dirt
+# Latin letters with digits; blank paper with its dirt; two of the model's own characters; the grain of blank paper.
+KINDS = ("katakana", "Latin", "level 2", "scribbles", "blank", "two characters", "grain")
+
+
+_models_of = functools.cache(stroke_models)
 
 
 def characters_of(kind: str, classes: str) -> list[str]:
-    """The characters of a kind that KanjiVG has, without the classes and what has the shape of one."""
+    """The characters of a kind that KanjiVG has, without the classes and what has the shape of one; for two characters
+    the classes, for what shows none nothing."""
+    if kind not in KINDS[:3]:
+        return [char for char in classes if has_strokes(char)] if kind == "two characters" else []
     pool = {"katakana": KATAKANA, "Latin": LATIN, "level 2": level_2()}[kind]
     excluded = set(classes).union(*map(twins, classes))
     return [char for char in pool if char not in excluded and has_strokes(char)]
@@ -38,18 +49,48 @@ def scribble(random: np.random.Generator) -> StrokeModel:
     return StrokeModel(strokes, strokes, np.zeros((0, count), bool), np.ones(count), 0, False, np.zeros(count, bool))
 
 
+def grain(random: np.random.Generator) -> np.ndarray:
+    """Blank paper, grey float32 (H, W), as a camera sees it: noise of any softness, in uneven light."""
+    height, width = random.integers(80, 300, 2)
+    noise = random.standard_normal((height, width)).astype(np.float32)
+    if random.random() < 2 / 3:
+        noise = cv2.GaussianBlur(noise, (0, 0), random.uniform(0.7, 3))
+    y, x = np.mgrid[:height, :width].astype(np.float32)
+    light = random.uniform(-6, 6) * x / width + random.uniform(-6, 6) * y / height
+    return np.clip(random.uniform(150, 250) + random.uniform(1, 12) * (noise / noise.std() + light), 0, 255)
+
+
+def _written(char: str, writer: Writer, glyphs: Glyphs | None, random: np.random.Generator) -> np.ndarray:
+    """A frame with a character, or without one a scribble, which is written as a kanji."""
+    if glyphs and char and glyphs.has(char):
+        return to_frame(draw_glyph(char, glyphs, writer, random), writer, random)
+    models = _models_of(char) if char else [scribble(random)]
+    return to_frame(draw_character(char or "\u3400", models, writer, random), writer, random)
+
+
+def out_of_set_sample(
+    kind: str, pool: list[str], hand: tuple[Writer, Glyphs | None], random: np.random.Generator
+) -> tuple[np.ndarray, str]:
+    """A normalised image uint8 (64, 64) of a kind, by a writer who may copy a font, and the character shown: one of
+    characters_of(kind), "" where it is none or two."""
+    if kind == "grain":
+        return np.uint8(normalize(grain(random))[0] * 255 + 0.5), ""
+    chars = [str(random.choice(pool)) for _ in range(1 + (kind == "two characters"))] if pool else [""]
+    if kind == "blank":
+        frames = [to_frame(np.zeros((IMAGE_HEIGHT, IMAGE_WIDTH), np.uint8), hand[0], random)]
+    else:
+        frames = [_written(char, *hand, random) for char in chars]
+    if len(frames) == 1:
+        return normalize_frames(frames[0][None])[0], chars[0]
+    beside = np.concatenate(frames, axis=int(random.integers(2)))
+    return np.uint8(normalize(255 - beside * np.float32(255 / DARKEST))[0] * 255 + 0.5), ""
+
+
 def out_of_set_samples(kind: str, classes: str, count: int, seed: int = 0) -> tuple[np.ndarray, list[str]]:
     """Normalised images float32 (count, 1, 64, 64) of a kind; of each the character shown, "" where it is none."""
-    random = np.random.default_rng([seed, KINDS.index(kind)])
-    frames, shown = np.zeros((count, IMAGE_HEIGHT, IMAGE_WIDTH), np.uint8), []
-    pool = characters_of(kind, classes) if kind in KINDS[:3] else []
-    for frame in frames:
-        writer = new_writer(random)
-        char = str(random.choice(pool)) if pool else ""
-        if kind == "blank":
-            frame[:] = to_frame(np.zeros(frame.shape, np.uint8), writer, random)
-        else:
-            models = stroke_models(char) if char else [scribble(random)]
-            frame[:] = write_character(char or "\u3400", models, writer, random)  # a scribble is written as a kanji
+    random, pool = np.random.default_rng([seed, KINDS.index(kind)]), characters_of(kind, classes)
+    images, shown = np.zeros((count, CANVAS, CANVAS), np.uint8), []
+    for image in images:
+        image[:], char = out_of_set_sample(kind, pool, (new_writer(random), None), random)
         shown.append(char)
-    return normalize_frames(frames)[:, None].astype(np.float32) / 255, shown
+    return images[:, None].astype(np.float32) / 255, shown

@@ -18,13 +18,16 @@ from files.atomic import atomic_write
 from files.command_line import InputError
 from files.machine import begin_worker
 from handwriting.fonts import Fonts, Glyphs, Hands, draw_glyph
+from handwriting.out_of_set import characters_of, kinds_outside, out_of_set_sample
 from handwriting.page import draw_character, to_frame
 from handwriting.strokes import StrokeModel, stroke_models
 from handwriting.writer import GENERATOR_VERSION, Writer, new_writer
-from images.normalization import normalize_frames
+from images.normalization import CANVAS, normalize_frames
 from records import etl9g
 
 SHEET = 152  # characters
+OFTEN = 4  # times as many out-of-set samples are kanji of level 2 as are of any other kind
+OUT_OF_SET = 1023  # the sheet for them, which no set has
 NICENESS = 5  # of what draws while a network is trained
 _models: dict[str, list[StrokeModel]] = {}  # what a worker process draws from
 _hands = Hands(Fonts())
@@ -98,6 +101,19 @@ def draw_samples(seed: int, set_number: int, sheet: int, characters: str) -> np.
     number = set_number << 20 | sheet << 10
     randoms = [random_of(seed, 2, number + i) for i in range(len(characters))]
     return normalize_frames(draw_sheet(characters, new_hand(random_of(seed, 3, number)), randoms))
+
+
+def draw_out_of_set(seed: int, set_number: int, count: int, classes: str) -> np.ndarray:
+    """Normalised images uint8 (count, 64, 64) of what is none of the classes, of all kinds, for training: most often of
+    kanji, which resemble them most."""
+    kinds = [kind for kind in kinds_outside(classes) for _ in range(OFTEN if kind == "level 2" else 1)]
+    images = np.empty((count, CANVAS, CANVAS), np.uint8)
+    pools = {kind: characters_of(kind, classes) for kind in kinds}
+    for number, image in enumerate(images):
+        rng = random_of(seed, 3, set_number << 20 | OUT_OF_SET << 10 | number)
+        kind = kinds[number % len(kinds)]
+        image[:], _ = out_of_set_sample(kind, pools[kind], new_hand(rng), rng)
+    return images
 
 
 def draw_set(seed: int, set_number: int, mark: bytes) -> np.ndarray:
