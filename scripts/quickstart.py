@@ -8,8 +8,8 @@ INT8, exports it, measures it on writers that no training saw, and reads picture
 in ETL9G/standin, dataset and models/quickstart; report.json there holds what it took and what it reached. Stopped
 half-way, the same command continues.
 
-The released HierCode is its teacher: the new model learns from that model's answers too, which is worth a point.
---no-teacher leaves it out.
+The released HierCode is its teacher: the new model learns from that model's answers too. --no-teacher leaves it out:
+the model then sees a quarter more samples in the same time, and becomes as good.
 """
 
 import sys
