@@ -11,7 +11,7 @@ SCRIPTS = Path(__file__).parents[1] / "scripts"
 ORDER = """optimization_config files characters structure records images handwriting inference data
 engine.architecture engine.layers engine rnn quantization export evaluation"""
 FLOORS = ORDER.split()
-LONGEST_FILE, LONGEST_FUNCTION, MOST_LINES, MOST_DOORS = 300, 60, 13100, 27
+LONGEST_FILE, LONGEST_FUNCTION, MOST_LINES, MOST_DOORS = 300, 60, 12950, 25
 
 
 def modules(scripts: Path) -> dict[str, str]:

@@ -121,9 +121,7 @@ def _heading(text: str, line: int, others: list[Form]) -> Form:
     if not (parts := HEADING.fullmatch(text)):
         raise InputError("a form starts with CHARACTERS/STROKES SHARE")
     chars, positions, count, low, high, habit, note = parts.groups()
-    if unknown := [
-        char for char in chars if char not in MARKS and kind_of(char) not in ("hiragana", "katakana", "kanji")
-    ]:
+    if unknown := [char for char in chars if char not in MARKS and kind_of(char) == "other"]:
         raise InputError(f"unknown character {unknown[0]}")
     shares = float(low), float(high or low)
     if max(shares) > 1:

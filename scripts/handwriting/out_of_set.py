@@ -1,4 +1,4 @@
-"""Pictures of what is none of a model's characters, drawn by made-up writers, to measure whether it notices."""
+"""Pictures of what is none of a model's characters, drawn by made-up writers: it shall notice."""
 
 import functools
 
@@ -23,8 +23,8 @@ _models_of = functools.cache(stroke_models)
 
 
 def characters_of(kind: str, classes: str) -> list[str]:
-    """The characters of a kind that KanjiVG has, without the classes and what has the shape of one; for two characters
-    the classes, for what shows none nothing."""
+    """The characters of a kind that KanjiVG has, without the classes and what has the shape of one. For "two
+    characters" these are the classes themselves; for kinds that show no character there are none."""
     if kind not in KINDS[:3]:
         return [char for char in classes if has_strokes(char)] if kind == "two characters" else []
     pool = {"katakana": KATAKANA, "Latin": LATIN, "level 2": level_2()}[kind]
