@@ -1,12 +1,10 @@
 """Train HierCode (arXiv:2403.13761): characters recognised by their parts.
 
     python scripts/train_hiercode.py --data-dir dataset
-    python scripts/train_hiercode.py --data-dir dataset --hold-out-classes 500
 
 Every character has a code: the nodes of its tree (structure/codes.py). Components and places have learned vectors; a
 character's prototype is the sum over its nodes of component times place, and the picture's feature is compared with
-all prototypes. A code, without a picture, is enough to be recognised: --hold-out-classes leaves out 500 or 1,000 kanji,
-add_classes.py adds others.
+all prototypes. A code, without a picture, is enough to be recognised: add_classes.py adds characters.
 
 From the paper: trees on a binary tree as multi-hot codes, prototypes instead of a classifier, classes never seen.
 This project's reading: trees from KanjiVG instead of ideographic description sequences, prototypes as sums of products
@@ -26,12 +24,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from engine.architecture import Architecture, loss_of_shown
+from engine.architecture import Architecture
 from engine.layers import convolutional_features, scaled
 from engine.training import train
 from files.command_line import InputError
 from optimization_config import OptimizationConfig, option
-from structure.codes import HELD_OUT, PLACES, SIDES, encode, held_out, nodes_of, symbols_of
+from structure.codes import PLACES, SIDES, encode, nodes_of, symbols_of
 from structure.kanjivg import has_strokes, kanjivg_version
 from structure.trees import table_for
 
@@ -44,13 +42,7 @@ class HierCodeConfig(OptimizationConfig):
     width: float = option(1.0, "factor on the number of channels", within="(0, inf)")
     dimensions: int = option(256, "of the feature and the prototypes", within="[1, inf)")
     code_dropout: float = option(0.1, "share of a code's nodes left out in a step", within="[0, 1)")
-    hold_out_classes: int = option(0, "never shown", [0, *HELD_OUT])
     codes: str = option("structure", "own: free vectors", ["structure", "own"])
-
-    def check(self) -> None:
-        super().check()
-        if self.hold_out_classes and self.codes == "own":
-            raise ValueError("--codes own knows nothing of classes that are held out")
 
 
 class Codes(nn.Module):
@@ -130,10 +122,7 @@ class RoundedPrototypes(nn.Module):
 
 
 class HierCode(nn.Module):
-    """float32 (N, 1, 64, 64), ink 1 on paper 0, to logits (N, classes).
-
-    In training mode the logits are those of the classes shown (N, shown), with the column of each class (classes,).
-    """
+    """float32 (N, 1, 64, 64), ink 1 on paper 0, to logits (N, classes)."""
 
     def __init__(self, config: HierCodeConfig, classes: str):
         super().__init__()
@@ -154,17 +143,11 @@ class HierCode(nn.Module):
         else:
             self.own = nn.Parameter(0.1 * torch.randn(len(classes), config.dimensions))
         self.log_scale = nn.Parameter(torch.tensor(3.0))
-        unseen = held_out(config.hold_out_classes, classes)
-        shown = torch.tensor([char not in unseen for char in classes])
-        self.register_buffer("shown", shown, persistent=False)
 
-    def forward(self, images: torch.Tensor):
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
         feature = F.normalize(self.describe(self.features(images)).float(), dim=1)
         prototypes = self.prototypes() if hasattr(self, "prototypes") else self.own
-        if not self.training:
-            return self.log_scale.exp() * F.linear(feature, F.normalize(prototypes, dim=1))
-        prototypes = F.normalize(prototypes[self.shown], dim=1)
-        return self.log_scale.exp() * F.linear(feature, prototypes), self.shown.cumsum(0) - 1
+        return self.log_scale.exp() * F.linear(feature, F.normalize(prototypes, dim=1))
 
     def addable(self, characters: str) -> str:
         """Those of the characters that are no classes yet and of which the model has learned every component."""
@@ -183,7 +166,6 @@ class HierCode(nn.Module):
         for char, nodes in zip(codes.classes[before:], codes.members[before:].long(), strict=True):
             if new := set(codes.kinds[nodes[nodes < len(codes.kinds)], 3].tolist()) - learned:
                 raise InputError(f"{char} has the component {codes.symbols[min(new)]}, which the model never learned")
-        self.shown = torch.ones(len(codes.classes), dtype=torch.bool, device=self.shown.device)
         return codes.classes
 
     def restricted(self, classes: str) -> "HierCode":
@@ -198,11 +180,7 @@ class HierCode(nn.Module):
         return smaller.eval()
 
 
-def held_out_classes(config: HierCodeConfig, classes: str) -> str:
-    return held_out(config.hold_out_classes, classes)
-
-
-ARCHITECTURE = Architecture("hiercode", HierCodeConfig, HierCode, loss_of_shown, held_out=held_out_classes)
+ARCHITECTURE = Architecture("hiercode", HierCodeConfig, HierCode)
 
 if __name__ == "__main__":
     train(ARCHITECTURE)

@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 from engine import processes
-from engine.architecture import Architecture, loss_of_shown
+from engine.architecture import Architecture
 from engine.devices import explain_device_errors
 from files.command_line import run
 from files.plain_json import parse_json
@@ -37,7 +37,7 @@ class QATConfig(OptimizationConfig):
     calibration_images: int = option(1024, "to measure ranges on", within="[1, inf)")
     test_samples: int = option(30000, "to measure the result on", within="[1, inf)", changeable=True)
     float_script: str = internal(CNN)  # of MODEL_PATH, as its settings, in JSON
-    float_settings: str = internal("{}")
+    float_settings: str = option("{}", None, changeable=True)  # weights of another shape are refused in any case
     epochs: int = default("epochs", 2)
     learning_rate: float = default("learning_rate", 1e-4)
     distillation: float = default("distillation", 1.0)  # the teacher is the float model, if no other is named
@@ -50,32 +50,23 @@ def architecture_trained(config: QATConfig) -> tuple[Architecture, OptimizationC
     )
 
 
-def held_out(config: QATConfig, classes: str) -> str:
-    architecture, settings = architecture_trained(config)
-    return architecture.held_out(settings, classes)
-
-
 class FakeQuantized(nn.Module):
-    """float32 (N, 1, 64, 64), ink 1 on paper 0, to logits (N, classes), rounded on the way; in training mode to those
-    of the classes shown (N, shown), with the column of each class (classes,)."""
+    """float32 (N, 1, 64, 64), ink 1 on paper 0, to logits (N, classes), rounded on the way."""
 
     def __init__(self, config: QATConfig, classes: str):
         super().__init__()
         architecture, settings = architecture_trained(config)
         self.network = prepare(architecture.model(settings, classes))
-        unseen = architecture.held_out(settings, classes)
-        self.register_buffer("shown", torch.tensor([char not in unseen for char in classes]), persistent=False)
 
     def train(self, mode: bool = True) -> "FakeQuantized":
         self.training = mode  # alone: batch norm and dropout stay as in evaluation
         return self
 
-    def forward(self, images: torch.Tensor):
-        logits = self.network(images)
-        return (logits[:, self.shown], self.shown.cumsum(0) - 1) if self.training else logits
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.network(images)
 
 
-ARCHITECTURE = Architecture("qat", QATConfig, FakeQuantized, loss_of_shown, held_out=held_out)
+ARCHITECTURE = Architecture("qat", QATConfig, FakeQuantized)
 
 
 def main() -> None:

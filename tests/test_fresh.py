@@ -35,7 +35,7 @@ def never() -> int:
 
 def drawn(classes: str, epochs: list[int], **changes) -> tuple[list[torch.Tensor], torch.Tensor]:
     """The images of these epochs, and the labels."""
-    with contextlib.closing(FreshSets(classes, "", CNNConfig(**(FEW | {"epochs": 9} | changes)))) as fresh:
+    with contextlib.closing(FreshSets(classes, CNNConfig(**(FEW | {"epochs": 9} | changes)))) as fresh:
         return [fresh.images(epoch, never) for epoch in epochs], fresh.labels
 
 

@@ -37,7 +37,7 @@ CALLS = [
     ("quantize_model", "--model-path {} --data-dir []"),
     ("evaluate", "--model {} --data-dir []"),
     ("calibrate_confidence", "--model {} --data-dir []"),
-    ("zero_shot", "--model {} --data-dir []"),
+    ("add_classes", "--model {} --characters 明 --output more.pth"),
     ("train_qat", "--data-dir [] --model-path {}"),
 ]
 for script in TINY:

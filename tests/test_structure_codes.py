@@ -1,16 +1,19 @@
-"""Codes, component sets and the published lists of held-out classes."""
+"""Codes, component sets and the published list of kanji to leave out."""
 
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from characters.class_lists import class_list
 from characters.jis import etl9g_classes
 from characters.kinds import is_hiragana
 from files.command_line import InputError
-from structure.codes import HELD_OUT, component_targets, encode, held_out, nodes_of, symbols_of
+from structure.codes import component_targets, encode, nodes_of, symbols_of
 from structure.trees import ARRANGEMENTS, Node, StructureTable, structure_table
 
+SCRIPTS = Path(__file__).parents[1] / "scripts"
 LEFT, RIGHT, TOP, BOTTOM = 1, 2, 3, 4  # sides, by the order of ARRANGEMENTS
 
 
@@ -55,21 +58,14 @@ def test_components_as_sets_and_sequences():
     assert ["".join(components[i - 1] for i in row if i) for row in sequences] == ["口口口", "日青", "言五口"]
 
 
-@pytest.mark.parametrize("count", HELD_OUT)
-def test_the_published_lists(count):
-    """They hold kanji made of parts, each of whose components is left in the classes that are shown."""
-    characters = held_out(count, etl9g_classes())
-    assert len(characters) == len(set(characters)) == count
+def test_the_published_list():
+    """It holds kanji made of parts, each of whose components is left in the classes that are shown."""
+    characters = class_list(str(SCRIPTS / "structure/held_out_500.txt"))
+    assert len(characters) == 500
+    assert set(characters) < set(etl9g_classes())
     trees = structure_table().trees
     left = Counter(leaf for char, node in trees.items() if char not in characters for leaf in set(node.leaves()))
     for char in characters:
         assert not is_hiragana(char)
         assert trees[char].parts
         assert all(left[leaf] >= 2 for leaf in trees[char].leaves()), char
-
-
-def test_the_shorter_list_is_part_of_the_longer_and_both_hold_classes():
-    assert set(held_out(500, etl9g_classes())) < set(held_out(1000, etl9g_classes()))
-    assert held_out(0, etl9g_classes()) == ""
-    with pytest.raises(InputError, match=r"held_out_500\.txt names ., which is not among the 4 classes"):
-        held_out(500, "語晴清青")

@@ -15,7 +15,6 @@ from quantization import making
 from quantization.files import load_quantized, load_trained
 from quantization.making import fine_tune, float_checkpoint
 from script_runs import run_script
-from structure.codes import held_out
 from tiny_models import TINY, save_float, save_int8, some_images
 from train_qat import ARCHITECTURE, QATConfig
 
@@ -102,19 +101,6 @@ def test_the_cnn_that_is_trained_first_takes_over_settings(tmp_path, monkeypatch
     monkeypatch.setattr(making, "fit", lambda architecture, cnn: seen.append(vars(cnn)))
     float_checkpoint(config(tmp_path / "data", tmp_path, cnn_epochs=7, **changes))
     assert (changes | {"epochs": 7, "batch_size": 8}).items() <= seen[0].items()
-
-
-def test_held_out_classes_stay_held_out():
-    """Neither shown nor, in the loss, taken for wrong."""
-    settings = QATConfig(float_script="train_hiercode", float_settings='{"hold_out_classes": 500, "width": 0.25}')
-    unseen = held_out(500, "".join(map(chr, range(0x4E00, 0x9FA0))))
-    classes = f"あ{unseen}亜腕"
-    assert ARCHITECTURE.held_out(settings, classes) == unseen
-    model = ARCHITECTURE.model(settings, classes)
-    logits, column = model.train()(some_images(2))
-    assert logits.shape == (2, 3)
-    assert column[[0, -2, -1]].tolist() == [0, 1, 2]
-    assert model.eval()(some_images(2)).shape == (2, 503)
 
 
 def test_what_the_float_model_says_is_recorded_but_no_flag(capsys):

@@ -33,17 +33,16 @@ class FreshSets:
     for --out-of-set.
     """
 
-    def __init__(self, classes: str, held_out: str, config: OptimizationConfig):
-        shown = "".join(char for char in classes if char not in held_out)
-        check_drawable(shown)
+    def __init__(self, classes: str, config: OptimizationConfig):
+        check_drawable(classes)
         self.fonts = find_fonts([Path(config.font)] if config.font else [], config.font_share)
         self.seed, self.epochs, self.passes = config.seed, config.epochs, config.fresh_passes
         self.processes = min(config.drawing_processes or PROCESSES, MOST_PROCESSES)
-        kana = "".join(char for char in shown if not is_kanji(char))
+        kana = "".join(char for char in classes if not is_kanji(char))
         whole = config.fresh // self.passes  # sets of a block
         self.sets = whole * config.hiragana_repeats  # with those of what is no kanji
-        wanted = [shown if number < whole else kana for number in range(self.sets)]
-        sheets = {characters: sheets_of(characters) for characters in (shown, kana)}
+        wanted = [classes if number < whole else kana for number in range(self.sets)]
+        sheets = {characters: sheets_of(characters) for characters in (classes, kana)}
         self.jobs = [(i, s, on) for i, chars in enumerate(wanted) for s, on in enumerate(sheets[chars]) if on]
         label_of = {char: label for label, char in enumerate(classes)}
         labels = torch.tensor([label_of[char] for _, _, on in self.jobs for char in on])

@@ -35,10 +35,10 @@ class Samples(NamedTuple):
         return Samples(self.images[rows], self.labels[rows])
 
 
-def fresh_samples(classes: str, held_out: str, sets: int, seed: int) -> Samples:
+def fresh_samples(classes: str, sets: int, seed: int) -> Samples:
     """Stand-in samples by made-up writers of this seed, set by set, without the classes that are held out."""
     config = OptimizationConfig(fresh=sets, epochs=1, hiragana_repeats=1, seed=seed)
-    with contextlib.closing(FreshSets(classes, held_out, config)) as drawn:
+    with contextlib.closing(FreshSets(classes, config)) as drawn:
         return Samples(drawn.images(0, lambda: 0), drawn.labels)
 
 

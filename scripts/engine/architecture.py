@@ -24,8 +24,7 @@ class Architecture:
     model(config, classes) builds it; in training mode it may return more than logits, as a tuple that begins with them,
     and loss(output, labels, config) makes of it a mean over the samples, to which labels below 0, of what is none of
     the classes, add nothing; in evaluation mode it returns logits
-    (N, classes). held_out(config, classes) names the classes of which no image is shown; in training mode the logits
-    may leave these out. A module of the model may say how it is quantised: quantized(weight), which
+    (N, classes). A module of the model may say how it is quantised: quantized(weight), which
     quantization.network.replace_layers calls.
     """
 
@@ -33,15 +32,8 @@ class Architecture:
     config: type[OptimizationConfig]
     model: Callable[[OptimizationConfig, str], nn.Module]
     loss: Callable = cross_entropy
-    held_out: Callable[[OptimizationConfig, str], str] = lambda config, classes: ""
     best_name: str = ""
 
     @property
     def best_file(self) -> str:
         return self.best_name or f"{self.name}_model_best.pth"
-
-
-def loss_of_shown(output, labels: torch.Tensor, config: OptimizationConfig) -> torch.Tensor:
-    """The cross entropy over the classes that are shown: held-out ones are not even counted as wrong."""
-    logits, column = output
-    return cross_entropy(logits, torch.where(labels < 0, labels, column[labels.clamp(min=0)]), config)

@@ -58,27 +58,21 @@ class Batches:
 
 
 class Sampling:
-    """Which samples a run shows: what is no kanji several times an epoch, as there is little of it; held-out classes
-    never.
+    """Which samples a run shows: what is no kanji several times an epoch, as there is little of it.
 
-    rows (n,): those of the training split, once for each time that they are shown in an epoch; validation_rows (m,);
-    classes (k,): the classes that are shown.
+    rows (n,): those of the training split, once for each time that they are shown in an epoch; validation_rows (m,).
     """
 
-    def __init__(self, dataset: PreparedDataset, held_out: str, config: OptimizationConfig):
-        shown = torch.tensor([char not in held_out for char in dataset.classes])
-        labels = {name: dataset.splits[name].labels for name in ("train", "validation")}
-        if not len(labels["train"]):
+    def __init__(self, dataset: PreparedDataset, config: OptimizationConfig):
+        labels = dataset.splits["train"].labels
+        if not len(labels):
             raise InputError(f"{config.data_dir} has no training samples: make more sets")
-        self.classes = shown.nonzero().flatten()
-        known = {name: of_split.clamp(min=0) for name, of_split in labels.items()}  # all but --out-of-set
-        rows, self.validation_rows = (
-            ((labels[name] < 0) | shown[known[name]]).nonzero().flatten() for name in ("train", "validation")
-        )
-        self.images = len(rows)
-        again = rows[torch.tensor([not is_kanji(char) for char in dataset.classes])[known["train"][rows]]]
-        repeats = 1 if config.fresh else config.hiragana_repeats  # those drawn anew are drawn as often
-        self.rows = torch.cat([rows, again.repeat(repeats - 1)])
+        rows, self.images = torch.arange(len(labels)), len(labels)
+        self.validation_rows = torch.arange(len(dataset.splits["validation"].labels))
+        if not config.fresh:  # whose sets hold them as often already
+            again = rows[torch.tensor([not is_kanji(char) for char in dataset.classes])[labels]]
+            rows = torch.cat([rows, again.repeat(config.hiragana_repeats - 1)])
+        self.rows = rows
         samples = min(config.epoch_samples or len(self.rows), len(self.rows))
         self.batch_size = min(config.batch_size, samples)
         if self.batch_size < 2:

@@ -6,9 +6,9 @@ import torch
 from torch import nn
 
 from data.prepared import PreparedDataset
-from engine.model_files import architecture_of, load_content, load_network
+from engine.model_files import load_content, load_network
 from files.command_line import InputError
-from optimization_config import OptimizationConfig, restored
+from optimization_config import OptimizationConfig
 
 
 def check_split(path: Path, facts: dict, config: OptimizationConfig, dataset: PreparedDataset | None = None) -> None:
@@ -18,16 +18,6 @@ def check_split(path: Path, facts: dict, config: OptimizationConfig, dataset: Pr
     split, seed = facts["config"].get("split", "writer"), facts["config"].get("seed", 0)
     if split != config.split or (split == "random" and seed != config.seed):
         raise InputError(f"{path} was trained with --split {split} --seed {seed}: give the same ones, or it saw tests")
-
-
-def check_held_out(path: Path, facts: dict, held_out: str) -> None:
-    """Raises InputError for a model that has seen images of characters that are to be held out."""
-    if not held_out:
-        return
-    architecture = architecture_of(facts["script"], path)
-    theirs = architecture.held_out(restored(architecture.config, facts["config"]), facts["classes"])
-    if seen := set(held_out) & set(facts["classes"]) - set(theirs):
-        raise InputError(f"{path} has seen {len(seen):,} of the characters that are to be held out")
 
 
 def copy_weights(model: nn.Module, classes: str, content: dict, path: Path) -> list[str]:
@@ -52,13 +42,12 @@ def copy_weights(model: nn.Module, classes: str, content: dict, path: Path) -> l
     return sorted(own.keys() - fitting.keys())
 
 
-def start_from(model: nn.Module, config: OptimizationConfig, dataset: PreparedDataset, held_out: str) -> str:
+def start_from(model: nn.Module, config: OptimizationConfig, dataset: PreparedDataset) -> str:
     """Starts `model` from the weights that --init-from names; returns the line that says so."""
     path = Path(config.init_from)
     content = load_content(path)
     fresh = copy_weights(model, dataset.classes, content, path)
     check_split(path, content, config, dataset)
-    check_held_out(path, content, held_out)
     return f"weights of {path}; new: {', '.join(fresh) or 'nothing'}"
 
 

@@ -43,25 +43,23 @@ class Run:
         self.checkpoint_dir = Path(config.checkpoint_dir) if config.checkpoint_dir else default
         self.log_dir = self.model_dir / architecture.name
         self.folders = OutputFolders(self.log_dir, self.checkpoint_dir)
-        held_out = architecture.held_out(config, dataset.classes)
         torch.manual_seed(config.seed)
         try:
             model = architecture.model(config, dataset.classes)
         except (TypeError, OverflowError) as error:
             raise InputError(f"no model can be made with these settings: {first_line(error)}") from None
-        self.start_message = start_from(model, config, dataset, held_out) if config.init_from else ""
+        self.start_message = start_from(model, config, dataset) if config.init_from else ""
         self.model = model.to(self.device, memory_format=torch.channels_last)
         has_teacher = config.teacher and config.distillation
         self.teacher = load_teacher(config, dataset, self.device) if has_teacher else None
-        self.fresh = FreshSets(dataset.classes, held_out, config) if config.fresh else None
+        self.fresh = FreshSets(dataset.classes, config) if config.fresh else None
         if self.fresh and processes.count() > 1:
             raise InputError("--fresh draws for one process: start the script without torchrun")
         if self.fresh:
             self.dataset = dataset = with_fresh_training(dataset, self.fresh)
         self.training = Batches(dataset, "train", self.device, self.fresh)
         self.validation = Batches(dataset, "validation", self.device)
-        self.sampling = Sampling(dataset, held_out, config)
-        self.shown = self.sampling.classes.to(self.device)
+        self.sampling = Sampling(dataset, config)
         self.steps = self.sampling.steps_per_epoch * config.epochs
         self.optimizers = make_optimizers(self.model, config, fast_bf16(self.device))
         self.schedulers = [
@@ -103,8 +101,6 @@ class Run:
             return loss
         with torch.no_grad():
             teacher_logits = self.teacher(images)
-        if logits.shape[1] < teacher_logits.shape[1]:
-            teacher_logits = teacher_logits[:, self.shown]
         learned = (distillation(logits, teacher_logits) * (labels >= 0)).mean()
         return self.config.distillation * learned + (1 - self.config.distillation) * loss
 

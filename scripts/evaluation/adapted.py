@@ -51,9 +51,9 @@ def confidence_by(reader: Model, made_up: Samples, before: dict) -> dict:
     return {}
 
 
-def read(folder: Path, found: list[Labelled], classes: str, unseen: str) -> tuple[Samples, list[str]]:
+def read(folder: Path, found: list[Labelled], classes: str) -> tuple[Samples, list[str]]:
     """The pictures of a folder that have no label ("") or show a class the model learned, and lines on the others."""
-    outside = Counter(p.character for p in found if p.character not in classes or p.character in {*unseen})
+    outside = Counter(p.character for p in found if p.character not in classes)
     images, good, left_out = normalised([p for p in found if p.character not in outside], folder)
     left_out |= {OUTSIDE: outside}
     notes = [f"{folder}: left out, {why}: {named(Counter(names))}" for why, names in left_out.items() if names]
@@ -84,15 +84,14 @@ def by_kinds(shares: np.ndarray, classes: str, known: np.ndarray) -> np.ndarray:
     return weighted / weighted.sum(axis=1, keepdims=True)
 
 
-def pseudo_labelled(reader: Model, images: torch.Tensor, confidence: Confidence, unseen: str, seed: int) -> Samples:
+def pseudo_labelled(reader: Model, images: torch.Tensor, confidence: Confidence, seed: int) -> Samples:
     """Those of the images that the reader is sure of, by what it reads in them and in varied copies of them."""
     logits = logits_of(reader, images)
     shares = confidence.probabilities(logits)
     for copies in varied(images, seed):
         shares += confidence.probabilities(logits_of(reader, copies))
     known = confidence.known(logits)
-    shares = by_kinds(shares / (1 + COPIES), reader.classes, known)
-    return sure_of(images, shares * [char not in unseen for char in reader.classes], known)
+    return sure_of(images, by_kinds(shares / (1 + COPIES), reader.classes, known), known)
 
 
 def go(network: nn.Module, reader: Model, learned: dict, made_up: Samples) -> float:
@@ -112,29 +111,29 @@ def adapt(path: Path, images: Path | None, labels: Path | None, seed: int) -> tu
     network, facts = load_float(path)
     architecture, config = float_architecture(facts)
     reader, classes, before = of_network(network, facts, path), facts["classes"], facts.get("confidence") or {}
-    unseen, own, lines, tests = architecture.held_out(config, classes), [], [], {}
+    own, lines, tests = [], [], {}
     if labels:
-        samples, lines = read(labels, labelled_pictures(labels), classes, unseen)
+        samples, lines = read(labels, labelled_pictures(labels), classes)
         held = held_out(samples)
         own.append(samples.of(~held))
         some, which = (held, "held out") if held.any() else (~held, "that were learned from")
         tests[f"labelled pictures {which}"] = samples.of(some)
     if images:
         places = [p for p in find_images([images]) if not labels or labels.resolve() not in p.resolve().parents]
-        pictures, notes = read(images, [Labelled(place, "") for place in places], classes, unseen)
-    made_up = fresh_samples(classes, unseen, CHOOSING + TESTING, derive_seed(seed, 1))
+        pictures, notes = read(images, [Labelled(place, "") for place in places], classes)
+    made_up = fresh_samples(classes, CHOOSING + TESTING, derive_seed(seed, 1))
     first = len(made_up.labels) * CHOOSING // (CHOOSING + TESTING)
     choosing, tests[MADE_UP] = made_up.of(slice(first)), made_up.of(slice(first, None))
     if images:
         confidence = confidence_of(before or confidence_by(reader, choosing, {}), path)
-        own.append(pseudo_labelled(reader, pictures.images, confidence, unseen, seed))
+        own.append(pseudo_labelled(reader, pictures.images, confidence, seed))
         sure, kinds = len(own[-1].labels), len(own[-1].labels.unique())
         lines += [*notes, f"{images}: sure of {sure:,} of {len(pictures.labels):,} pictures, of {kinds:,} characters"]
     own = Samples(*map(torch.cat, zip(*own, strict=True)))
     if not len(own.labels):
         raise InputError(f"{path} is sure of none of the pictures in {images}: label some, and give them with --labels")
     was = {name: top1(reader, samples) for name, samples in tests.items()}
-    replayed = fresh_samples(classes, unseen, REPLAYED, derive_seed(seed, 0))
+    replayed = fresh_samples(classes, REPLAYED, derive_seed(seed, 0))
     share = go(network, reader, learn(network, architecture, config, own, replayed, seed), choosing)
     now = {name: top1(reader, samples) for name, samples in tests.items()}
     lines.append(f"weights: {share:.0%} of the way from the old ones to the trained ones")

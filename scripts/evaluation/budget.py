@@ -33,5 +33,5 @@ def plan(script: str, data_dir: Path, seconds: float, settings: dict, sets: int,
     training, drawing = speed.training(data_dir, STEPS, script, **settings), cores() * passes * speed.drawing()
     rate = 1 / (1 / training + 1 / drawing)
     config = architecture_of(script).config(fresh=sets, fresh_passes=passes)
-    samples = len(FreshSets(PreparedDataset(data_dir).classes, "", config).labels)
+    samples = len(FreshSets(PreparedDataset(data_dir).classes, config).labels)
     return Plan(max(LEAST_EPOCHS, int(seconds * rate / samples)), samples, rate)

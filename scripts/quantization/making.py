@@ -31,11 +31,10 @@ SHARED_WITH_CNN = (  # settings that a CNN that is trained first takes over
 )
 
 
-def calibration_images(dataset: PreparedDataset, count: int, held_out: str = "") -> list[torch.Tensor]:
-    """Batches of training images float32 (n, 1, 64, 64), as many of each class as of any other, none held out."""
+def calibration_images(dataset: PreparedDataset, count: int) -> list[torch.Tensor]:
+    """Batches of training images float32 (n, 1, 64, 64), as many of each class as of any other."""
     split = dataset.splits["train"]
-    shown = np.array([char not in held_out for char in dataset.classes])
-    order = np.random.default_rng(0).permutation(np.flatnonzero(shown[split.labels.numpy()]))
+    order = np.random.default_rng(0).permutation(len(split.labels))
     labels = split.labels.numpy()[order]
     by_class = np.argsort(labels, kind="stable")
     index_in_class = np.empty(len(order), np.int64)
@@ -48,8 +47,7 @@ def calibration_images(dataset: PreparedDataset, count: int, held_out: str = "")
 def calibrated(model: nn.Module, facts: dict, dataset: PreparedDataset, count: int) -> tuple[fx.GraphModule, int]:
     """A copy of a float network that rounds as INT8 will, and on how many images its ranges were measured: `count`, or
     all training images if there are fewer."""
-    architecture, settings = float_architecture(facts)
-    batches = calibration_images(dataset, count, architecture.held_out(settings, facts["classes"]))
+    batches = calibration_images(dataset, count)
     network = prepare(model)
     calibrate(network, batches)
     return network, sum(map(len, batches))

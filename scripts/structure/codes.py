@@ -1,12 +1,10 @@
-"""Character structure as numbers: codes for HierCode, components for the radical RNN, lists of held-out classes.
+"""Character structure as numbers: codes for HierCode, components for the radical RNN.
 
 A character's tree is laid on a binary tree. Each of its nodes becomes (place, side, first side, symbol): the place in
 the binary tree (root 0, children of p at 2p + 1 and 2p + 2), which side of which arrangement the node is, the same for
 its ancestor below the root (is it part of the left or of the bottom half?), and the symbol, a component or an
 arrangement. The code of a character is the set of its nodes.
 """
-
-from pathlib import Path
 
 import numpy as np
 
@@ -15,7 +13,6 @@ from structure.trees import ARRANGEMENTS, DEEPEST, Node, StructureTable, structu
 
 PLACES = 2 ** (DEEPEST + 1) - 1
 SIDES = 1 + 2 * len(ARRANGEMENTS)  # 0 for the root
-HELD_OUT = (500, 1000)  # the published lists of --hold-out-classes: held_out_NNN.txt, beside this file
 
 
 def symbols_of(classes: str = "") -> list[str]:
@@ -66,15 +63,3 @@ def component_targets(characters: str, table: StructureTable) -> tuple[np.ndarra
     components = sorted({leaf for row in leaves for leaf in row})
     sets = np.array([[component in row for component in components] for row in map(set, leaves)])
     return sets, padded([[components.index(leaf) + 1 for leaf in row] for row in leaves], 0)
-
-
-def held_out(count: int, classes: str) -> str:
-    """The published list of held-out classes, in the order of `classes`; "" for 0. Raises InputError for a list that
-    names a character that is not a class."""
-    if not count:
-        return ""
-    path = Path(__file__).with_name(f"held_out_{count}.txt")
-    listed = set("".join(path.read_text(encoding="utf-8").split()))
-    if outside := listed - set(classes):
-        raise InputError(f"{path} names {min(outside)}, which is not among the {len(classes):,} classes")
-    return "".join(char for char in classes if char in listed)
