@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import stat
 import struct
 from pathlib import Path
@@ -12,14 +13,19 @@ import safetensors.torch
 import torch
 from torch import nn
 
+import few_packages
 from engine import checkpoints, model_files
-from export import safetensors_file
+from export import modeling, onnx_file, safetensors_file
+from export.hub_folder import convert_to_folder
 from export.onnx_file import ConversionError
+from inference.recognizer import RELEASED
 from quantization.files import load_trained
 from script_runs import TRAININGS, run_script
+from tiny_models import TINY, save_float, save_int8
 from train_etl9g_model import CNN, CNNConfig
 
 CLASSES = "あいう亜腕"
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def saved(path: Path, **changes) -> Path:
@@ -122,24 +128,72 @@ def test_a_file_that_is_not_read_back_the_same_gets_no_name(model_path, tmp_path
     monkeypatch.setattr(safetensors_file, "load_safetensors", damaged)
     if damage == "logits":
         monkeypatch.setattr(safetensors_file, "build", changed)
-    for convert, output in ((safetensors_file.convert, "a.safetensors"), (safetensors_file.convert_to_folder, "a")):
+    for convert, output in ((safetensors_file.convert, ["a.safetensors"]), (convert_to_folder, ["a", []])):
         with pytest.raises(ConversionError):
-            convert(model_path, tmp_path / output)
+            convert(model_path, tmp_path / output[0], *output[1:])
         assert not list(tmp_path.iterdir())
 
 
 def test_a_folder_for_a_hub(model_path, tmp_path):
-    folder = tmp_path / "hub" / "kanji"
+    folder, exported = tmp_path / "hub" / "kanji", tmp_path / "a.onnx"
+    onnx_file.convert(model_path, exported, None)
     folder.mkdir(parents=True)
     (folder / ".gitattributes").write_text("the hub's own")
-    safetensors_file.convert_to_folder(model_path, folder)
-    names = {"model.safetensors", "config.json", "README.md", ".gitattributes"}
+    convert_to_folder(model_path, folder, [exported])
+    names = {"model.safetensors", "config.json", "modeling.py", "a.onnx", "README.md", ".gitattributes"}
     assert {path.name for path in folder.iterdir()} == names
     assert [path.name for path in folder.parent.iterdir()] == ["kanji"]
     assert_same_logits(folder / "model.safetensors", model_path)
+    assert (folder / "a.onnx").read_bytes() == exported.read_bytes()
     settings, card = ((folder / name).read_text(encoding="utf-8") for name in ("config.json", "README.md"))
     assert (json.loads(settings)["classes"], json.loads(settings)["config"]["width"]) == (CLASSES, 0.25)
     assert "/home/someone" not in settings + card
+    assert "- `a.onnx`: ONNX, for onnxruntime; takes normalised images.\n" in card
+
+
+def example_of(folder: Path) -> str:
+    """The code of a card."""
+    return (folder / "README.md").read_text(encoding="utf-8").split("```python\n")[1].split("```")[0]
+
+
+KINDS = [(script, {}) for script in TINY]
+KINDS += [("train_hiercode", {"codes": "own"}), ("train_vit", {"stem": "patches"}), ("train_vit", {"patch_size": 16})]
+
+
+@pytest.mark.parametrize(("script", "changes"), KINDS, ids=str)
+def test_the_folder_gives_the_logits_with_torch_and_safetensors_alone(script, changes, tmp_path, monkeypatch):
+    monkeypatch.setitem(TINY, script, TINY[script] | changes)
+    path, folder = save_float(script, tmp_path / "model.pth"), tmp_path / "hub"
+    convert_to_folder(path, folder, [])
+    images = torch.rand(5, 1, 64, 64, generator=torch.Generator().manual_seed(3))
+    torch.save(images, folder / "images.pt")
+    code = """
+import torch
+from modeling import Model
+torch.save(Model()(torch.load("images.pt")), "logits.pt")
+"""
+    done = few_packages.run_code(code + example_of(folder), "torch safetensors", folder)
+    assert done.returncode == 0, done.stderr  # PyTorch warns that there is no numpy
+    assert done.stdout.strip() in CLASSES
+    with torch.no_grad():
+        assert torch.load(folder / "logits.pt").equal(load_trained(path)[0](images))
+
+
+def test_the_example_of_the_card_reads_a_picture(tmp_path):
+    released, folder = RELEASED.parent / "released", tmp_path / "hub"
+    any_image = released / f"{RELEASED.stem}_any_image.onnx"
+    convert_to_folder(released / "hiercode_model_best.safetensors", folder, [any_image])
+    shutil.copyfile(next((ROOT / "examples/drawings/U+62EC").iterdir()), folder / "picture.png")
+    done = few_packages.run_code(example_of(folder), few_packages.READING, folder)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("括 0.9")
+
+
+def test_a_folder_whose_code_gives_other_logits_is_not_made(model_path, tmp_path, monkeypatch):
+    monkeypatch.setitem(modeling.NETWORKS, "train_etl9g_model", lambda *given: modeling.cnn(*given) + 1e-6)
+    with pytest.raises(ConversionError, match=r"modeling\.py gives other logits"):
+        convert_to_folder(model_path, tmp_path / "hub", [])
+    assert not list(tmp_path.iterdir())
 
 
 STANDIN = ["license: cc-by-sa-3.0", "- KanjiVG-stand-in", "| validation_top1 | 12.5 |", "Ulrich Apel"]
@@ -152,7 +206,7 @@ REAL = ["license: mit", "- ETL9G", "ETL Character Database", "The file holds no 
 )
 def test_the_card_says_what_the_model_was_trained_on(changes, lines, others, tmp_path):
     path = saved(tmp_path / "model.pth", **changes)
-    safetensors_file.convert_to_folder(path, tmp_path / "hub")
+    convert_to_folder(path, tmp_path / "hub", [])
     card = (tmp_path / "hub" / "README.md").read_text(encoding="utf-8")
     head = card.split("---\n")[1].splitlines()
     assert {"language: ja", "pipeline_tag: image-classification", "- kanji"} <= set(head)
@@ -173,6 +227,11 @@ def test_the_card_says_what_the_model_was_trained_on(changes, lines, others, tmp
         (["--model-path", "model.pth", "--output", "model.bin"], ".safetensors"),
         (["--model-path", "model.pth", "--folder", "mine"], "README.md was not made by this script"),
         (["--model-path", "model.pth", "--output", "a.safetensors", "--folder", "a"], "not allowed with"),
+        (["--model-path", "model.pth", "--onnx", "a.onnx"], "--onnx goes with --folder"),
+        (["--model-path", "model.pth", "--folder", "a", "--onnx", "a.onnx"], "a.onnx is missing"),
+        (["--model-path", "model.pth", "--folder", "a", "--onnx", RELEASED], "has other classes than model.pth"),
+        (["--model-path", "model.pth", "--folder", "a", "--onnx", RELEASED, RELEASED], "have the same name"),
+        (["--model-path", "int8.pth", "--folder", "a"], "int8.pth is quantised already: give a float model"),
     ],
 )
 def test_wrong_calls_end_with_one_line(tmp_path, arguments, message):
@@ -181,6 +240,7 @@ def test_wrong_calls_end_with_one_line(tmp_path, arguments, message):
     (tmp_path / "mine/README.md").write_text("mine")
     saved(tmp_path / "model.pth")
     saved(tmp_path / "another.pth", model={"weight": torch.ones(2)})
+    save_int8("train_etl9g_model", tmp_path / "int8.pth")
     before = sorted(tmp_path.iterdir())
     result = run_script("convert_to_safetensors", *arguments, cwd=tmp_path)
     assert result.returncode == 2

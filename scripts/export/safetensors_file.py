@@ -1,4 +1,4 @@
-"""SafeTensors: weights, settings and classes in one file without pickle, or in a folder for a hub, and read back."""
+"""SafeTensors: weights, settings and classes in one file without pickle, and read back."""
 
 import json
 from pathlib import Path
@@ -7,10 +7,9 @@ import torch
 from safetensors.torch import save
 from torch import nn
 
-from engine.model_files import architecture_of, build, load_safetensors
+from engine.model_files import build, load_safetensors
 from export.onnx_file import FILE_NAMES, ConversionError, probe_images, published_config
-from files.atomic import atomic_write, scratch_folder, sync_folder, write_text
-from files.command_line import InputError
+from files.atomic import atomic_write
 from files.folders import beside
 from images.normalization import CONTRACT
 from quantization.files import load_trained
@@ -18,16 +17,6 @@ from quantization.network import integer_model
 
 FACTS = ("script", "config", "classes", "source", "generator", "metrics", "epoch", "best", "quantization", "confidence")
 PROBES = 64  # images on which the file read back is compared with the original
-WEIGHTS, SETTINGS, CARD = "model.safetensors", "config.json", "README.md"
-STANDIN = """\
-The training images were drawn from the strokes of [KanjiVG](https://kanjivg.tagaini.net), copyright Ulrich Apel and
-contributors, [CC BY-SA 3.0](https://creativecommons.org/licenses/by-sa/3.0/), varied by made-up writers: a stand-in for
-ETL9G."""
-ETL9G = """\
-The training images are ETL9G: Electrotechnical Laboratory, Japanese Technical Committee for Optical Character
-Recognition, *ETL Character Database*, 1973-1984, AIST. None of them is in this folder."""
-
-DATA = {"KanjiVG": STANDIN, "ETL9G": ETL9G}  # by a word of the source
 
 
 def default_output(model_path: Path) -> Path:
@@ -71,52 +60,9 @@ def convert(model_path: Path, output: Path) -> str:
     model, facts = load_trained(model_path)
     with atomic_write(output) as temporary:
         write(model, facts, temporary)
-    return _summary(output, output, model, facts)
+    return summary(output, output, model, facts)
 
 
-def convert_to_folder(model_path: Path, folder: Path) -> str:
-    """The same as a folder with config.json and a model card; what else lies in `folder` stays."""
-    if folder.exists() and not folder.is_dir():
-        raise NotADirectoryError(f"{folder} is a file: give a folder with --folder")
-    others = [folder / name for name in (SETTINGS, CARD) if (folder / name).exists()]
-    if others and not (folder / WEIGHTS).exists():
-        raise InputError(f"{others[0]} was not made by this script and stays as it is: choose another --folder")
-    model, facts = load_trained(model_path)
-    with scratch_folder(folder) as making:
-        with atomic_write(making / WEIGHTS) as temporary:
-            write(model, facts, temporary)
-        write_text(making / SETTINGS, json.dumps(published_facts(facts), ensure_ascii=False, indent=2) + "\n")
-        write_text(making / CARD, model_card(facts, architecture_of(facts["script"], model_path).name, model))
-        folder.mkdir(parents=True, exist_ok=True)
-        for name in (WEIGHTS, SETTINGS, CARD):
-            (making / name).replace(folder / name)
-        sync_folder(folder)
-    return _summary(folder, folder / WEIGHTS, model, facts)
-
-
-def _summary(made: Path, file: Path, model: nn.Module, facts: dict) -> str:
+def summary(made: Path, file: Path, model: nn.Module, facts: dict) -> str:
     size = f"{file.stat().st_size:,} bytes, {len(model.state_dict())} tensors, {len(facts['classes']):,} classes"
     return f"{made}: {size}\nread back: logits of {PROBES} images equal bit for bit"
-
-
-def model_card(facts: dict, name: str, model: nn.Module) -> str:
-    """README.md for a hub: YAML that it reads, then what a person wants to know."""
-    source, metrics = str(facts.get("source") or "unknown"), facts.get("metrics") or {}
-    rows = [f"| {k} | {v:.6g} |" for k, v in metrics.items() if any(word in k for word in ("top", "accuracy", "loss"))]
-    split = facts["config"].get("split", "unknown")
-    head = f"Top-1 and top-5 in per cent; split: {split}.\n\n| figure | value |\n|---|---|"
-    template = Path(__file__).with_name("hub_card.md").read_text(encoding="utf-8")
-    words = {"weights": WEIGHTS, "settings": SETTINGS, "contract": CONTRACT, "script": facts["script"]}
-    words |= {
-        "source": source,
-        "dataset": source.partition(";")[0].partition(",")[0].replace(" ", "-"),
-        "licence": "cc-by-sa-3.0" if "KanjiVG" in source else "mit",
-    }
-    return template.format(
-        **words,
-        name=name + (", INT8" if "quantization" in facts else ""),
-        data="\n\n".join(text for word, text in DATA.items() if word in source) or f"Trained on: {source}.",
-        classes=len(facts["classes"]),
-        numbers=sum(value.numel() for value in model.state_dict().values()),
-        measured="\n".join([head, *rows]) if rows else "The file holds no figures.",
-    )
