@@ -42,8 +42,10 @@ def main() -> None:
     check_not(given.output, given.model)
     if given.output.exists() and "adapted" not in str(checkpoints.load(given.output).get("source")):
         raise InputError(f"{given.output} was not made by this script and stays as it is: give another --output")
-    content, lines, lost = adapt(given.model, given.images, given.labels, given.seed)
-    print("\n".join(lines))
+    if sys.stderr.isatty():
+        print("reading pictures, drawing samples by made-up writers, training: some minutes", file=sys.stderr)
+    sys.stdout.reconfigure(line_buffering=True)
+    content, lost = adapt(given.model, given.images, given.labels, given.seed, print)
     if lost > given.accept_loss:
         raise OSError(f"not written: made-up writers lost {lost:.2f} points, more than --accept-loss allows")
     checkpoints.save(given.output, content)

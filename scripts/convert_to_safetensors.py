@@ -32,13 +32,11 @@ def main() -> None:
     arguments = flags.parse_args()
     if arguments.onnx and not arguments.folder:
         flags.error("--onnx goes with --folder")
-    model_path, output = arguments.model_path, arguments.output or default_output(arguments.model_path)
+    model_path, folder = arguments.model_path, arguments.folder
+    output = arguments.output or default_output(model_path)
     if output.suffix != ".safetensors":
         flags.error("--output must end in .safetensors, by which the file is known")
-    if arguments.folder:
-        print(convert_to_folder(model_path, arguments.folder, arguments.onnx))
-    else:
-        print(convert(model_path, output))
+    print(convert_to_folder(model_path, folder, arguments.onnx) if folder else convert(model_path, output))
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ from characters.class_lists import LISTS, class_list
 from characters.jis import etl9g_classes
 from data.drawn import entry_for_drawn, prepare_drawn
 from data.etl_files import prepare_files
+from data.labelled import labelled_pictures
 from data.pictures import KIND, prepare_pictures
 from data.preparing import prepare
 from data.sources import classes_of, entry_for, files_of_etl9g, other_sources, write_metadata
@@ -47,6 +48,8 @@ def prepare_all(given: argparse.Namespace) -> tuple[dict, list[str]]:
     if (given.etl9g or of_etl9g) and not classes.startswith(etl9g_classes()):
         raise InputError("ETL9G's records need a class list that begins with ETL9G's: its first line must be + etl9g")
     made = []
+    for place in given.images if given.synthetic else ():
+        labelled_pictures(place)  # which says what is wrong with a folder before the drawing, not after it
     if given.synthetic:
         entry = entry_for_drawn(others, given.seed)
         made.append(prepare_drawn(given.synthetic, given.seed, given.fonts, folder, entry, classes, processes))

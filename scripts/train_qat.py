@@ -44,18 +44,13 @@ class QATConfig(OptimizationConfig):
     precision: str = default("precision", "fp32")  # bf16 has too few bits to distinguish the steps of uint8
 
 
-def architecture_trained(config: QATConfig) -> tuple[Architecture, OptimizationConfig]:
-    return float_architecture(
-        {"script": config.float_script, "config": parse_json(config.float_settings, "config", "")}
-    )
-
-
 class FakeQuantized(nn.Module):
     """float32 (N, 1, 64, 64), ink 1 on paper 0, to logits (N, classes), rounded on the way."""
 
     def __init__(self, config: QATConfig, classes: str):
         super().__init__()
-        architecture, settings = architecture_trained(config)
+        trained = {"script": config.float_script, "config": parse_json(config.float_settings, "config", "")}
+        architecture, settings = float_architecture(trained)
         self.network = prepare(architecture.model(settings, classes))
 
     def train(self, mode: bool = True) -> "FakeQuantized":

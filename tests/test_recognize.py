@@ -228,7 +228,9 @@ def test_it_reads_among_the_characters_of_a_script_alone(model, tmp_path):
     assert (character, probability > 0.3, said["looks_like"]) == ("丨", True, [])  # neither ー nor 1 is asked for
     done = run_script(tmp_path, "a.png", "--model", own, "--script", "kana")
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.splitlines()[-1] == f"error: {own} reads none of the characters of --script kana"
+    assert (
+        done.stderr.splitlines()[-1] == f"error: {own} reads none of the characters of --script kana: try --model all"
+    )
 
 
 def run_script(cwd: Path, *arguments) -> subprocess.CompletedProcess:
@@ -312,6 +314,7 @@ def test_a_model_too_new_for_this_onnxruntime_is_not_a_damaged_one(field, model,
         (["a.png", "--model", "text.onnx"], "is not an ONNX model"),
         (["a.png", "--model", "foreign.onnx"], "is not a model of this toolkit"),
         (["a.png", "--model", "empty"], "empty is a folder"),
+        (["a.png", "--model", "hiercod"], "hiercod is neither a model file nor one of hiercode, all, cnn, rnn, vit"),
         (["empty"], "holds no images"),
         (["a.png", ""], "an IMAGE has no name"),
         (["a.png", "--picture", "b.jpg"], "--picture names a PNG file"),

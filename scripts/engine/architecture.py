@@ -21,11 +21,10 @@ def cross_entropy(output, labels: torch.Tensor, config: OptimizationConfig) -> t
 class Architecture:
     """All that the engine has to know of a model.
 
-    model(config, classes) builds it; in training mode it may return more than logits, as a tuple that begins with them,
-    and loss(output, labels, config) makes of it a mean over the samples, to which labels below 0, of what is none of
-    the classes, add nothing; in evaluation mode it returns logits
-    (N, classes). A module of the model may say how it is quantised: quantized(weight), which
-    quantization.network.replace_layers calls.
+    model(config, classes) builds it. In evaluation mode it returns logits (N, classes), in training mode also a tuple
+    that begins with them. loss(output, labels, config) makes of that a mean over the samples, to which labels below 0,
+    of what is none of the classes, add nothing. A module of the model may say how it is quantised: quantized(weight),
+    which quantization.network.replace_layers calls.
     """
 
     name: str

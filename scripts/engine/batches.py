@@ -67,12 +67,11 @@ class Sampling:
         labels = dataset.splits["train"].labels
         if not len(labels):
             raise InputError(f"{config.data_dir} has no training samples: make more sets")
-        rows, self.images = torch.arange(len(labels)), len(labels)
+        self.rows, self.images = torch.arange(len(labels)), len(labels)
         self.validation_rows = torch.arange(len(dataset.splits["validation"].labels))
         if not config.fresh:  # whose sets hold them as often already
-            again = rows[torch.tensor([not is_kanji(char) for char in dataset.classes])[labels]]
-            rows = torch.cat([rows, again.repeat(config.hiragana_repeats - 1)])
-        self.rows = rows
+            again = self.rows[torch.tensor([not is_kanji(char) for char in dataset.classes])[labels]]
+            self.rows = torch.cat([self.rows, again.repeat(config.hiragana_repeats - 1)])
         samples = min(config.epoch_samples or len(self.rows), len(self.rows))
         self.batch_size = min(config.batch_size, samples)
         if self.batch_size < 2:

@@ -93,7 +93,7 @@ def report(result: dict) -> str:
     for groups in (result["kinds"], result["sources"]):
         for name, row in groups.items() if len(groups) > 1 else ():
             short = name if len(name) < 20 else f"{name[:18]}…"
-            figures.append((short, f"{row['top1']:6.2f} %   {row['samples']:,} of {row['classes']:,} classes"))
+            figures.append((short, f"{row['top1']:6.2f} %   {row['samples']:,} samples, {row['classes']:,} classes"))
     if writers:
         below = f"   of {writers['writers']:,} writers; 5 % of them below {writers['lowest_twentieth']:.2f} %"
         figures.append(("median writer", f"{writers['median']:6.2f} %{below}"))

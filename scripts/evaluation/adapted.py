@@ -2,6 +2,7 @@
 
 import contextlib
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -106,21 +107,26 @@ def go(network: nn.Module, reader: Model, learned: dict, made_up: Samples) -> fl
     return share
 
 
-def adapt(path: Path, images: Path | None, labels: Path | None, seed: int) -> tuple[dict, list[str], float]:
-    """What the file of the adapted model holds, lines on how it came to be, and the points lost on made-up writers."""
+def adapt(
+    path: Path, images: Path | None, labels: Path | None, seed: int, say: Callable[[str], None]
+) -> tuple[dict, float]:
+    """What the file of the adapted model holds, and the points lost on made-up writers; says how it comes to be."""
     network, facts = load_float(path)
     architecture, config = float_architecture(facts)
     reader, classes, before = of_network(network, facts, path), facts["classes"], facts.get("confidence") or {}
-    own, lines, tests = [], [], {}
+    own, notes, tests = [], [], {}
     if labels:
-        samples, lines = read(labels, labelled_pictures(labels), classes)
+        samples, notes = read(labels, labelled_pictures(labels), classes)
         held = held_out(samples)
         own.append(samples.of(~held))
         some, which = (held, "held out") if held.any() else (~held, "that were learned from")
         tests[f"labelled pictures {which}"] = samples.of(some)
     if images:
         places = [p for p in find_images([images]) if not labels or labels.resolve() not in p.resolve().parents]
-        pictures, notes = read(images, [Labelled(place, "") for place in places], classes)
+        pictures, more = read(images, [Labelled(place, "") for place in places], classes)
+        notes += more
+    for line in notes:
+        say(line)
     made_up = fresh_samples(classes, CHOOSING + TESTING, derive_seed(seed, 1))
     first = len(made_up.labels) * CHOOSING // (CHOOSING + TESTING)
     choosing, tests[MADE_UP] = made_up.of(slice(first)), made_up.of(slice(first, None))
@@ -128,7 +134,7 @@ def adapt(path: Path, images: Path | None, labels: Path | None, seed: int) -> tu
         confidence = confidence_of(before or confidence_by(reader, choosing, {}), path)
         own.append(pseudo_labelled(reader, pictures.images, confidence, seed))
         sure, kinds = len(own[-1].labels), len(own[-1].labels.unique())
-        lines += [*notes, f"{images}: sure of {sure:,} of {len(pictures.labels):,} pictures, of {kinds:,} characters"]
+        say(f"{images}: sure of {sure:,} of {len(pictures.labels):,} pictures, of {kinds:,} characters")
     own = Samples(*map(torch.cat, zip(*own, strict=True)))
     if not len(own.labels):
         raise InputError(f"{path} is sure of none of the pictures in {images}: label some, and give them with --labels")
@@ -136,8 +142,9 @@ def adapt(path: Path, images: Path | None, labels: Path | None, seed: int) -> tu
     replayed = fresh_samples(classes, REPLAYED, derive_seed(seed, 0))
     share = go(network, reader, learn(network, architecture, config, own, replayed, seed), choosing)
     now = {name: top1(reader, samples) for name, samples in tests.items()}
-    lines.append(f"weights: {share:.0%} of the way from the old ones to the trained ones")
-    lines += [f"{name}: {was[name]:.2f} → {now[name]:.2f} % of {len(tests[name].labels):,}" for name in tests]
+    say(f"weights: {share:.0%} of the way from the old ones to the trained ones")
+    for name, samples in tests.items():
+        say(f"{name}: {was[name]:.2f} → {now[name]:.2f} % of {len(samples.labels):,}")
     source = f"{facts.get('source') or 'unknown data'}; adapted to {len(own.labels):,} pictures"
     content = {name: facts.get(name) for name in ("script", "config", "classes", "generator", "versions")} | {
         "source": f"{source} and stand-in samples of KanjiVG, generator version {GENERATOR_VERSION}",
@@ -145,4 +152,4 @@ def adapt(path: Path, images: Path | None, labels: Path | None, seed: int) -> tu
         "confidence": confidence_by(reader, choosing, before),
         "model": network.state_dict(),
     }
-    return content, lines, was[MADE_UP] - now[MADE_UP]
+    return content, was[MADE_UP] - now[MADE_UP]

@@ -145,6 +145,6 @@ def evaluate_file(
     lines = ",\n".join(f"{json.dumps(k)}: {json.dumps(v, ensure_ascii=False)}" for k, v in result.items())
     write_text(output_dir / "evaluation.json", f"{{\n{lines}\n}}\n")
     if confusable:
-        measured_on = f"{facts['description']} on {samples.facts['description']}"
-        save_confusable(confusable, model.classes, figures["mixed_up"], measured_on)
+        words = f"{facts['description']} on {samples.facts['description']}".split()  # the file is published: no folders
+        save_confusable(confusable, model.classes, figures["mixed_up"], " ".join(Path(word).name for word in words))
     return result

@@ -72,9 +72,9 @@ def model_card(facts: dict, architecture: Architecture, model: nn.Module, export
     takes = {name: "pictures of any size" if e.takes_pictures else "normalised images" for name, e in exported.items()}
     of_pictures = [name for name, reader in exported.items() if reader.takes_pictures]
     example = text_of("picture.txt").replace("ANY_IMAGE.onnx", of_pictures[0]) if of_pictures else text_of("logits.txt")
-    words = {"weights": WEIGHTS, "settings": SETTINGS, "code": CODE, "contract": CONTRACT, "script": facts["script"]}
     return text_of("card.md").format(
-        **words,
+        contract=CONTRACT,
+        script=facts["script"],
         source=source,
         dataset=source.partition(";")[0].partition(",")[0].replace(" ", "-"),
         licence="cc-by-sa-3.0" if "KanjiVG" in source else "mit",

@@ -1,5 +1,6 @@
 """An exported model on onnxruntime: its session, what its file says, the logits of pictures."""
 
+import argparse
 import re
 from pathlib import Path
 
@@ -125,6 +126,8 @@ class Recognizer:
 
 def model_path(name: str) -> Path:
     """The path of a model, or of the released INT8 file with this short name, one of SHORT_NAMES."""
+    if name not in SHORT_NAMES and not Path(name).suffix and not Path(name).exists():
+        raise argparse.ArgumentTypeError(f"{name} is neither a model file nor one of {', '.join(SHORT_NAMES)}")
     return MODELS / SHORT_NAMES[name] if name in SHORT_NAMES else Path(name)
 
 
