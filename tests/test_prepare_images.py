@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
+import prepare_dataset
 from characters.jis import jis_code
 from data import pictures
 from data.duplicates import near_duplicates
@@ -328,6 +329,13 @@ def test_what_cannot_be_read_is_one_line_and_costs_nothing(case, tmp_path, prepa
     assert (code, printed, error.count("\n")) == (2, "", 1)
     assert says in error
     assert {path.name: path.read_bytes() for path in (tmp_path / "dataset").iterdir()} == before
+
+
+def test_a_folder_that_is_missing_is_named_before_anything_is_drawn(tmp_path, prepare, monkeypatch):
+    monkeypatch.setattr(prepare_dataset, "prepare_drawn", lambda *_: pytest.fail("drew samples first"))
+    code, _, error = prepare("--synthetic", 3, "--images", tmp_path / "missing")
+    assert code == 2
+    assert "missing is missing or holds no images" in error
 
 
 def test_a_licence_is_that_of_what_is_added(tmp_path, prepare):
