@@ -18,7 +18,8 @@ from engine.model_files import architecture_of
 from evaluation import adapted
 from evaluation.calibration import store
 from evaluation.model import load_model
-from export import onnx_file, safetensors_file
+from export import onnx_file
+from export.hub_folder import convert_to_folder
 from in_process import exit_code
 from optimization_config import restored
 from quantization.making import quantize
@@ -82,7 +83,7 @@ def test_the_result_is_a_model_file_like_any_other(tiny_dataset, tmp_path, call)
     assert (confidence["score"], confidence["kept"]) == ("logit", 0.9)
     onnx_file.convert(mine, tmp_path / "mine.onnx", None)
     assert "adapted to 40 pictures" in load_model(tmp_path / "mine.onnx").facts["source"]
-    safetensors_file.convert_to_folder(mine, tmp_path / "hub")
+    convert_to_folder(mine, tmp_path / "hub", [])
     card = (tmp_path / "hub" / "README.md").read_text(encoding="utf-8")
     assert "adapted to 40 pictures" in card
     assert "license: cc-by-sa-3.0" in card  # the stand-in's, whatever was trained on before
@@ -254,6 +255,7 @@ def test_a_wrong_call_is_one_line_and_writes_nothing(words, tmp_path, call, monk
     Image.new("L", (40, 40), 255).save("blank/a.png")
     before = sorted(tmp_path.rglob("*"))
     code, printed, error = call("--model", "model.pth", *words.split())
-    assert (code, printed) == (2, "")
+    sure_of_none = "drawn: sure of 0 of 10 pictures, of 0 characters\n"
+    assert (code, printed) == (2, sure_of_none if words == "--images drawn" else "")
     assert WRONG[words] in error.splitlines()[-1]
     assert sorted(tmp_path.rglob("*")) == before
