@@ -12,7 +12,7 @@ from PIL import Image
 from torch import nn
 
 import adapt
-from engine import adaptation, checkpoints
+from engine import adaptation, checkpoints, devices
 from engine.adaptation import Samples, learn, sure_of, varied
 from engine.model_files import architecture_of
 from evaluation import adapted
@@ -52,7 +52,8 @@ def call(tmp_path, monkeypatch, capsys) -> Callable[..., tuple[int, str, str]]:
 
 
 @pytest.mark.parametrize("script", TINY)
-def test_every_architecture_learns_labelled_pictures(script, tmp_path, call):
+def test_every_architecture_learns_labelled_pictures(script, tmp_path, call, monkeypatch):
+    monkeypatch.setattr(devices, "fast_bf16", lambda device: False)  # each processor rounds bf16 in its own way
     path, drawn = save_float(script, tmp_path / "model.pth"), shapes(tmp_path / "drawn", CLASSES, 10)
     shapes(drawn, "ア", 2)
     code, printed, error = call("--model", path, "--labels", drawn, "--accept-loss", 100)
@@ -61,7 +62,7 @@ def test_every_architecture_learns_labelled_pictures(script, tmp_path, call):
     assert lines[0] == f"{drawn}: left out, of characters outside the class list: 2 (ア 2)"
     assert lines[1] == "weights: 100% of the way from the old ones to the trained ones"
     gained = re.fullmatch(r"labelled pictures held out: (\S+) → (\S+) % of 10", lines[2])
-    assert float(gained[1]) + 20 <= float(gained[2]), lines  # 30 to 80, by how the processor rounds
+    assert float(gained[1]) + 40 <= float(gained[2]), lines
     before, after = checkpoints.load(path), checkpoints.load(tmp_path / "mine.pth")
     assert after["source"].startswith("test shapes; adapted to 40 pictures and stand-in samples of KanjiVG, generator")
     assert {name: after[name] for name in ("script", "config", "classes")} == {

@@ -36,7 +36,7 @@ class Samples(NamedTuple):
 
 
 def fresh_samples(classes: str, sets: int, seed: int) -> Samples:
-    """Stand-in samples by made-up writers of this seed, set by set, without the classes that are held out."""
+    """Stand-in samples by made-up writers of this seed, set by set."""
     config = OptimizationConfig(fresh=sets, epochs=1, hiragana_repeats=1, seed=seed)
     with contextlib.closing(FreshSets(classes, config)) as drawn:
         return Samples(drawn.images(0, lambda: 0), drawn.labels)
