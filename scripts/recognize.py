@@ -74,7 +74,8 @@ def main() -> None:
     recognizer, confusable = Recognizer(model), load_confusable(confusable_path(model))
     among = of_script(arguments.script, recognizer.classes) if arguments.script else ""
     if arguments.script and not among:
-        raise InputError(f"{model} reads none of the characters of --script {arguments.script}: try --model all")
+        remedy = ": try --model all" * (model != model_path("all"))
+        raise InputError(f"{model} reads none of the characters of --script {arguments.script}{remedy}")
     if not arguments.model:
         print(f"reading with {recognizer}", file=sys.stderr)
     if reads := recognizer.hardly_trained():

@@ -27,12 +27,12 @@ def measure_added(model, classes: str, added: str, writers: int) -> dict[str, fl
     among these with their codes shuffled, which is chance if nothing but the codes does the work."""
     sheets = [added[begin : begin + SHEET] for begin in range(0, len(added), SHEET)]
     drawn = [draw_samples(0, ADDED + n, sheet, on) for n in range(writers) for sheet, on in enumerate(sheets)]
-    images = [to_input(torch.from_numpy(of_sheet)[:, None]) for of_sheet in drawn]
+    images = [torch.from_numpy(of_sheet)[:, None] for of_sheet in drawn]
     among, every = torch.tensor([classes.index(char) for char in added]), torch.arange(len(classes))
-    labels, logits = among.repeat(writers), torch.cat([model(of_sheet) for of_sheet in images])
+    labels, logits = among.repeat(writers), torch.cat([model(to_input(of_sheet)) for of_sheet in images])
     figures = {"among_added": share(logits, labels, among), "among_all": share(logits, labels, every)}
     own = model.prototypes.members.clone()
     shuffle_codes(model, among)
-    figures["shuffled"] = share(torch.cat([model(of_sheet) for of_sheet in images]), labels, among)
+    figures["shuffled"] = share(torch.cat([model(to_input(of_sheet)) for of_sheet in images]), labels, among)
     model.prototypes.members.copy_(own)
     return figures

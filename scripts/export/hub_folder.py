@@ -67,8 +67,7 @@ def model_card(facts: dict, architecture: Architecture, model: nn.Module, export
     """README.md for a hub: YAML that it reads, then what a person wants to know. `exported` names the ONNX files."""
     source, metrics = str(facts.get("source") or "unknown"), facts.get("metrics") or {}
     rows = [f"| {k} | {v:.6g} |" for k, v in metrics.items() if any(word in k for word in ("top", "accuracy", "loss"))]
-    split = facts["config"].get("split", "unknown")
-    head = f"Top-1 and top-5 in per cent; split: {split}.\n\n| figure | value |\n|---|---|"
+    head = f"Top-1 and top-5 in %; split: {facts['config'].get('split', 'unknown')}.\n\n| figure | value |\n|---|---|"
     takes = {name: "pictures of any size" if e.takes_pictures else "normalised images" for name, e in exported.items()}
     of_pictures = [name for name, reader in exported.items() if reader.takes_pictures]
     example = text_of("picture.txt").replace("ANY_IMAGE.onnx", of_pictures[0]) if of_pictures else text_of("logits.txt")
