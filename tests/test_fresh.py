@@ -66,6 +66,13 @@ def test_a_set_may_be_shown_in_several_epochs():
         CNNConfig(fresh=3, fresh_passes=2).check()
 
 
+def test_rare_characters_are_in_one_set_of_a_block_alone():
+    _, labels = drawn("子孑いヷ", [], fresh=6, fresh_passes=2)
+    assert torch.bincount(labels).tolist() == [6, 2, 12, 2]  # two blocks of three sets, kana twice as often
+    _, labels = drawn("子孑いヷ", [], fresh=1, hiragana_repeats=1)
+    assert torch.bincount(labels).tolist() == [1, 1, 1, 1]
+
+
 def test_a_share_is_none_of_the_classes():
     """What these are is up to tests/test_confidence.py; a third here, other ones in each epoch."""
     settings = {"out_of_set": 1 / 3, "hiragana_repeats": 1}

@@ -111,6 +111,18 @@ def test_a_blank_picture_gives_zeros():
     assert not normalize_frames(frames).any()
 
 
+@pytest.mark.parametrize("level", [6, 8, 12])
+def test_a_broad_pen_keeps_its_thin_strokes(level):
+    """Many broad pens make level strokes thinner than upright ones; thinning the latter must not take the former."""
+    picture = np.full((300, 300), 255, np.float32)
+    for left in (60, 215):
+        picture[50:250, left : left + 25] = 0
+    for top in (50, 140, 250 - level):
+        picture[top : top + level, 60:240] = 0
+    between = normalize(picture)[0, :, 26:38].mean(axis=1)  # the level strokes alone
+    assert np.count_nonzero(np.diff((between > 0.3).astype(int)) == 1) == 3
+
+
 @pytest.mark.parametrize("shape", [(3,), (2, 5, 5), (0, 10), (10, 0)])
 def test_other_shapes_are_refused(shape):
     with pytest.raises(ValueError, match="two dimensions"):

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from characters.class_lists import FOLDER, class_list
 from characters.kinds import is_kanji
 from data.drawn import check_drawable
 from data.prepared import PreparedDataset, Split
@@ -23,14 +24,15 @@ from records.etl9g import STANDIN_MARK
 LOOK_EVERY = 0.2  # seconds, for a signal while samples are waited for
 NONE = -100  # the label of what is none of the classes: PyTorch's cross entropy leaves it out
 OUT_OF_SET = 128  # drawn by one call
+RARE = class_list(str(FOLDER / "rare.txt"))
 
 
 class FreshSets:
     """The samples of each epoch: whole sets, with kana as often as --hiragana-repeats says, no sample twice in one.
 
     They are drawn in blocks, by processes of their own: while an epoch trains, the block that the next one shows for
-    the first time. An epoch shows as many blocks as --fresh-passes says. `labels` (n,) are those of every epoch, NONE
-    for --out-of-set.
+    the first time. An epoch shows as many blocks as --fresh-passes says. Only the first set of a block has the rare
+    characters (characters/rare.txt). `labels` (n,) are those of every epoch, NONE for --out-of-set.
     """
 
     def __init__(self, classes: str, config: OptimizationConfig):
@@ -39,10 +41,11 @@ class FreshSets:
         self.seed, self.epochs, self.passes = config.seed, config.epochs, config.fresh_passes
         self.processes = min(config.drawing_processes or PROCESSES, MOST_PROCESSES)
         kana = "".join(char for char in classes if not is_kanji(char))
+        common, common_kana = ("".join(char for char in chars if char not in RARE) for chars in (classes, kana))
         whole = config.fresh // self.passes  # sets of a block
         self.sets = whole * config.hiragana_repeats  # with those of what is no kanji
-        wanted = [classes if number < whole else kana for number in range(self.sets)]
-        sheets = {characters: sheets_of(characters) for characters in (classes, kana)}
+        wanted = [common if 0 < number < whole else common_kana if number else classes for number in range(self.sets)]
+        sheets = {characters: sheets_of(characters) for characters in set(wanted)}
         self.jobs = [(i, s, on) for i, chars in enumerate(wanted) for s, on in enumerate(sheets[chars]) if on]
         label_of = {char: label for label, char in enumerate(classes)}
         labels = torch.tensor([label_of[char] for _, _, on in self.jobs for char in on])

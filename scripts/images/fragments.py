@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from images.lines import row_windows
+from images.lines import longer_side, row_windows
 
 SPECK = 0.035  # of the longer side: how far around a pixel its ink is counted
 CELLS = 64  # connections are followed on at most so many cells each way
@@ -29,12 +29,16 @@ def _box_sum(mask: np.ndarray, reach: int) -> np.ndarray:
     return sums[:, : height * rows.shape[2]].reshape(n, height, -1)[:, :, :width]
 
 
+def pen_width(mask: np.ndarray) -> np.ndarray:
+    """How wide the strokes of each picture are, (n,): a long one has an edge on both sides."""
+    steps = count(mask[:, 1:] != mask[:, :-1]) + count(mask[:, :, 1:] != mask[:, :, :-1])
+    return 2.5 * count(mask) / np.maximum(steps, 1)
+
+
 def without_specks(mask: np.ndarray) -> np.ndarray:
     """The mask (n, H, W) without specks much smaller than the pen: less ink around them than around a stroke's end."""
-    steps = count(mask[:, 1:] != mask[:, :-1]) + count(mask[:, :, 1:] != mask[:, :, :-1])
-    pen_width = 2.5 * count(mask) / np.maximum(steps, 1)  # a long stroke has an edge on both sides
-    reach = max(2, round(SPECK * max(mask.shape[1:])))
-    least = np.minimum(0.5 * pen_width**2 + 1, reach * pen_width * 0.5).astype(np.int32)
+    pen, reach = pen_width(mask), max(2, round(SPECK * max(mask.shape[1:])))
+    least = np.minimum(0.5 * pen**2 + 1, reach * pen * 0.5).astype(np.int32)
     sums = _box_sum(mask, reach)
     return mask & (sums > least[:, None, None].astype(sums.dtype))
 
@@ -130,8 +134,7 @@ def without_edge_pieces(mask: np.ndarray, framed: bool = False, lined: bool = Fa
     piece = pieces.any(axis=0)
     rest = cells & ~piece
     good = piece.any(axis=(1, 2))
-    size = np.maximum(_extent(rest.any(axis=2)), _extent(rest.any(axis=1)))
-    good &= size >= SMALLEST * longer
+    good &= longer_side(rest) >= SMALLEST * longer
     if not framed:
         good &= ~_touches(rest, max(2, round(CLEAR * longer)))
         along = np.maximum(pieces.any(axis=2).sum(axis=2), pieces.any(axis=3).sum(axis=2))  # (4, n), in cells
@@ -141,9 +144,3 @@ def without_edge_pieces(mask: np.ndarray, framed: bool = False, lined: bool = Fa
     mask = mask.copy()
     mask[some[good]] &= ~piece[good].repeat(factor, axis=1).repeat(factor, axis=2)[:, :height, :width]
     return mask
-
-
-def _extent(profile: np.ndarray) -> np.ndarray:
-    """From the first to the last True of each profile (n, L)."""
-    some = profile.any(axis=1)
-    return np.where(some, profile.shape[1] - profile[:, ::-1].argmax(axis=1) - profile.argmax(axis=1), 0)

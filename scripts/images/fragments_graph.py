@@ -11,7 +11,7 @@ from images.graph_steps import INTEGER, SINGLE, any_along, count, double, longer
 
 SPECK, BAND, CLEAR = np.float64(fragments.SPECK), np.float64(fragments.BAND), np.float64(fragments.CLEAR)
 SMALLEST, SHORT = np.float64(fragments.SMALLEST), np.float64(fragments.SHORT)
-THICKEST, FINEST = np.float64(thinning.THICKEST), np.float64(thinning.FINEST)
+THICKEST, FINEST, LOST = np.float64(thinning.THICKEST), np.float64(thinning.FINEST), np.float32(thinning.LOST)
 ROWS, COLUMNS = [0], [1]
 DEPTH = round(fragments.BAND * CELLS)
 
@@ -153,7 +153,7 @@ def excess(mask):
 
 
 @script(default_opset=op)
-def eroded(ink, corners):
+def least(ink, corners):
     around = op.Pad(ink, [1, 1, 1, 1])
     rows = op.Min(around[:-2], around[1:-1], around[2:])
     beside = op.Where(corners, op.Min(rows[:, :-2], rows[:, 2:]), op.Min(around[1:-1, :-2], around[1:-1, 2:]))
@@ -161,9 +161,14 @@ def eroded(ink, corners):
 
 
 @script(default_opset=op)
-def thinned(ink, pixels):
-    whole = op.Cast(pixels, to=INTEGER)
-    for step in range(whole):
-        ink = eroded(ink, step % 2 == 1)
-    share = op.Cast(pixels - double(whole), to=SINGLE)
-    return (1.0 - share) * ink + share * eroded(ink, whole % 2 == 1)
+def thinned(ink, mask, pixels):
+    strokes = op.Cast(mask, to=SINGLE)
+    most = LOST * op.ReduceSum(ink * strokes, keepdims=0)
+    for step in range(op.Cast(pixels, to=INTEGER) + 1):
+        corners = step % 2 == 1
+        inner = least(ink, corners)
+        lost = op.ReduceSum((ink + least(-inner, corners)) * strokes, keepdims=0)
+        share = op.Cast(op.Min(pixels - double(step), 1.0), to=SINGLE)
+        share = op.Where(lost <= most, share, 0.0)
+        ink = (1.0 - share) * ink + share * inner
+    return ink

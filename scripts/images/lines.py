@@ -46,12 +46,24 @@ def row_windows(values: np.ndarray, length: int, combine: np.ufunc) -> np.ndarra
     return combine(both[..., :-1, :], values[..., length - 1 :, :]) if length % 2 else both
 
 
+def bounds(mask: np.ndarray) -> list[np.ndarray]:
+    """First and one-past-last row and column, (n,) each, of what is set in masks (n, H, W); 0 where nothing is."""
+    spans = []
+    for profile in (mask.any(axis=2), mask.any(axis=1)):
+        last = profile.shape[1] - profile[:, ::-1].argmax(axis=1)
+        spans += [profile.argmax(axis=1), np.where(profile.any(axis=1), last, 0)]
+    return spans
+
+
+def longer_side(mask: np.ndarray) -> np.ndarray:
+    """Of that box, (n,)."""
+    y0, y1, x0, x1 = bounds(mask)
+    return np.maximum(y1 - y0, x1 - x0)
+
+
 def large(mask: np.ndarray, longer: int) -> bool:
     """Whether a mask (H, W) is large enough for a character in a picture with this longer side."""
-    spans = [np.flatnonzero(mask.any(axis=axis)) for axis in (0, 1)]
-    return (
-        np.count_nonzero(mask) >= LEAST * longer and max(span[-1] - span[0] for span in spans) + 1 >= SMALLEST * longer
-    )
+    return np.count_nonzero(mask) >= LEAST * longer and longer_side(mask[None])[0] >= SMALLEST * longer
 
 
 def clear_of(rest: np.ndarray, asked: list[bool], left_over: float = 0) -> bool:

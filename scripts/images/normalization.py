@@ -7,7 +7,7 @@ import numpy as np
 
 from images.bands import without_bands
 from images.fragments import without_edge_pieces, without_specks
-from images.lines import row_windows, without_lines
+from images.lines import bounds, row_windows, without_lines
 from images.thinning import excess, thinned
 
 CANVAS = 64  # side of the model's input
@@ -66,13 +66,6 @@ def solid_level(ink: np.ndarray) -> np.ndarray:
     return np.maximum(mean / SOLID, 1e-6)[:, None, None]
 
 
-def ink_span(profile: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """First and one-past-last True of each profile (n, L); (0, 0) where there is none."""
-    some = profile.any(axis=1)
-    first = np.where(some, profile.argmax(axis=1), 0)
-    return first, np.where(some, profile.shape[1] - profile[:, ::-1].argmax(axis=1), 0)
-
-
 def _axis(low: np.ndarray, high: np.ndarray, scale: np.ndarray, size: int) -> tuple[slice, np.ndarray]:
     """The part of one axis that any picture's ink box needs, and the matrix (n, 64, part) that places it."""
     reach = 2 + int(2 * max(1, 1 / scale.min())) + 1
@@ -91,11 +84,11 @@ def place(ink: np.ndarray, framed: bool = False, lined: bool = False) -> np.ndar
     mask = without_edge_pieces(without_specks(dark), framed, lined)
     if not framed:
         ink = np.where(dark == mask, ink, 0)
-        for picture, pixels in enumerate(map(excess, mask)):
+        for picture, pixels in enumerate(excess(mask).tolist()):
             if pixels > 0:
-                ink[picture] = thinned(ink[picture], pixels)
+                ink[picture] = thinned(ink[picture], mask[picture], pixels)
                 dark[picture] = mask[picture] = ink[picture] > INK * level[picture]
-    (y0, y1), (x0, x1) = ink_span(mask.any(axis=2)), ink_span(mask.any(axis=1))
+    y0, y1, x0, x1 = bounds(mask)
     scale = CONTENT / np.maximum(np.maximum(y1 - y0, x1 - x0), 1)
     height, rows = _axis(y0, y1, scale, ink.shape[1])
     width, columns = _axis(x0, x1, scale, ink.shape[2])

@@ -9,18 +9,7 @@ from onnxscript import opset18 as op
 
 from images.bands_graph import without_bands
 from images.fragments_graph import excess, thinned, without_edge_pieces, without_specks
-from images.graph_steps import (
-    INTEGER,
-    SINGLE,
-    any_along,
-    as_model,
-    count,
-    double,
-    longer_side,
-    size,
-    span,
-    turned,
-)
+from images.graph_steps import INTEGER, SINGLE, any_along, as_model, count, double, longer_side, size, span, turned
 from images.lines_graph import without_lines
 from images.normalization import (
     AROUND,
@@ -101,7 +90,7 @@ def place(ink, lined):
     whole = op.Where(op.Xor(dark, clean), 0.0, ink)
     more = excess(clean)
     if more > 0:
-        inner = thinned(whole, more)
+        inner = thinned(whole, clean, more)
         mask = inner > level * INK
     else:
         inner, mask = op.Identity(whole), op.Identity(clean)
