@@ -44,7 +44,7 @@ class FreshSets:
         common, common_kana = ("".join(char for char in chars if char not in RARE) for chars in (classes, kana))
         whole = config.fresh // self.passes  # sets of a block
         self.sets = whole * config.hiragana_repeats  # with those of what is no kanji
-        wanted = [common if 0 < number < whole else common_kana if number else classes for number in range(self.sets)]
+        wanted = [classes, *[common] * (whole - 1), *[common_kana] * (self.sets - whole)]
         sheets = {characters: sheets_of(characters) for characters in set(wanted)}
         self.jobs = [(i, s, on) for i, chars in enumerate(wanted) for s, on in enumerate(sheets[chars]) if on]
         label_of = {char: label for label, char in enumerate(classes)}

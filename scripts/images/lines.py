@@ -56,7 +56,7 @@ def bounds(mask: np.ndarray) -> list[np.ndarray]:
 
 
 def longer_side(mask: np.ndarray) -> np.ndarray:
-    """Of that box, (n,)."""
+    """Of the box around what is set in masks (n, H, W), (n,); 0 where nothing is."""
     y0, y1, x0, x1 = bounds(mask)
     return np.maximum(y1 - y0, x1 - x0)
 
