@@ -5,8 +5,8 @@
 
 MODEL is a best model, a SafeTensors file or an ONNX file, float or INT8. The script fits two numbers on validation
 samples: a temperature (Guo et al. 2017, arXiv:1706.04599), so that probabilities mean something, and a threshold. A
-picture whose score is below the threshold is "not one of these characters". The script then counts how many drawings
-of other things pass the threshold: katakana, Latin letters, kanji of JIS level 2, scribbles and blank paper.
+picture whose largest logit is not that far above the mean is "not one of these characters". The script then counts
+how many drawings of other things pass: katakana, Latin letters, kanji of JIS level 2, scribbles and blank paper.
 """
 
 import sys
@@ -18,7 +18,6 @@ import files.start
 from evaluation.calibration import calibrate, store
 from evaluation.model import load_model
 from files.command_line import at_least, parser, run
-from inference.confidence import SCORES
 
 
 def main() -> None:
@@ -26,8 +25,6 @@ def main() -> None:
     options.add_argument("--model", type=Path, required=True, help="the model file, which is changed")
     options.add_argument("--data-dir", type=Path, default=Path("dataset"), help="a prepared dataset (default dataset)")
     options.add_argument("--kept", type=float, default=0.97, help="share of samples above the threshold (default 0.97)")
-    # The largest logit and the energy reject as well, but fall with every pen thinner than those trained on.
-    options.add_argument("--score", choices=SCORES, default="lead", help="what the threshold bounds (default lead)")
     options.add_argument("--limit", type=at_least(1), default=10_000, help="validation samples to use (default 10000)")
     options.add_argument("--out-of-set", type=at_least(1), default=1000, help="drawings of each kind (default 1000)")
     options.add_argument("--dry-run", action="store_true", help="print the report; change no file")
@@ -35,7 +32,7 @@ def main() -> None:
     if not 0 < given.kept < 1:
         options.error("--kept must lie between 0 and 1")
     model = load_model(given.model)
-    content, report = calibrate(model, given.data_dir, given.score, given.kept, given.limit, given.out_of_set)
+    content, report = calibrate(model, given.data_dir, given.kept, given.limit, given.out_of_set)
     print(report)
     if not given.dry_run:
         store(given.model, content)

@@ -29,7 +29,13 @@ def main() -> None:
     add("--opset", type=int, default=14, metavar="N", choices=range(OLDEST, 24), help="opset, 14 to 23 (default 14)")
     add = arguments.add_argument_group("comparison with PyTorch").add_argument
     add("--compare", type=at_least(1), default=2000, metavar="N", help="how many test images (default 2000)")
-    add("--agreement", type=at_least(0, float), default=AGREEMENT, metavar="X", help="at least, in %% (default 99.9)")
+    add(
+        "--agreement",
+        type=at_least(0, float),
+        default=AGREEMENT,
+        metavar="X",
+        help="least, in %% (99.9); one may differ",
+    )
     print(convert(**vars(arguments.parse_args())))
 
 

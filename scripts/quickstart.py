@@ -1,4 +1,4 @@
-"""Train an INT8 model that reads handwriting, all stages in one command, in about ten minutes.
+"""Train an INT8 model that reads handwriting, all stages in one command, in about ten minutes (twenty without bf16).
 
     python scripts/quickstart.py
     python scripts/quickstart.py --minutes 60 --font fonts
@@ -46,7 +46,8 @@ from records.etl9g import DARKEST
 TEACHER = Path(__file__).resolve().parents[1] / "models/released/hiercode_model_best.safetensors"
 TRAINING = "train_hiercode"
 FRESH, PASSES = 4, 4  # sets of an epoch, and epochs that a set is shown in
-AFTER = 0.1  # of the time is for what comes after the training
+MINUTES = 10, 20  # for all of it, where bf16 is fast and where it is not
+AFTER = 0.1  # of the time is for what comes after the training, or lost where the machine slows down
 SHOWN = 32  # images in the picture
 NEXT = """
 Next: read a photo of your own, measure the model on your handwriting, give it more time.
@@ -81,6 +82,12 @@ def recognise_images(model: Path, folder: Path, picture: Path) -> dict:
     return {"images": len(paths), "named": sum(map(bool, truths)), "right": sum(right), "folder": str(folder)}
 
 
+def has_fast_bf16() -> bool:
+    from engine.devices import choose_device, fast_bf16  # PyTorch takes its time
+
+    return fast_bf16(choose_device("auto"))
+
+
 def planned(given: argparse.Namespace, settings: dict, seconds: float) -> int:
     """The epochs of the training: as many as fit into so many seconds, or those of the run that is continued."""
     path, wanted = given.model_dir / "plan.json", [given.minutes, given.epochs]
@@ -88,7 +95,7 @@ def planned(given: argparse.Namespace, settings: dict, seconds: float) -> int:
     if content.get("wanted") == wanted:
         return content["epochs"]
     if not (epochs := given.epochs):
-        from evaluation.budget import plan  # PyTorch takes its time
+        from evaluation.budget import plan
 
         made = plan(TRAINING, given.data_dir, seconds, settings, FRESH, PASSES)
         epochs = made.epochs
@@ -104,7 +111,7 @@ def pipeline(given: argparse.Namespace) -> dict:
     best, int8 = models / "hiercode_model_best.pth", models / "quantized_hiercode_int8.pth"
     exported, evaluation = models / "hiercode_int8.onnx", models / "evaluation"
     settings = {"teacher": str(TEACHER), "distillation": 0.7} if given.teacher else {}
-    settings |= {"optimizer": "muon-all", "learning_rate": 1.2e-2}
+    settings |= {"optimizer": "muon-all", "learning_rate": 2e-2, "code_dropout": 0}
     seconds = {
         "draw": run_stage("draw", "synthesize_etl9g.py", "--sets", given.sets, "--out", raw, "--seed", given.seed),
         "prepare": run_stage("prepare", "prepare_dataset.py", "--etl9g-dir", raw, "--output-dir", data),
@@ -139,7 +146,7 @@ def pipeline(given: argparse.Namespace) -> dict:
 
 def main() -> None:
     flags = parser(__doc__)
-    flags.add_argument("--minutes", type=at_least(1, float), default=10, help="for all of it (default 10)")
+    flags.add_argument("--minutes", type=at_least(1, float), help="for all of it (default 10; 20 without bf16)")
     flags.add_argument("--epochs", type=at_least(1), help="of the training, instead of what fits into --minutes")
     flags.add_argument("--no-teacher", dest="teacher", action="store_false", help="learn from the samples alone")
     flags.add_argument("--font", type=Path, metavar="DIR", help="fonts that some writers copy (fetch_fonts.py)")
@@ -156,8 +163,9 @@ def main() -> None:
         raise InputError(f"{given.data_dir} holds the real ETL9G: give the stand-in another --data-dir")
     if given.images:
         read_grey(find_images([given.images])[0])  # what is no image is refused now
-    how_long = "" if given.epochs else f" It takes about {given.minutes:g} minutes."
-    print(f"This draws a stand-in for ETL9G, trains HierCode on it, makes it INT8 and reads images with it.{how_long}")
+    print("This draws a stand-in for ETL9G, trains HierCode on it, makes it INT8 and reads images with it.", end="")
+    given.minutes = given.minutes or MINUTES[not has_fast_bf16()]
+    print("" if given.epochs else f" It takes about {given.minutes:g} minutes.", flush=True)
     report = pipeline(given)
     write_text(models / "report.json", json.dumps(report, ensure_ascii=False, indent=1) + "\n")
     figures, recognised, seconds = report["unseen_writers"], report["recognised"], report["seconds"]["all"]

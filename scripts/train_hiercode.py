@@ -64,10 +64,9 @@ class Codes(nn.Module):
 
     def nodes(self, table: Callable[[str], torch.Tensor]) -> torch.Tensor:
         """A vector (k, dimensions) for every distinct node; `table` gives each of TABLES."""
-        place, side, first, symbol = self.kinds.long().T
-        return table("components")[symbol] * (
-            table("places")[place] + table("sides")[side] + table("first_sides")[first]
-        )
+        place, side, first, symbol = self.kinds.long().T.contiguous()
+        where = F.embedding(place, table("places")) + F.embedding(side, table("sides"))
+        return F.embedding(symbol, table("components")) * (where + F.embedding(first, table("first_sides")))
 
     def sums(self, nodes: torch.Tensor) -> torch.Tensor:
         """A vector (classes, dimensions) for every class: the sum of its nodes'."""
@@ -148,6 +147,12 @@ class HierCode(nn.Module):
         feature = F.normalize(self.describe(self.features(images)).float(), dim=1)
         prototypes = self.prototypes() if hasattr(self, "prototypes") else self.own
         return self.log_scale.exp() * F.linear(feature, F.normalize(prototypes, dim=1))
+
+    def freeze(self) -> None:
+        """Makes the prototypes once for all pictures: the weights change no more."""
+        if hasattr(self, "prototypes"):
+            self.own = nn.Parameter(self.prototypes())
+            del self.prototypes
 
     def addable(self, characters: str) -> str:
         """Those of the characters that are no classes yet and of which the model has learned every component."""

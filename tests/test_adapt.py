@@ -76,12 +76,12 @@ def test_every_architecture_learns_labelled_pictures(script, tmp_path, call, mon
 def test_the_result_is_a_model_file_like_any_other(tiny_dataset, tmp_path, call):
     """Exported, quantised and adapted again; its confidence is its own, not that of the model before."""
     path, drawn = save_float("train_hiercode", tmp_path / "model.pth"), shapes(tmp_path / "drawn", CLASSES, 10)
-    store(path, {"temperature": 0.123, "score": "logit", "threshold": -1e6, "kept": 0.9})
+    store(path, {"temperature": 0.123, "threshold": -1e6, "kept": 0.9})
     assert call("--model", path, "--labels", drawn, "--accept-loss", 100)[0] == 0
     mine = tmp_path / "mine.pth"
     confidence = checkpoints.load(mine).get("confidence")
     assert confidence["temperature"] != 0.123
-    assert (confidence["score"], confidence["kept"]) == ("logit", 0.9)
+    assert confidence["kept"] == 0.9
     onnx_file.convert(mine, tmp_path / "mine.onnx", None)
     assert "adapted to 40 pictures" in load_model(tmp_path / "mine.onnx").facts["source"]
     convert_to_folder(mine, tmp_path / "hub", [])

@@ -26,30 +26,25 @@ LOGITS = np.array([[1.0, 3.0, 2.0], [-4.0, 0.0, 0.5]])
 
 
 @pytest.mark.parametrize("temperature", [1, 0.5, 3])
-def test_probabilities_and_scores_are_pytorchs(temperature):
+def test_probabilities_are_pytorchs(temperature):
     scaled = torch.from_numpy(LOGITS) / temperature
     np.testing.assert_allclose(confidence.probabilities(LOGITS, temperature), scaled.softmax(1).numpy(), rtol=1e-12)
     np.testing.assert_allclose(Confidence(temperature).probabilities(LOGITS), scaled.softmax(1).numpy(), rtol=1e-12)
     assert np.isfinite(confidence.probabilities(np.array([[1e4, -1e4]]), 0.01)).all()
-    scores = {name: score(LOGITS, temperature) for name, score in confidence.SCORES.items()}
-    np.testing.assert_allclose(scores["logit"], [3, 0.5])
-    np.testing.assert_allclose(scores["lead"], [1, 0.5 + 3.5 / 3])
-    np.testing.assert_allclose(scores["probability"], scaled.softmax(1).amax(1).numpy())
-    np.testing.assert_allclose(scores["energy"], temperature * scaled.logsumexp(1).numpy())
 
 
 def test_what_lies_below_the_threshold_is_unknown():
-    assert Confidence(score="logit", threshold=0.6).known(LOGITS).tolist() == [True, False]
-    assert Confidence(score="lead", threshold=1.1).known(LOGITS).tolist() == [False, True]
+    np.testing.assert_allclose(confidence.lead(LOGITS), [1, 0.5 + 3.5 / 3])
+    assert Confidence(threshold=1.1).known(LOGITS).tolist() == [False, True]
     assert Confidence().known(LOGITS - 1e6).tolist() == [True, True]
 
 
 def test_what_a_file_says_is_read_or_refused():
     assert confidence_of(None, "file") == confidence_of("", "file") == confidence_of({}, "file") == Confidence()
-    content = {"temperature": 0.7, "score": "energy", "threshold": -1.5, "kept": 0.97}
+    content = {"temperature": 0.7, "score": "lead", "threshold": 1.5, "kept": 0.97}
     for given in (content, json.dumps(content)):
-        assert confidence_of(given, "file") == Confidence(0.7, "energy", -1.5)
-    wrong = ["{", "[1]", "[" * 100_000, '{"threshold": Infinity}', '{"score": "luck"}', '{"score": []}']
+        assert confidence_of(given, "file") == Confidence(0.7, 1.5)
+    wrong = ["{", "[1]", "[" * 100_000, '{"threshold": Infinity}', '{"score": "energy"}', '{"score": []}']
     wrong += ['{"temperature": 0}', '{"temperature": 1e-9}', '{"temperature": "1"}', '{"temperature": NaN}']
     for text in wrong:
         with pytest.raises(InputError, match="file: its confidence is damaged"):
@@ -120,11 +115,11 @@ def test_the_script_fits_reports_and_writes_into_an_onnx_file(tiny_dataset, tmp_
     assert model.read_bytes() == before
     again = run_script("calibrate_confidence", *options)
     assert again.stdout == f"{done.stdout}\nwritten into {model}\n"
-    for word in ('"lead"', "katakana", "scribbles", "AUROC", "200 samples of the validation split"):
+    for word in ("largest logit", "katakana", "scribbles", "AUROC", "200 samples of the validation split"):
         assert word in done.stdout
     written = Recognizer(model)
     content = json.loads(written.facts["confidence"])
-    assert (written.confidence.temperature, written.confidence.score) == (content["temperature"], "lead")
+    assert written.confidence.temperature == content["temperature"]
     assert content["calibration_error"]["after"] < content["calibration_error"]["before"]
     samples = dataset_samples(data, "validation", {})
     known = written.confidence.known(written.logits(samples.images(np.arange(len(samples.characters)))))
@@ -132,7 +127,7 @@ def test_the_script_fits_reports_and_writes_into_an_onnx_file(tiny_dataset, tmp_
     assert written.classes == CLASSES  # what else it said, it still says
 
 
-FACTS = {"temperature": 0.5, "score": "logit", "threshold": 1.25, "kept": 0.97}
+FACTS = {"temperature": 0.5, "threshold": 1.25, "kept": 0.97}
 
 
 def test_exports_carry_it_and_an_int8_file_has_its_own(tmp_path):
@@ -149,7 +144,7 @@ def test_exports_carry_it_and_an_int8_file_has_its_own(tmp_path):
     onnx_file.convert(checkpoint, tmp_path / "out.onnx", None)
     safetensors_file.convert(checkpoint, tmp_path / "out.safetensors")
     for path in tmp_path.iterdir():
-        assert load_model(path).confidence == Confidence(0.5, "logit", 1.25), path
+        assert load_model(path).confidence == Confidence(0.5, 1.25), path
 
 
 def test_a_file_for_any_image_divides_by_the_temperature(tmp_path, monkeypatch):
@@ -157,7 +152,7 @@ def test_a_file_for_any_image_divides_by_the_temperature(tmp_path, monkeypatch):
     path = save_float("train_hiercode", tmp_path / "hiercode_model_best.pth")
     store(path, FACTS)
     any_image.convert_any_image(path, tmp_path / "any.onnx", None, 18, top=3)  # proves the probabilities
-    assert Recognizer(tmp_path / "any.onnx").confidence == Confidence(0.5, "logit", 1.25)
+    assert Recognizer(tmp_path / "any.onnx").confidence == Confidence(0.5, 1.25)
 
 
 @pytest.mark.parametrize(

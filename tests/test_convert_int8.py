@@ -3,6 +3,7 @@
 import importlib
 import json
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import onnx
@@ -123,15 +124,38 @@ def test_what_falls_short_is_refused(int8, tiny_dataset, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+def test_one_image_may_always_differ(int8, tiny_dataset, tmp_path, monkeypatch):
+    """Two classes may be as likely, and where few images are compared, one of them is more than a thousandth."""
+    exported = int8_file.onnx_network
+
+    def wrong_on(count):
+        def network(path):
+            read = exported(path)
+            return lambda images: read(images) * torch.where(torch.arange(len(images)) < count, -1, 1)[:, None]
+
+        return network
+
+    call = (int8["train_etl9g_model"], tmp_path / "made.onnx", tiny_dataset(), 18, 20)
+    monkeypatch.setattr(int8_file, "onnx_network", wrong_on(2))
+    with pytest.raises(onnx_file.ConversionError, match="agrees with PyTorch on 90"):
+        int8_file.convert(*call)
+    monkeypatch.setattr(int8_file, "onnx_network", wrong_on(1))
+    assert "equal to PyTorch's on 95.00 % of 20" in int8_file.convert(*call)
+
+
+def no_room():
+    return mock.patch.object(int8_file, "size_limit", lambda model, classes: 10_000)
+
+
 def test_the_script_ends_with_one_line_where_it_fails(int8, tiny_dataset, tmp_path):
-    flags = ["--data-dir", tiny_dataset(), "--compare", 4, "--agreement", 101]
+    flags = ["--data-dir", tiny_dataset(), "--compare", 4]
     calls = [
         (["--model-path", int8["train_etl9g_model"], *flags, "--output", "never.onnx"], 1, "was not converted"),
         (["--model-path", "missing.pth", *flags], 2, "missing.pth is missing"),
         (["--model-path", int8["train_etl9g_model"], "--opset", 13], 2, "--opset"),
     ]
     for call, code, words in calls:
-        done = run_script(SCRIPT, *call, cwd=tmp_path)
+        done = run_script(SCRIPT, *call, cwd=tmp_path, within=no_room)
         assert done.returncode == code, done.stderr
         assert words in done.stderr.splitlines()[-1]
         assert "Traceback" not in done.stderr

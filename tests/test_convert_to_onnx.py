@@ -20,7 +20,7 @@ from files.command_line import InputError
 from files.folders import beside
 from images import normalization
 from images.normalization import normalize
-from inference.confidence import SCORES, Confidence
+from inference.confidence import Confidence, lead
 from inference.readings import read
 from inference.recognizer import RELEASED, Recognizer
 from quantization.files import load_trained
@@ -163,19 +163,17 @@ def test_it_reads_as_pytorch_after_normalization(model_path, complete):
         assert known.tolist() == [image.any()]  # its file has no threshold
 
 
-@pytest.mark.parametrize("score", SCORES)
-def test_it_knows_what_is_none_of_the_classes_as_the_models_file_says(exported, tmp_path, score):
+def test_it_knows_what_is_none_of_the_classes_as_the_models_file_says(exported, tmp_path):
     logits = Recognizer(exported).picture_logits([grey_of(picture) for picture in DRAWINGS])
-    threshold = float(np.median(SCORES[score](logits, 0.5)))  # half of the drawings are none of them
+    threshold = float(np.median(lead(logits)))  # half of the drawings are none of them
     model = onnx.load(exported)
-    model.metadata_props.add(
-        key="confidence", value=json.dumps({"temperature": 0.5, "score": score, "threshold": threshold + 1e-6})
-    )
+    confidence = {"temperature": 0.5, "threshold": threshold + 1e-6}
+    model.metadata_props.add(key="confidence", value=json.dumps(confidence))
     onnx.save(model, tmp_path / "sure.onnx")
     any_image.convert_any_image(tmp_path / "sure.onnx", tmp_path / "any.onnx", None, 18, top=3)
     session = onnxruntime.InferenceSession(str(tmp_path / "any.onnx"))
     known = [session.run(["known"], {"image": picture[None]})[0][0] for picture in DRAWINGS]
-    assert known == Confidence(0.5, score, threshold + 1e-6).known(logits).tolist()
+    assert known == Confidence(**confidence).known(logits).tolist()
     assert {*known} == {True, False}
 
 

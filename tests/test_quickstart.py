@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import json
+import sys
 from argparse import Namespace
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,8 @@ from PIL import Image
 
 import quickstart
 from characters.names import true_character
+from data.prepared import PreparedDataset
+from engine import devices
 from evaluation import budget, speed
 from script_runs import ScriptRun, few_characters, forked_stages, run_script
 
@@ -80,19 +83,40 @@ def test_as_many_epochs_as_fit_into_the_time(tmp_path, monkeypatch, tiny_dataset
     monkeypatch.setattr(speed, "training", lambda *_, **__: 100.0)
     monkeypatch.setattr(speed, "drawing", lambda: 20.0)
     data, sets = tiny_dataset("あ一二人語"), {"sets": 2, "passes": 2}
-    for cores, rate in ((1, 1 / (1 / 100 + 1 / 40)), (4, 1 / (1 / 100 + 1 / 160))):
+    validated = len(PreparedDataset(data).splits["validation"])
+    assert validated
+    for cores in (1, 4):
         monkeypatch.setattr(budget, "cores", lambda cores=cores: cores)
         made = budget.plan("train_hiercode", data, 60, {}, **sets)
+        start, epoch = 10 + 14 / (20 * cores), 14 / 100 + validated / 300 + 14 / (2 * 20 * cores)
         assert made.samples == 14
-        assert made.rate == pytest.approx(rate)
-        assert made.epochs == int(60 * rate / 14)
+        assert made.start == pytest.approx(start)
+        assert made.rate == pytest.approx(14 / epoch)
+        assert made.epochs == int((60 - start) / epoch)
         assert 58 < made.seconds <= 60
     assert budget.plan("train_hiercode", data, 0, {}, **sets).epochs == budget.LEAST_EPOCHS
     given = Namespace(model_dir=tmp_path, data_dir=data, minutes=10, epochs=None)
-    rate = 1 / (1 / 100 + 1 / (4 * quickstart.PASSES * 20))
-    assert quickstart.planned(given, {}, 60) == int(60 * rate / 28)
-    assert f"trains on about {rate:.0f} samples a second: 163 epochs of 28 samples" in capsys.readouterr().out
+    epochs = quickstart.planned(given, {}, 60)
+    assert epochs == budget.plan("train_hiercode", data, 60, {}, quickstart.FRESH, quickstart.PASSES).epochs > 2
+    assert f": {epochs} epochs of 28 samples, in about 1 minutes" in capsys.readouterr().out
     monkeypatch.setattr(speed, "training", lambda *_, **__: 50.0)  # a busy machine
-    assert quickstart.planned(given, {}, 60) == int(60 * rate / 28)  # the run that was begun is continued
+    assert quickstart.planned(given, {}, 60) == epochs  # the run that was begun is continued
     given.minutes = 20
-    assert quickstart.planned(given, {}, 120) == int(120 / (1 / 50 + 1 / 320) / 28)
+    assert quickstart.planned(given, {}, 60) < epochs
+
+
+@pytest.mark.parametrize(("fast", "minutes"), [(True, 10), (False, 20)])
+def test_without_fast_bf16_it_takes_twice_as_long(fast, minutes, monkeypatch, tmp_path, capsys):
+    """Unless a person says how long; stopped before the first stage."""
+
+    def stop(given):
+        raise InterruptedError(given.minutes)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(devices, "fast_bf16", lambda _: fast)
+    monkeypatch.setattr(quickstart, "pipeline", stop)
+    for flags, expected in (([], minutes), (["--minutes", "7"], 7)):
+        monkeypatch.setattr(sys, "argv", ["quickstart.py", *flags])
+        with pytest.raises(InterruptedError, match=f"^{expected}"):
+            quickstart.main()
+        assert capsys.readouterr().out.endswith(f"reads images with it. It takes about {expected} minutes.\n")

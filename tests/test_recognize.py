@@ -24,6 +24,7 @@ from images import finding, reading
 from images.normalization import normalize
 from images.reading import DecoderMissing, read_grey
 from inference import recognizer
+from inference.confidence import lead
 from inference.readings import _best, read
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
@@ -190,9 +191,9 @@ def test_what_is_none_of_the_characters_is_said(model, tmp_path):
     stroke(True).save(tmp_path / "a.png")
     Image.new("L", (50, 50), 255).save(tmp_path / "blank.png")
     grey = [read_grey(tmp_path / "a.png")]
-    score = float(recognizer.Recognizer(model).picture_logits(grey).max())
-    for threshold, known in ((score - 0.01, True), (score + 0.01, False)):
-        confidence = json.dumps({"score": "logit", "threshold": threshold})
+    above = float(lead(recognizer.Recognizer(model).picture_logits(grey))[0])
+    for threshold, known in ((above - 0.01, True), (above + 0.01, False)):
+        confidence = json.dumps({"threshold": threshold})
         strict = with_facts(model, tmp_path / "strict.onnx", confidence=confidence)
         line = run_script(tmp_path, "a.png", "--model", strict).stdout
         assert line.startswith("a.png: 一" if known else "a.png: not one of these characters (nearest: 一")

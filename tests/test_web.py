@@ -26,7 +26,7 @@ from export.varied_pictures import grey_of
 from handwriting.strokes import read_model
 from images.normalization import CONTRACT, normalize
 from images.reading import read_grey
-from inference.confidence import SCORES, confidence_of
+from inference.confidence import confidence_of, lead
 from inference.recognizer import RELEASED, Recognizer
 from structure.kanjivg import model_files
 
@@ -209,15 +209,13 @@ console.log(JSON.stringify(known));
 
 def test_confidence_is_pythons():
     require(shutil.which("node"), "node")
-    rows, settings = np.random.default_rng(0).normal(0, 3, (40, 30)).astype(np.float32), ["{}"]
-    for name, score in SCORES.items():
-        threshold = float(np.median(score(rows, 0.7))) + 1e-4
-        settings.append(json.dumps({"temperature": 0.7, "score": name, "threshold": threshold}))
+    rows = np.random.default_rng(0).normal(0, 3, (40, 30)).astype(np.float32)
+    settings = ["{}", json.dumps({"temperature": 0.7, "threshold": float(np.median(lead(rows))) + 1e-4})]
     code = JUDGE.replace("CONFIDENCE", (ROOT / "web" / "confidence.js").as_uri())
     command = ["node", "--input-type=module", "-e", code, json.dumps({"rows": rows.tolist(), "settings": settings})]
     known = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
     assert known == [confidence_of(one, "web").known(rows).tolist() for one in settings]
-    assert [sum(row) for row in known] == [40, 20, 20, 20, 20]
+    assert [sum(row) for row in known] == [40, 20]
 
 
 def test_strokes_give_pythons_logits_and_the_right_character(page, model):
@@ -250,8 +248,8 @@ def test_the_picture_is_what_was_drawn(page):
 def test_it_says_what_is_not_one_of_its_characters_and_what_one_looks_like(browser, serve, build, tmp_path):
     sharp = Recognizer(write_model(tmp_path / "sharp.onnx"))
     logits = sharp.picture_logits([drawing("口", 300, 12).astype(np.float32)])[0]
-    threshold, second = 0.6 * float(SCORES["lead"](logits, 1)), CLASSES[np.argsort(-logits)[1]]
-    settings = json.dumps({"temperature": 8, "score": "lead", "threshold": threshold})  # the second is a candidate too
+    threshold, second = 0.6 * float(lead(logits)), CLASSES[np.argsort(-logits)[1]]
+    settings = json.dumps({"temperature": 8, "threshold": threshold})  # the second is a candidate too
     model = write_model(tmp_path / "more.onnx", confidence=settings, config=json.dumps({"split": "random"}))
     confusable.save(tmp_path / "confusable.json", CLASSES, {second: {"口": 0.1}}, "a test")
     browser.open(serve(build(model)))

@@ -15,26 +15,22 @@ function probabilities(logits, temperature) {
   return exponents.map((exponent) => exponent / all);
 }
 
-const SCORES = {
-  probability: (logits, temperature) => highest(probabilities(logits, temperature)),
-  logit: (logits) => highest(logits),
-  lead: (logits) => highest(logits) - sum(Float64Array.from(logits)) / logits.length,
-  energy: (logits, temperature) =>
-    highest(logits) - temperature * Math.log(highest(probabilities(logits, temperature))),
-};
+/** How far the largest logit is above their mean. */
+const lead = (logits) => highest(logits) - sum(Float64Array.from(logits)) / logits.length;
 
 /** What a file's metadata says of its logits; throws RangeError where that makes no sense. */
 export function confidenceOf(metadata) {
   const { temperature = 1, score = "lead", threshold = null } = JSON.parse(metadata.confidence || "{}");
-  if (!(temperature >= 1e-3 && temperature <= 1e3) || !Object.hasOwn(SCORES, score) || !(threshold === null || Number.isFinite(threshold))) {
+  const fits = temperature >= 1e-3 && temperature <= 1e3 && (threshold === null || Number.isFinite(threshold));
+  if (!fits || score !== "lead") {
     throw new RangeError("what it says of its confidence is damaged");
   }
-  return { temperature, score, threshold };
+  return { temperature, threshold };
 }
 
 /** Whether logits are those of one of the model's characters; yes where the file names no threshold. */
-export function isKnown(logits, { temperature, score, threshold }) {
-  return threshold === null || SCORES[score](logits, temperature) >= threshold;
+export function isKnown(logits, { threshold }) {
+  return threshold === null || lead(logits) >= threshold;
 }
 
 /** What else the likeliest of these candidates may be; `confusable` is the content of confusable.json, or {}. */

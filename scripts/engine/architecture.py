@@ -24,7 +24,8 @@ class Architecture:
     model(config, classes) builds it. In evaluation mode it returns logits (N, classes), in training mode also a tuple
     that begins with them. loss(output, labels, config) makes of that a mean over the samples, to which labels below 0,
     of what is none of the classes, add nothing. A module of the model may say how it is quantised: quantized(weight),
-    which quantization.network.replace_layers calls.
+    which quantization.network.replace_layers calls. A model may have freeze(), which computes once what depends on its
+    weights alone: a teacher's change no more.
     """
 
     name: str

@@ -58,4 +58,6 @@ def load_teacher(config: OptimizationConfig, dataset: PreparedDataset, device: t
     if facts["classes"] != dataset.classes:
         raise InputError(f"{path} was trained on other classes than {config.data_dir} has")
     check_split(path, facts, config, dataset)
+    if hasattr(model, "freeze"):
+        model.freeze()
     return model.to(device, memory_format=torch.channels_last)

@@ -45,8 +45,7 @@ def top1(reader: Model, samples: Samples) -> float:
 def confidence_by(reader: Model, made_up: Samples, before: dict) -> dict:
     """A reader's confidence, fitted to samples by made-up writers with the settings of `before`; {} if none fits."""
     with contextlib.suppress(InputError):
-        logits, how = logits_of(reader, made_up.images), (before.get("score", "lead"), before.get("kept", 0.92))
-        content = fitted(logits, made_up.labels.numpy(), *how)
+        content = fitted(logits_of(reader, made_up.images), made_up.labels.numpy(), before.get("kept", 0.92))
         confidence_of(content, "what was fitted")  # raises if it makes no sense: the model reads nothing
         return content
     return {}

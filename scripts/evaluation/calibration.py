@@ -14,7 +14,7 @@ from export.safetensors_file import write as write_safetensors
 from files.atomic import atomic_write
 from files.command_line import InputError
 from handwriting.out_of_set import kinds_outside, out_of_set_samples
-from inference.confidence import SCORES, calibration_error, probabilities, reliability
+from inference.confidence import calibration_error, lead, probabilities, reliability
 from quantization.files import load_trained
 
 
@@ -46,19 +46,19 @@ def area_under_curve(inside: np.ndarray, outside: np.ndarray) -> float:
     return float((below + not_above).mean() / (2 * len(outside)))
 
 
-def fitted(logits: np.ndarray, labels: np.ndarray, score: str, kept: float) -> dict:
-    """What a file says of its confidence: temperature, and a threshold on this score that accepts the share `kept` of
+def fitted(logits: np.ndarray, labels: np.ndarray, kept: float) -> dict:
+    """What a file says of its confidence: temperature, and a threshold on the lead that accepts the share `kept` of
     samples, fitted to their logits (n, classes) and labels (n,). Raises InputError where no temperature fits."""
     temperature, right = fitted_temperature(logits, labels), logits.argmax(axis=1) == labels
     errors = [calibration_error(reliability(probabilities(logits, t).max(axis=1), right)) for t in (1, temperature)]
-    threshold = float(np.quantile(SCORES[score](logits, temperature), 1 - kept))
-    content = {"temperature": temperature, "score": score, "threshold": threshold, "kept": kept, "samples": len(labels)}
+    threshold = float(np.quantile(lead(logits), 1 - kept))
+    content = {"temperature": temperature, "threshold": threshold, "kept": kept, "samples": len(labels)}
     return content | {"calibration_error": dict(zip(("before", "after"), errors, strict=True))}
 
 
-def calibrate(model: Model, data_dir: Path, score: str, kept: float, limit: int, count: int) -> tuple[dict, str]:
+def calibrate(model: Model, data_dir: Path, kept: float, limit: int, count: int) -> tuple[dict, str]:
     """What goes into the file, and a report. `kept`: the share of at most `limit` validation samples that the threshold
-    on this score accepts; `count`: the out-of-set samples of each kind that it is measured on."""
+    accepts; `count`: the out-of-set samples of each kind that it is measured on."""
     if model.picture_logits:
         raise InputError("an any-image file cannot be calibrated: calibrate the model that it was made from")
     samples = dataset_samples(data_dir, "validation", model.facts["config"])
@@ -68,25 +68,25 @@ def calibrate(model: Model, data_dir: Path, score: str, kept: float, limit: int,
         raise InputError(f"{data_dir} has no validation samples of the model's {len(model.classes):,} classes")
     logits = np.concatenate([model.logits(samples.images(rows[part])) for part in batches(len(rows), "reading")])
     labels = np.array([model.classes.index(character) for character in samples.characters[rows]])
-    content = fitted(logits, labels, score, kept)
+    content = fitted(logits, labels, kept)
     temperature, threshold, errors = (content[name] for name in ("temperature", "threshold", "calibration_error"))
-    scores, right, figures = SCORES[score](logits, temperature), logits.argmax(axis=1) == labels, {}
+    scores, right, figures = lead(logits), logits.argmax(axis=1) == labels, {}
     for kind in kinds_outside(model.classes):
         images, _ = out_of_set_samples(kind, model.classes, count)
         images = images[images.any(axis=(1, 2, 3))]  # without ink nothing is read
         if len(images):
-            outside = np.concatenate([model.logits(images[part]) for part in batches(len(images), kind)])
-            outside = SCORES[score](outside, temperature)
+            outside = lead(np.concatenate([model.logits(images[part]) for part in batches(len(images), kind)]))
             accepted = float((outside >= threshold).mean())
             figures[kind] = {"auroc": area_under_curve(scores, outside), "accepted": accepted}
     report = f"""\
 {len(labels):,} samples of {samples.facts["description"]}
 temperature {temperature:.4f}; calibration error {errors["before"]:.4f} before, {errors["after"]:.4f} after (0 is best)
 
-The threshold on the score "{score}" accepts {100 * kept:g} % of the characters,
-and {100 * (scores[right] >= threshold).mean():.2f} % of those read correctly. Below: the share that it accepts of
-{count:,} drawings of other things, and how well the score separates them from the
-characters (AUROC, the area under the ROC curve: 1 always, 0.5 by chance).
+How far the largest logit is above their mean decides: the threshold accepts
+{100 * kept:g} % of the characters, and {100 * (scores[right] >= threshold).mean():.2f} % of those read correctly.
+Below: the share of {count:,} drawings of other things that it accepts, and how well
+they are separated from the characters (AUROC, the area under the ROC curve:
+1 always, 0.5 by chance).
 
 {"":<20}{"AUROC":>8}{"accepted":>11}
 """

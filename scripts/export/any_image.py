@@ -1,6 +1,6 @@
 """An ONNX model of this toolkit with the normalisation inside: one file that takes pictures as they are, and its proof.
 INPUT and OUTPUTS say what goes in and what comes out, each picture by itself. Probabilities, and whether a picture is
-`known` to be one of the classes, come from the temperature, the score and the threshold that the model's file names. A
+`known` to be one of the classes, come from the temperature and the threshold that the model's file names. A
 picture without ink gives logits of 0, and is not known."""
 
 import sys
@@ -38,36 +38,12 @@ UNLIKE = 0.01  # … in all but this share: where rounding moves a value across 
 SAME_PROBABILITY = 1e-4  # largest difference from the softmax of the file's own logits
 
 
-@script()
-def probability(logits, temperature):
-    return op.ReduceMax(op.Softmax(logits / temperature, axis=1), [1], keepdims=0)
-
-
-@script()
-def logit(logits, temperature):
-    return op.ReduceMax(logits, [1], keepdims=0)
-
-
-@script()
-def lead(logits, temperature):
-    return op.ReduceMax(logits, [1], keepdims=0) - op.ReduceMean(logits, [1], keepdims=0)
-
-
-@script()
-def energy(logits, temperature):
-    return op.ReduceLogSumExp(logits / temperature, [1], keepdims=0) * temperature
-
-
-SCORES = {"probability": probability, "logit": logit, "lead": lead, "energy": energy}  # those of confidence.py
-
-
 def any_image_model(model: onnx.ModelProto, top: int) -> onnx.ModelProto:
     """A toolkit model, float or quantised, between the normalisation and the reading of its logits. Raises
     ConversionError where its opset is older than the normalisation's and cannot be raised."""
     properties = {entry.key: entry.value for entry in model.metadata_props}
     confidence = confidence_of(properties.get("confidence"), "the model")
-    temperature, score = confidence.temperature, SCORES[confidence.score]
-    threshold = -np.inf if confidence.threshold is None else confidence.threshold
+    temperature, threshold = confidence.temperature, -np.inf if confidence.threshold is None else confidence.threshold
     count = len(properties["classes"])
     most = [min(top, count)]
     if opset_of(model) < OLDEST_OPSET:
@@ -82,7 +58,8 @@ def any_image_model(model: onnx.ModelProto, top: int) -> onnx.ModelProto:
         has_ink = op.ReduceMax(images, [1, 2, 3], keepdims=0) > 0
         logits = op.Where(op.Unsqueeze(has_ink, [1]), MODEL.Logits(images), 0.0)
         probabilities, classes = op.TopK(op.Softmax(logits / temperature, axis=1), most, axis=1)
-        known = has_ink & (score(logits, temperature) >= threshold)
+        lead = op.ReduceMax(logits, [1], keepdims=0) - op.ReduceMean(logits, [1], keepdims=0)
+        known = has_ink & (lead >= threshold)
         return probabilities, classes, logits, known
 
     made = [FLOAT["pictures", most[0]], INT64["pictures", most[0]], FLOAT["pictures", count], BOOL["pictures"]]

@@ -1,10 +1,9 @@
 """How sure a model is, and whether what it sees is one of its characters at all. The softmax of logits divided by a
-temperature, fitted on validation data, is nearly the share of right answers (arXiv:1706.04599). A picture whose score
+temperature, fitted on validation data, is nearly the share of right answers (arXiv:1706.04599). A picture whose lead
 lies below a threshold is taken for none of the classes."""
 
 import json
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,19 +19,10 @@ def probabilities(logits: np.ndarray, temperature: float = 1) -> np.ndarray:
     return exponent / exponent.sum(axis=-1, keepdims=True)
 
 
-def energy(logits: np.ndarray, temperature: float) -> np.ndarray:
-    """The temperature times the logarithm of the sum of the exponents (Liu et al. 2020, arXiv:2010.03759)."""
-    highest = logits.max(axis=-1)
-    return highest + temperature * np.log(np.exp((logits - highest[..., None]) / temperature).sum(axis=-1))
-
-
-# Scores of logits (..., classes) at a temperature, higher for what is one of the classes than for anything else.
-SCORES: dict[str, Callable[[np.ndarray, float], np.ndarray]] = {
-    "probability": lambda logits, temperature: probabilities(logits, temperature).max(axis=-1),
-    "logit": lambda logits, temperature: logits.max(axis=-1),
-    "lead": lambda logits, temperature: logits.max(axis=-1) - logits.mean(axis=-1),  # before the average class
-    "energy": energy,
-}
+def lead(logits: np.ndarray) -> np.ndarray:
+    """How far the largest of logits (..., classes) is above their mean: further for what is one of the classes. The
+    largest logit alone, and the energy (arXiv:2010.03759), fall with every pen thinner than those trained on."""
+    return logits.max(axis=-1) - logits.mean(axis=-1)
 
 
 @dataclass(frozen=True)
@@ -40,7 +30,6 @@ class Confidence:
     """What a file says of its logits; the defaults are those of a file that says nothing."""
 
     temperature: float = 1.0
-    score: str = "lead"
     threshold: float | None = None
 
     def probabilities(self, logits: np.ndarray) -> np.ndarray:
@@ -50,18 +39,17 @@ class Confidence:
         """Whether each row of logits (n, classes) is one of the classes, bool (n,); yes where there is no threshold."""
         if self.threshold is None:
             return np.ones(len(logits), bool)
-        return SCORES[self.score](logits, self.temperature) >= self.threshold
+        return lead(logits) >= self.threshold
 
 
 def confidence_of(content: dict | str | None, path: object) -> Confidence:
     """What a file holds under `confidence`, as it is or as JSON. Raises InputError where that makes no sense."""
     try:
         values = json.loads(content) if isinstance(content, str) and content else content or {}
-        if not isinstance(values, dict):
+        if not isinstance(values, dict) or values.get("score", "lead") != "lead":  # of an older version
             raise ValueError
         confidence = Confidence(**{name: values[name] for name in vars(Confidence()) if name in values})
-        finite = math.isfinite(confidence.threshold or 0)
-        if not finite or not 1e-3 <= confidence.temperature <= 1e3 or confidence.score not in SCORES:
+        if not math.isfinite(confidence.threshold or 0) or not 1e-3 <= confidence.temperature <= 1e3:
             raise ValueError
     except (ValueError, TypeError, OverflowError, RecursionError):
         raise InputError(f"{path}: its confidence is damaged: run scripts/calibrate_confidence.py on it") from None
