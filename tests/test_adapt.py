@@ -1,5 +1,6 @@
 """adapt.py: a narrow model learns a hand, labelled or not, and neither forgets, guesses nor replaces."""
 
+import copy
 import re
 import shutil
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from torch import nn
 import adapt
 from engine import adaptation, checkpoints, devices
 from engine.adaptation import Samples, learn, sure_of, varied
+from engine.batches import to_input
 from engine.model_files import architecture_of
 from evaluation import adapted
 from evaluation.calibration import store
@@ -167,6 +169,26 @@ def test_learning_depends_on_the_seed_alone_and_leaves_the_model_as_it_is(monkey
     assert all(value.equal(again[name]) for name, value in first.items())
     assert not all(value.equal(other[name]) for name, value in first.items())
     assert all(value.equal(before[name]) for name, value in model.state_dict().items())
+
+
+def test_samples_by_made_up_writers_are_read_as_before(monkeypatch):
+    """Whatever their labels say; the control learns from labels alone."""
+    monkeypatch.setattr(adaptation, "STEPS", 30)
+    monkeypatch.setattr(adaptation, "LEARNING_RATE", 2e-3)
+    model, facts = tiny_model("train_hiercode")
+    architecture, images, moved = architecture_of(facts["script"]), blots(20).images.flip(2), []
+    replayed = Samples(images, torch.arange(20) % 3)
+    with torch.no_grad():
+        before = model(to_input(images)).softmax(1)
+        for loss in (adaptation.distillation, lambda logits, _: 0 * logits.sum(1)):
+            monkeypatch.setattr(adaptation, "distillation", loss)
+            with torch.enable_grad():
+                settings = restored(architecture.config, facts["config"])
+                learned = learn(model, architecture, settings, blots(10), replayed, 0)
+            changed = copy.deepcopy(model)
+            changed.load_state_dict(learned)
+            moved.append(float((changed(to_input(images)).softmax(1) - before).abs().sum(1).mean()))
+    assert moved[0] < 0.8 * moved[1], moved
 
 
 def test_classes_with_few_samples_are_shown_more_often_than_their_share(monkeypatch):

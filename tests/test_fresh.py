@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from data import fresh
 from data.fresh import NONE, FreshSets, sheets_of
 from data.prepared import PreparedDataset
 from engine import checkpoints, processes, training
@@ -64,6 +65,18 @@ def test_a_set_may_be_shown_in_several_epochs():
     assert torch.equal(again, epochs[2])
     with pytest.raises(ValueError, match="multiple of --fresh-passes"):
         CNNConfig(fresh=3, fresh_passes=2).check()
+
+
+@pytest.mark.parametrize(("threads", "cores", "ahead"), [(2, 2, False), (1, 2, True), (2, 16, True)])
+def test_the_next_block_is_drawn_ahead_where_cores_are_left(threads, cores, ahead, monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    monkeypatch.setattr(fresh, "cores", lambda: cores)
+    settings, coming = CNNConfig(**FEW, epochs=9), []
+    for on_cpu in (True, False):
+        with contextlib.closing(FreshSets("い一人", settings, on_cpu)) as drawing:
+            assert drawing.images(0, never) is not None
+            coming.append(list(drawing._coming))
+    assert coming == [[1] if ahead else [], [1]]  # a GPU leaves all cores
 
 
 def test_rare_characters_are_in_one_set_of_a_block_alone():

@@ -14,7 +14,7 @@ from characters.class_lists import FOLDER, class_list
 from characters.kinds import is_kanji
 from data.drawn import check_drawable
 from data.prepared import PreparedDataset, Split
-from files.machine import MOST_PROCESSES, PROCESSES
+from files.machine import MOST_PROCESSES, PROCESSES, cores
 from handwriting.fonts import find_fonts
 from handwriting.standin import draw_out_of_set, draw_samples, sheets_of, start_drawer
 from handwriting.writer import GENERATOR_VERSION
@@ -30,16 +30,19 @@ RARE = class_list(str(FOLDER / "rare.txt"))
 class FreshSets:
     """The samples of each epoch: whole sets, with kana as often as --hiragana-repeats says, no sample twice in one.
 
-    They are drawn in blocks, by processes of their own: while an epoch trains, the block that the next one shows for
-    the first time. An epoch shows as many blocks as --fresh-passes says. Only the first set of a block has the rare
-    characters (characters/rare.txt). `labels` (n,) are those of every epoch, NONE for --out-of-set.
+    They are drawn in blocks, by processes of their own: the block that an epoch is the first to show, while the epoch
+    before trains, if there are cores for both. An epoch shows as many blocks as --fresh-passes says. Only the first set
+    of a block has the rare characters (characters/rare.txt). `labels` (n,) are those of every epoch, NONE for
+    --out-of-set.
     """
 
-    def __init__(self, classes: str, config: OptimizationConfig):
+    def __init__(self, classes: str, config: OptimizationConfig, on_cpu: bool = True):
         check_drawable(classes)
         self.fonts = find_fonts([Path(config.font)] if config.font else [], config.font_share)
         self.seed, self.epochs, self.passes = config.seed, config.epochs, config.fresh_passes
         self.processes = min(config.drawing_processes or PROCESSES, MOST_PROCESSES)
+        # Where they took cores from a training on all of them, each thread of it would wait for the slowest.
+        self.ahead = not on_cpu or torch.get_num_threads() + self.processes <= cores()
         kana = "".join(char for char in classes if not is_kanji(char))
         common, common_kana = ("".join(char for char in chars if char not in RARE) for chars in (classes, kana))
         whole = config.fresh // self.passes  # sets of a block
@@ -88,7 +91,7 @@ class FreshSets:
                 return None
         parts = [part.result() for part in drawn]
         del self._coming[epoch]
-        if epoch + 1 < self.epochs:
+        if self.ahead and epoch + 1 < self.epochs:
             self.begin(blocks.stop)
         return torch.from_numpy(np.concatenate(parts)[:, None])
 

@@ -1,5 +1,6 @@
-"""A short training that makes a model read one kind of picture better. Each step also shows stand-in samples, so that
-it forgets nothing. Batch norm keeps its statistics: those of a few pictures would be wrong for all others."""
+"""A short training that makes a model read one kind of picture better. Each step also shows stand-in samples, in which
+it goes on to read what it read before (Li and Hoiem, arXiv:1606.09282), so that it forgets nothing. Batch norm keeps
+its statistics: those of a few pictures would be wrong for all others."""
 
 import contextlib
 import copy
@@ -14,7 +15,7 @@ from tqdm import tqdm
 
 from data.augmentation import augment
 from data.fresh import FreshSets
-from engine.architecture import Architecture
+from engine.architecture import Architecture, distillation
 from engine.batches import to_input
 from engine.devices import autocast, choose_device, derive_seed, fast_bf16, seed_generators
 from engine.optimizers import average_weights, learning_rate_factor, make_optimizers
@@ -71,7 +72,9 @@ def learn(
     config.learning_rate, device = LEARNING_RATE, choose_device(config.device)
     generator, parts = torch.Generator().manual_seed(seed), ((own, OWN), (replayed, REPLAYED))
     steps = list(zip(*(rows_of_steps(samples, size, generator) for samples, size in parts), strict=True))
-    model = copy.deepcopy(model).to(device, memory_format=torch.channels_last).train()
+    before, model = (copy.deepcopy(model).to(device, memory_format=torch.channels_last) for _ in range(2))
+    before.eval()
+    model.train()
     for module in model.modules():
         module.training = module.training and not isinstance(module, _BatchNorm)
     optimizers, averaged = make_optimizers(model, config, fast_bf16(device)), average_weights(model, EMA_DECAY)
@@ -79,8 +82,13 @@ def learn(
         shown = zip(own.of(rows), replayed.of(again), strict=True)
         images, labels = (torch.cat(both).to(device) for both in shown)
         seed_generators(derive_seed(seed, step), device)
+        images = augment(to_input(images), config.augmentation)
         with autocast(config, device):
-            loss = architecture.loss(model(augment(to_input(images), config.augmentation)), labels, config)
+            output = model(images)
+            with torch.no_grad():
+                as_before = before(images[OWN:])
+            logits = output[0] if isinstance(output, tuple) else output
+            loss = architecture.loss(output, labels, config) + distillation(logits[OWN:], as_before).mean()
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
         for optimizer in optimizers:

@@ -17,6 +17,11 @@ def cross_entropy(output, labels: torch.Tensor, config: OptimizationConfig) -> t
     return total / len(labels)
 
 
+def distillation(logits: torch.Tensor, teacher_logits: torch.Tensor) -> torch.Tensor:
+    """The cross entropy (N,) of logits (N, classes) with a teacher's probabilities (arXiv:1503.02531)."""
+    return F.cross_entropy(logits.float(), teacher_logits.float().softmax(1), reduction="none")
+
+
 @dataclasses.dataclass(frozen=True)
 class Architecture:
     """All that the engine has to know of a model.

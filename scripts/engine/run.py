@@ -6,14 +6,13 @@ import sys
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from data.augmentation import augment
 from data.fresh import FreshSets, with_fresh_training
 from data.prepared import PreparedDataset
 from engine import processes
-from engine.architecture import Architecture
+from engine.architecture import Architecture, distillation
 from engine.batches import Batches, Sampling, to_input
 from engine.devices import autocast, choose_device, compiles_well, derive_seed, fast_bf16, seed_generators
 from engine.optimizers import average_weights, learning_rate_factor, make_optimizers
@@ -23,11 +22,6 @@ from files.folders import OutputFolders
 from optimization_config import OptimizationConfig
 
 OUT_OF_SET_WEIGHT = 0.5  # of the loss of what is none of the classes (arXiv:1812.04606)
-
-
-def distillation(logits: torch.Tensor, teacher_logits: torch.Tensor) -> torch.Tensor:
-    """The cross entropy (N,) of logits (N, classes) with a teacher's probabilities (arXiv:1503.02531)."""
-    return F.cross_entropy(logits.float(), teacher_logits.float().softmax(1), reduction="none")
 
 
 class Run:
@@ -52,7 +46,7 @@ class Run:
         self.model = model.to(self.device, memory_format=torch.channels_last)
         has_teacher = config.teacher and config.distillation
         self.teacher = load_teacher(config, dataset, self.device) if has_teacher else None
-        self.fresh = FreshSets(dataset.classes, config) if config.fresh else None
+        self.fresh = FreshSets(dataset.classes, config, self.device.type == "cpu") if config.fresh else None
         if self.fresh and processes.count() > 1:
             raise InputError("--fresh draws for one process: start the script without torchrun")
         if self.fresh:

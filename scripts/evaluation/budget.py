@@ -9,7 +9,7 @@ from engine.model_files import architecture_of
 from evaluation import speed
 from files.machine import cores
 
-STEPS = 10  # timed
+STEPS = 20  # timed
 LEAST_EPOCHS = 2
 STARTING = 10.0  # seconds until the processes that draw have started
 EVALUATED = 3  # times as many samples a second as are trained on: of the validation after an epoch
