@@ -110,8 +110,12 @@ def pipeline(given: argparse.Namespace) -> dict:
     raw, data, models, begin = given.raw_dir, given.data_dir, given.model_dir, time.monotonic()
     best, int8 = models / "hiercode_model_best.pth", models / "quantized_hiercode_int8.pth"
     exported, evaluation = models / "hiercode_int8.onnx", models / "evaluation"
-    settings = {"teacher": str(TEACHER), "distillation": 0.7} if given.teacher else {}
-    settings |= {"optimizer": "muon-all", "learning_rate": 2e-2, "code_dropout": 0}
+    # Each chosen by made-up validation writers and two fonts (RESEARCH.md, "Quickstart").
+    settings = {"optimizer": "muon-all", "learning_rate": 2e-2}
+    if given.teacher:
+        settings |= {"teacher": str(TEACHER), "distillation": 0.7, "code_dropout": 0}
+    else:
+        settings |= {"label_smoothing": 0.2}
     seconds = {
         "draw": run_stage("draw", "synthesize_etl9g.py", "--sets", given.sets, "--out", raw, "--seed", given.seed),
         "prepare": run_stage("prepare", "prepare_dataset.py", "--etl9g-dir", raw, "--output-dir", data),
@@ -163,7 +167,8 @@ def main() -> None:
         raise InputError(f"{given.data_dir} holds the real ETL9G: give the stand-in another --data-dir")
     if given.images:
         read_grey(find_images([given.images])[0])  # what is no image is refused now
-    print("This draws a stand-in for ETL9G, trains HierCode on it, makes it INT8 and reads images with it.", end="")
+    what = "This draws a stand-in for ETL9G, trains HierCode on it, makes it INT8 and reads images with it."
+    print(what, end="", flush=True)
     given.minutes = given.minutes or MINUTES[not has_fast_bf16()]
     print("" if given.epochs else f" It takes about {given.minutes:g} minutes.", flush=True)
     report = pipeline(given)
