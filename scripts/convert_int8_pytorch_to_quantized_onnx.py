@@ -34,7 +34,7 @@ def main() -> None:
         type=at_least(0, float),
         default=AGREEMENT,
         metavar="X",
-        help="least, in %% (99.9); one may differ",
+        help="at least, in %% (default 99.9)",
     )
     print(convert(**vars(arguments.parse_args())))
 

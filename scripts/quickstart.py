@@ -110,12 +110,9 @@ def pipeline(given: argparse.Namespace) -> dict:
     raw, data, models, begin = given.raw_dir, given.data_dir, given.model_dir, time.monotonic()
     best, int8 = models / "hiercode_model_best.pth", models / "quantized_hiercode_int8.pth"
     exported, evaluation = models / "hiercode_int8.onnx", models / "evaluation"
-    # Each chosen by made-up validation writers and two fonts (RESEARCH.md, "Quickstart").
-    settings = {"optimizer": "muon-all", "learning_rate": 2e-2}
-    if given.teacher:
-        settings |= {"teacher": str(TEACHER), "distillation": 0.7, "code_dropout": 0}
-    else:
-        settings |= {"label_smoothing": 0.2}
+    taught = {"teacher": str(TEACHER), "distillation": 0.7, "code_dropout": 0}
+    settings = taught if given.teacher else {"label_smoothing": 0.2}
+    settings |= {"optimizer": "muon-all", "learning_rate": 2e-2}
     seconds = {
         "draw": run_stage("draw", "synthesize_etl9g.py", "--sets", given.sets, "--out", raw, "--seed", given.seed),
         "prepare": run_stage("prepare", "prepare_dataset.py", "--etl9g-dir", raw, "--output-dir", data),

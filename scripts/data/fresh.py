@@ -31,9 +31,8 @@ class FreshSets:
     """The samples of each epoch: whole sets, with kana as often as --hiragana-repeats says, no sample twice in one.
 
     They are drawn in blocks, by processes of their own: the block that an epoch is the first to show, while the epoch
-    before trains, if there are cores for both. An epoch shows as many blocks as --fresh-passes says. Only the first set
-    of a block has the rare characters (characters/rare.txt). `labels` (n,) are those of every epoch, NONE for
-    --out-of-set.
+    before trains, if there are cores for both. An epoch shows --fresh-passes blocks. Only the first set of a block has
+    the rare characters (characters/rare.txt). `labels` (n,) are those of every epoch, NONE for --out-of-set.
     """
 
     def __init__(self, classes: str, config: OptimizationConfig, on_cpu: bool = True):

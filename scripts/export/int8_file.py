@@ -20,7 +20,8 @@ from inference.recognizer import single_thread
 from quantization.files import float_architecture, load_quantized
 from quantization.loss import measure, select_rows
 
-AGREEMENT = 99.9  # % of the images compared with PyTorch, of which one may always differ
+AGREEMENT = 99.9  # % of the images compared with PyTorch
+TIE = 0.1  # two classes whose logits are this near are as likely: a rounding step may decide between them
 BATCHES = {1: 200, 64: 12}  # rounds of timing for each size
 PRODUCTS = {"Conv", "FusedConv", "Gemm", "FusedGemm", "MatMul", "FusedMatMul"}
 ROW_BYTES = 13  # scale (4 bytes) and zero point (1) of a row of weights, its bias (4) and the scale of that (4)
@@ -63,11 +64,13 @@ def onnx_network(path: Path) -> Callable[[torch.Tensor], torch.Tensor]:
 
 
 @torch.inference_mode()
-def differences(network: fx.GraphModule, path: Path, samples: Samples, rows: np.ndarray) -> tuple[int, float]:
-    """On how many of these samples the file's top-1 is not PyTorch's, and the largest difference of a logit."""
+def agreement_of(network: fx.GraphModule, path: Path, samples: Samples, rows: np.ndarray) -> tuple[float, float]:
+    """How often (in %) the file's top-1 is PyTorch's on these samples, or as likely; the largest difference of a logit."""
     batches = [torch.from_numpy(samples.images(part)) for part in np.array_split(rows, -(-len(rows) // 64))]
     logits, expected = torch.cat([*map(onnx_network(path), batches)]), torch.cat([*map(network, batches)])
-    return int((logits.argmax(dim=1) != expected.argmax(dim=1)).sum()), float((logits - expected).abs().max())
+    chosen = expected.gather(1, logits.argmax(dim=1, keepdim=True))[:, 0]
+    same = expected.amax(dim=1) - chosen <= TIE
+    return 100 * float(same.double().mean()), float((logits - expected).abs().max())
 
 
 def speed(float_file: Path, int8_file: Path, samples: Samples) -> list[str]:
@@ -96,8 +99,8 @@ def convert(
 ) -> str:
     """Writes, proves and only then names the file; returns what was measured as lines.
 
-    Raises ConversionError if its top-1 differs from PyTorch's on more than one of `compare` test images and agrees on
-    less than `agreement` % of them, if a product is left in float, or if it is larger than `size_limit`.
+    Raises ConversionError if its top-1 agrees with PyTorch's on less than `agreement` % of `compare` test images, if a
+    product is left in float, or if it is larger than `size_limit`.
     """
     network, facts = load_quantized(model_path)
     architecture, settings = float_architecture(facts)
@@ -110,15 +113,14 @@ def convert(
         float_model = architecture.model(settings, classes).eval()  # random weights: its size and speed are compared
         export(float_model, folder / "float.onnx", DEFAULT_OPSET)
         write(network, temporary, opset)
-        differ, worst = differences(network, temporary, samples, rows)
-        agrees = 100 - 100 * differ / len(rows)
+        agrees, worst = agreement_of(network, temporary, samples, rows)
         figures = measure({"int8": onnx_network(temporary)}, classes, samples, "", limit=30_000)
         top1, count = figures["int8_top1"], figures["samples"]
         describe_int8(temporary, facts, {"test_top1": top1, "test_samples": count})
         size, float_size = temporary.stat().st_size, (folder / "float.onnx").stat().st_size
         if floats := left_in_float(temporary):
             raise ConversionError(f"left in float: {', '.join(floats[:3])}")
-        if differ > 1 and agrees < agreement:
+        if agrees < agreement:
             raise ConversionError(f"top-1 agrees with PyTorch on {agrees:.2f} %, not {agreement:g} %")
         if size > (limit := size_limit(float_model, classes)):
             raise ConversionError(f"{size / 1e6:.3f} MB, more than {limit / 1e6:.3g} MB")
