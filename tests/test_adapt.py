@@ -43,7 +43,7 @@ def call(tmp_path, monkeypatch, capsys) -> Callable[..., tuple[int, str, str]]:
     """A function: exit code, stdout and stderr of adapt.py, which writes tmp_path / "mine.pth"."""
     for name, value in (("REPLAYED", 1), ("CHOOSING", 4), ("TESTING", 1), ("TOLERATED", 100)):
         monkeypatch.setattr(adapted, name, value)
-    for name, value in (("STEPS", 50), ("OWN", 16), ("REPLAYED", 8), ("LEARNING_RATE", 2e-3)):
+    for name, value in (("STEPS", 70), ("OWN", 16), ("REPLAYED", 8), ("LEARNING_RATE", 2e-3)):
         monkeypatch.setattr(adaptation, name, value)
 
     def call(*words: object) -> tuple[int, str, str]:

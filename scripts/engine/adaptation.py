@@ -1,5 +1,5 @@
 """A short training that makes a model read one kind of picture better. Each step also shows stand-in samples, in which
-it goes on to read what it read before (Li and Hoiem, arXiv:1606.09282), so that it forgets nothing. Batch norm keeps
+it keeps reading what it read before (Li and Hoiem, arXiv:1606.09282), so that it forgets nothing. Batch norm keeps
 its statistics: those of a few pictures would be wrong for all others."""
 
 import contextlib

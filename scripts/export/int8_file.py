@@ -65,7 +65,7 @@ def onnx_network(path: Path) -> Callable[[torch.Tensor], torch.Tensor]:
 
 @torch.inference_mode()
 def agreement_of(network: fx.GraphModule, path: Path, samples: Samples, rows: np.ndarray) -> tuple[float, float]:
-    """How often (in %) the file's top-1 is PyTorch's on these samples, or as likely; the largest difference of a logit."""
+    """The % of samples on which the file's top-1 is PyTorch's or as likely; the largest difference of a logit."""
     batches = [torch.from_numpy(samples.images(part)) for part in np.array_split(rows, -(-len(rows) // 64))]
     logits, expected = torch.cat([*map(onnx_network(path), batches)]), torch.cat([*map(network, batches)])
     chosen = expected.gather(1, logits.argmax(dim=1, keepdim=True))[:, 0]
