@@ -126,7 +126,7 @@ def convert(
             raise ConversionError(f"{size / 1e6:.3f} MB, more than {limit / 1e6:.3g} MB")
         lines = [
             f"{output}:\nopset {opset}, {size:,} bytes, {float_size / size:.2f} times smaller than float",
-            f"top-1 equal to PyTorch's on {agrees:.2f} % of {len(rows):,} test images\n"
+            f"top-1 equal to PyTorch's, or as likely, on {agrees:.2f} % of {len(rows):,} test images\n"
             f"largest difference of a logit {worst:.2g}; no matrix product left in float",
             f"top-1 of this file {top1:.2f} % of {count:,} test images",
             *speed(folder / "float.onnx", temporary, samples),
