@@ -18,10 +18,18 @@ SCRIPTS = Path(__file__).parents[1] / "scripts"
 FEW = ["--epochs", 2, "--hiragana-repeats", 1, "--device", "cpu", "--precision", "fp32", "--ema-decay", 0.9]
 
 
-def start(folder: Path, *flags: object, processes: int = 2, script: str = "train_etl9g_model", **torchrun: int):
-    """A training, shared by processes that torchrun starts, or by itself, that writes into `folder`."""
+def start(
+    folder: Path,
+    *flags: object,
+    processes: int = 2,
+    script: str = "train_etl9g_model",
+    run: Path | None = None,
+    **torchrun: int,
+):
+    """A training, shared by processes that torchrun starts, or by itself, that writes into `folder`; `run` instead of
+    the script is what is started."""
     shape = [word for name, value in TINY[script].items() for word in (f"--{name}", value)]
-    words = [SCRIPTS / f"{script}.py", *FEW, *shape, "--batch-size", 9, "--model-dir", folder, *flags]
+    words = [run or SCRIPTS / f"{script}.py", *FEW, *shape, "--batch-size", 9, "--model-dir", folder, *flags]
     if processes > 1:
         launch = [word for name, value in torchrun.items() for word in (f"--{name}", value)]
         words = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", processes, *launch, *words]
@@ -72,6 +80,30 @@ def test_shared_by_two_processes_the_curve_stays_within_its_noise(data, tmp_path
         assert shared["samples"] == alone["samples"]
         for name in ("train_loss", "validation_loss"):
             assert shared[name] == pytest.approx(alone[name], rel=0.2), name
+
+
+WITH_THREADS = """
+import atexit, pathlib, runpy, sys
+tasks = pathlib.Path("/proc/self/task")
+atexit.register(lambda: sys.stderr.write(f"{sorted(p.read_text() for p in tasks.glob('*/comm'))}\\n"))
+sys.argv[0] = SCRIPT
+sys.path.insert(0, str(pathlib.Path(SCRIPT).parent))
+runpy.run_path(SCRIPT, run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_no_thread_of_gloo_outlives_the_training(data, tmp_path, stopped):
+    wrapper = tmp_path / "with_threads.py"
+    wrapper.write_text(WITH_THREADS.replace("SCRIPT", repr(str(SCRIPTS / "train_etl9g_model.py"))))
+    process = start(tmp_path / "models", *data, "--checkpoint-minutes", 1e-9, run=wrapper)
+    if stopped:
+        wait_for_steps(process, tmp_path)
+        os.kill(children(process.pid)[-1], signal.SIGTERM)
+    code, _, err = finish(process)
+    assert bool(code) == stopped
+    threads = [line for line in err.splitlines() if line.startswith("['")]
+    assert len(threads) == 2 and "gloo" not in str(threads), err
 
 
 def test_asked_to_stop_all_stop_and_fewer_go_on(data, tmp_path):

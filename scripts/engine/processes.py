@@ -10,9 +10,12 @@ over each process's own part on CPUs. The main process (rank 0) writes all files
 another number of processes follows the same curve within its noise. Without torchrun there is one process.
 """
 
+import gc
 import hashlib
+import importlib
 import os
 import sys
+import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -31,6 +34,9 @@ def group() -> Iterator[None]:
     if not dist.is_torchelastic_launched():
         yield
         return
+    # What still holds the group at the end keeps gloo's threads, and one that runs on while the interpreter ends aborts
+    # the process. This module takes the group of the moment it is imported for the default of its functions.
+    importlib.import_module("torch.distributed.nn.functional")
     try:
         store, rank, count = next(dist.rendezvous("env://"))
         # torchrun keeps its store when it starts processes again, and they would look for their predecessors there
@@ -40,6 +46,11 @@ def group() -> Iterator[None]:
         dist.init_process_group(backend, store=store, rank=rank, world_size=count)
         try:
             yield
+            gc.collect()  # the model of several processes, which holds the group, is part of a cycle
+        except SystemExit as end:
+            traceback.clear_frames(end.__traceback__)
+            gc.collect()
+            raise
         finally:
             dist.destroy_process_group()
     except RuntimeError as error:
