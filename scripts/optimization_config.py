@@ -46,6 +46,7 @@ class OptimizationConfig:
     init_from: str | None = option(None, "start from the weights of this trained model", changeable=True)
 
     epochs: int = option(30, "passes over the training split", within="[1, inf)", changeable=True)
+    minutes: float = option(0.0, "train this long; --epochs is then a guess", within="[0, inf)", changeable=True)
     epoch_samples: int = option(0, "samples an epoch, new ones each time; 0: all", within="[0, inf)")
     fresh: int = option(0, "draw N new sets for each epoch", within="[0, inf)")
     fresh_passes: int = option(1, "epochs in which each new set is shown", within="[1, inf)")

@@ -47,7 +47,8 @@ TEACHER = Path(__file__).resolve().parents[1] / "models/released/hiercode_model_
 TRAINING = "train_hiercode"
 FRESH, PASSES = 4, 4  # sets of an epoch, and epochs that a set is shown in
 MINUTES = 10, 20  # for all of it, where bf16 is fast and where it is not
-AFTER = 0.1  # of the time is for what comes after the training, or lost where the machine slows down
+AFTER = 0.08  # of the time is for what comes after the training
+GUESS = 16  # epochs, until the first one has shown how long they take
 SHOWN = 32  # images in the picture
 NEXT = """
 Next: read a photo of your own, measure the model on your handwriting, give it more time.
@@ -88,21 +89,14 @@ def has_fast_bf16() -> bool:
     return fast_bf16(choose_device("auto"))
 
 
-def planned(given: argparse.Namespace, settings: dict, seconds: float) -> int:
-    """The epochs of the training: as many as fit into so many seconds, or those of the run that is continued."""
-    path, wanted = given.model_dir / "plan.json", [given.minutes, given.epochs]
+def training_minutes(given: argparse.Namespace, seconds: float) -> float:
+    """How long the training may take, when so many seconds have passed, or what was left for it at the first call."""
+    path = given.model_dir / "plan.json"
     content = read_json(path, "delete it") if path.is_file() else {}
-    if content.get("wanted") == wanted:
-        return content["epochs"]
-    if not (epochs := given.epochs):
-        from evaluation.budget import plan
-
-        made = plan(TRAINING, given.data_dir, seconds, settings, FRESH, PASSES)
-        epochs = made.epochs
-        print(f"\nThis machine trains on about {made.rate:,.0f} samples a second: {epochs} epochs of", end=" ")
-        print(f"{made.samples:,} samples, in about {made.seconds / 60:.0f} minutes.", flush=True)
-    write_text(path, json.dumps({"wanted": wanted, "epochs": epochs}) + "\n")
-    return epochs
+    if content.get("minutes") != given.minutes:
+        content = {"minutes": given.minutes, "training": given.minutes * (1 - AFTER) - seconds / 60}
+        write_text(path, json.dumps(content) + "\n")
+    return max(1, content["training"])
 
 
 def pipeline(given: argparse.Namespace) -> dict:
@@ -117,11 +111,13 @@ def pipeline(given: argparse.Namespace) -> dict:
         "draw": run_stage("draw", "synthesize_etl9g.py", "--sets", given.sets, "--out", raw, "--seed", given.seed),
         "prepare": run_stage("prepare", "prepare_dataset.py", "--etl9g-dir", raw, "--output-dir", data),
     }
-    left = 60 * given.minutes * (1 - AFTER) - (time.monotonic() - begin)
-    epochs = planned(given, settings, left)
+    if given.epochs:
+        settings["epochs"] = given.epochs
+    else:
+        settings |= {"epochs": GUESS, "minutes": training_minutes(given, time.monotonic() - begin)}
     flags = [word for name, value in settings.items() for word in (f"--{name.replace('_', '-')}", value)]
     flags += ["--font", given.font, "--font-share", "0.03"] if given.font else []
-    flags += ["--fresh", FRESH, "--fresh-passes", PASSES, "--epochs", epochs, "--seed", given.seed]
+    flags += ["--fresh", FRESH, "--fresh-passes", PASSES, "--seed", given.seed]
     flags += ["--data-dir", data, "--model-dir", models, "--keep-last-n", 1, "--resume-from", "auto"]
     seconds["train"] = run_stage("train", f"{TRAINING}.py", *flags)
     stages = {
@@ -138,6 +134,7 @@ def pipeline(given: argparse.Namespace) -> dict:
     recognised = recognise_images(exported, images, models / "recognised.png")
     figures = read_json(evaluation / "evaluation.json", "delete it")
     source = read_json(data / METADATA_FILE, "delete it")["source"]
+    epochs = len((models / "hiercode/metrics.jsonl").read_text(encoding="utf-8").splitlines())
     seconds["recognise"] = round(time.monotonic() - start, 1)
     seconds["all"] = round(time.monotonic() - begin, 1)
     report = {"seconds": seconds, "source": source, "epochs": epochs, "teacher": given.teacher, "cores": cores()}

@@ -34,7 +34,7 @@ class ViTConfig(OptimizationConfig):
     patch_size: int = option(8, "side of a token's patch", [4, 8, 16])
     embedding: int = option(128, "rank of the head", within="[1, inf)")
     stem: str = option("convolutions", "patches: a linear map of each", ["convolutions", "patches"])
-    drop_path: float = option(0.05, "how often a branch of the last block is skipped", within="[0, 1)")
+    drop_path: float = option(0.05, "how often the last block skips a branch", within="[0, 1)")
     optimizer: str = default("optimizer", "muon")
     weight_decay: float = default("weight_decay", 0.05)
     warmup: float = default("warmup", 0.1)

@@ -13,9 +13,7 @@ from PIL import Image
 
 import quickstart
 from characters.names import true_character
-from data.prepared import PreparedDataset
 from engine import devices
-from evaluation import budget, speed
 from script_runs import ScriptRun, few_characters, forked_stages, run_script
 
 
@@ -78,31 +76,15 @@ def test_real_data_is_never_replaced(tmp_path):
     assert not (tmp_path / "raw").exists()
 
 
-def test_as_many_epochs_as_fit_into_the_time(tmp_path, monkeypatch, tiny_dataset, capsys):
-    """Training at 100 samples a second and drawing at 20, twice each, of sets of seven: two of a kana."""
-    monkeypatch.setattr(speed, "training", lambda *_, **__: 100.0)
-    monkeypatch.setattr(speed, "drawing", lambda: 20.0)
-    data, sets = tiny_dataset("あ一二人語"), {"sets": 2, "passes": 2}
-    validated = len(PreparedDataset(data).splits["validation"])
-    assert validated
-    for cores in (1, 4):
-        monkeypatch.setattr(budget, "cores", lambda cores=cores: cores)
-        made = budget.plan("train_hiercode", data, 60, {}, **sets)
-        start, epoch = 10 + 14 / (20 * cores), 14 / 100 + validated / 300 + 14 / (2 * 20 * cores)
-        assert made.samples == 14
-        assert made.start == pytest.approx(start)
-        assert made.rate == pytest.approx(14 / epoch)
-        assert made.epochs == int((60 - start) / epoch)
-        assert 58 < made.seconds <= 60
-    assert budget.plan("train_hiercode", data, 0, {}, **sets).epochs == budget.LEAST_EPOCHS
-    given = Namespace(model_dir=tmp_path, data_dir=data, minutes=10, epochs=None)
-    epochs = quickstart.planned(given, {}, 60)
-    assert epochs == budget.plan("train_hiercode", data, 60, {}, quickstart.FRESH, quickstart.PASSES).epochs > 2
-    assert f": {epochs} epochs of 28 samples, in about 1 minutes" in capsys.readouterr().out
-    monkeypatch.setattr(speed, "training", lambda *_, **__: 50.0)  # a busy machine
-    assert quickstart.planned(given, {}, 60) == epochs  # the run that was begun is continued
+def test_a_run_that_is_continued_keeps_its_time(tmp_path):
+    given = Namespace(model_dir=tmp_path, minutes=10)
+    first = quickstart.training_minutes(given, seconds=30)
+    assert first == pytest.approx(10 * (1 - quickstart.AFTER) - 0.5)
+    assert quickstart.training_minutes(given, seconds=2) == first
     given.minutes = 20
-    assert quickstart.planned(given, {}, 60) < epochs
+    assert quickstart.training_minutes(given, seconds=0) == pytest.approx(20 * (1 - quickstart.AFTER))
+    given.minutes = 1
+    assert quickstart.training_minutes(given, seconds=30) == 1
 
 
 @pytest.mark.parametrize(("fast", "minutes"), [(True, 10), (False, 20)])

@@ -330,7 +330,16 @@ def test_a_best_model_that_did_not_come_along(kept, tiny_dataset, tmp_path, monk
 def test_each_setting_says_whether_a_resumed_run_may_change_it(name):
     """What decides what is learned stays: the list here is written by hand."""
     free = {"data_dir", "model_dir", "checkpoint_dir", "keep_last_n", "checkpoint_minutes", "resume_from", "overwrite"}
-    free |= {"init_from", "epochs", "learning_rate", "warmup", "final_learning_rate", "device", "on_nonfinite"}
+    free |= {
+        "init_from",
+        "epochs",
+        "minutes",
+        "learning_rate",
+        "warmup",
+        "final_learning_rate",
+        "device",
+        "on_nonfinite",
+    }
     free |= {"precision", "compile", "deterministic", "plot", "font", "drawing_processes"}
     (field,) = (f for f in dataclasses.fields(config(Path(), Path())) if f.name == name)
     assert field.metadata["changeable"] == (name in free)
@@ -346,3 +355,58 @@ def test_settings_that_a_resumed_run_changes_are_said(tiny_dataset, tmp_path, ca
     training.fit(ARCHITECTURE, config(data, tmp_path, epochs=3, resume_from="auto"))
     line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("resumed from"))
     assert "--epochs 3 (was 2), learning rate now" in line
+
+
+@pytest.fixture
+def step_seconds(monkeypatch) -> list[float]:
+    """What each step of a training takes, by a clock on which nothing else takes time; the last is for all further."""
+    now, lasting, honest = [0.0], [1.0], Run.train_step
+
+    def train_step(self, rows):
+        now[0] += lasting.pop(0) if len(lasting) > 1 else lasting[0]
+        return honest(self, rows)
+
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(Run, "train_step", train_step)
+    return lasting
+
+
+def metrics(models: Path) -> list[dict]:
+    return [json.loads(line) for line in (models / "cnn/metrics.jsonl").read_text().splitlines()]
+
+
+def test_as_many_epochs_as_fit_into_the_time(tiny_dataset, tmp_path, step_seconds, capsys):
+    data = tiny_dataset()
+    steps = Run(ARCHITECTURE, config(data, tmp_path), PreparedDataset(data)).sampling.steps_per_epoch
+    minutes = 5.5 * steps / 60  # five epochs and a half at a second each step
+    for name, seconds, epochs in (("even", [1.0], 5), ("late", [30.0, 1.0], 4), ("slower", [1.0] * steps + [2.0], 3)):
+        step_seconds[:] = seconds
+        training.fit(ARCHITECTURE, config(data, tmp_path / name, epochs=2, minutes=minutes))
+        rows = metrics(tmp_path / name)
+        assert len(rows) == epochs, name
+        assert rows[-1]["learning_rate"] == pytest.approx(0.001 * config(data, tmp_path).learning_rate)
+    assert "minutes left" in capsys.readouterr().out
+
+
+def test_the_time_in_which_it_stood_still_does_not_count(tiny_dataset, tmp_path, step_seconds, monkeypatch):
+    data = tiny_dataset()
+    steps = Run(ARCHITECTURE, config(data, tmp_path), PreparedDataset(data)).sampling.steps_per_epoch
+    settings = {"minutes": 4.5 * steps / 60, "resume_from": "auto"}
+    step, taken = Run.train_step, []
+
+    def interrupted(self, rows):
+        if len(taken) == 2 * steps + 1:
+            raise KeyboardInterrupt
+        taken.append(0)
+        return step(self, rows)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(Run, "train_step", interrupted)
+        training.fit(ARCHITECTURE, config(data, tmp_path, **settings, checkpoint_minutes=1e-9))
+    step_seconds.insert(0, 0)
+    now = time.monotonic() + 1000
+    monkeypatch.setattr(time, "monotonic", lambda clock=time.monotonic: clock() + now)
+    for minutes, epochs in ((1, 4), (1, 4), (2, 9)):  # done is done, and more time makes more of it
+        changed = settings | {"minutes": minutes * settings["minutes"]}
+        training.fit(ARCHITECTURE, config(data, tmp_path, **changed))
+        assert len(metrics(tmp_path)) == epochs

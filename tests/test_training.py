@@ -311,6 +311,8 @@ def test_an_epochs_line_fits_a_terminal_and_marks_the_best():
     lines = [training_log.epoch_line(metrics, 30, best) for best in (100, 101)]
     assert lines[0] == "epoch   3/30  loss  8.018  val.  0.387  top-1 100.00 % *  1,105 images/s  9432 s"
     assert (lines[1], len(lines[0])) == (lines[0].replace("*", " "), 80)
+    line = training_log.epoch_line(metrics, 30, 100, left=4350)
+    assert line == "epoch   3/30  loss  8.018  val.  0.387  top-1 100.00 % *   72.5 minutes left"
 
 
 def test_curves_are_drawn_if_asked(tiny_dataset, tmp_path):

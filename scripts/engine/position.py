@@ -1,6 +1,7 @@
 """What a checkpoint holds of a run, and how a run is put where a checkpoint stands."""
 
 import sys
+import time
 from pathlib import Path
 
 import torch
@@ -34,10 +35,13 @@ def state(run: Run, epoch_loss: torch.Tensor) -> dict:
     rng = {"torch": torch.get_rng_state()}
     if run.device.type == "cuda":
         rng["cuda"] = torch.cuda.get_rng_state(run.device)
+    place = {"epoch_loss": epoch_loss, "epoch_seconds": run.epoch_seconds}
+    if run.config.minutes:
+        place |= {"seconds": time.monotonic() - run.started, "pace": run.pace}
     return {
         "step": run.step,
         "setbacks": run.setbacks,
-        "position": {"epoch_loss": epoch_loss, "epoch_seconds": run.epoch_seconds},
+        "position": place,
         "training_samples": len(run.training),
         "model": run.model.state_dict(),
         "ema": run.averaged.module.state_dict() if run.averaged else None,
@@ -69,17 +73,20 @@ def save_best(run: Run) -> None:
 def restore(run: Run, path: Path, content: dict, setbacks: int = 0) -> None:
     """Puts a run where a checkpoint stands, after at least this many setbacks. Raises InputError if it does not fit."""
     try:
+        place = content["position"]
+        run.epoch, run.step, run.best = content["epoch"], content["step"], content["best"]
+        run.started, run.pace = time.monotonic() - place.get("seconds", 0), place.get("pace", 0)
+        run.plan()
         _load_weights(run, content)
         torch.set_rng_state(content["rng"]["torch"])
         if run.device.type == "cuda" and "cuda" in content["rng"]:
             torch.cuda.set_rng_state(content["rng"]["cuda"], run.device)
         run.setbacks = max(setbacks, content.get("setbacks") or 0)
-        run.epoch, run.step, run.best = content["epoch"], content["step"], content["best"]
         run.metrics, run.init_from = content["metrics"], content["config"].get("init_from")
         run.identity = content.get("run") or ""
-        loss = content["position"]["epoch_loss"].to(run.device).reshape(())
+        loss = place["epoch_loss"].to(run.device).reshape(())
         run.epoch_loss = loss if processes.is_main() else torch.zeros_like(loss)
-        run.epoch_seconds = float(content["position"]["epoch_seconds"])
+        run.epoch_seconds = float(place["epoch_seconds"])
     except (RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise InputError(f"{path} does not fit this run: {first_line(error)}") from None
     highest = run.config.learning_rate * 0.5**run.setbacks

@@ -116,7 +116,7 @@ def check_same_run(run: Run, path: Path, content: dict) -> None:
         raise InputError(f"{path} was trained with other settings: {both}")
     if content["config"].get("hold_out_classes"):  # a setting of earlier versions
         raise InputError(f"{path} was not shown all classes: start from it with a class list that lacks the others")
-    if content["epoch"] > config.epochs:
+    if content["epoch"] > config.epochs and not config.minutes:
         raise InputError(f"{path} has {content['epoch']} epochs done, more than --epochs {config.epochs}")
 
 

@@ -3,6 +3,7 @@
 import functools
 import math
 import sys
+import time
 from pathlib import Path
 
 import torch
@@ -29,6 +30,7 @@ class Run:
 
     def __init__(self, architecture: Architecture, config: OptimizationConfig, dataset: PreparedDataset):
         self.architecture, self.config, self.dataset = architecture, config, dataset
+        self.started, self.epochs, self.pace = time.monotonic(), config.epochs, 0.0  # seconds of an epoch, once known
         self.device = choose_device(config.device)
         # The script that a checkpoint names is the one that defines the model.
         self.script = Path(sys.modules[architecture.model.__module__].__file__).stem
@@ -54,7 +56,6 @@ class Run:
         self.training = Batches(dataset, "train", self.device, self.fresh)
         self.validation = Batches(dataset, "validation", self.device)
         self.sampling = Sampling(dataset, config)
-        self.steps = self.sampling.steps_per_epoch * config.epochs
         self.optimizers = make_optimizers(self.model, config, fast_bf16(self.device))
         self.schedulers = [
             torch.optim.lr_scheduler.LambdaLR(o, lambda step: learning_rate_factor(step, self.steps, config))
@@ -72,6 +73,23 @@ class Run:
         use_compile = compiles_well(self.device) if self.config.compile is None else self.config.compile
         model = processes.parallel(self.model)
         return torch.compile(model) if use_compile else model
+
+    @property
+    def steps(self) -> int:
+        return self.sampling.steps_per_epoch * self.epochs
+
+    @property
+    def seconds_left(self) -> float:
+        """Of --minutes, not counting the time in which the run was stopped."""
+        return 60 * self.config.minutes - (time.monotonic() - self.started)
+
+    def plan(self) -> None:
+        """With --minutes, plans as many epochs as fit into what is left of them at the pace of the last epoch."""
+        if self.config.minutes and self.pace:
+            fitting = processes.from_main(lambda: int(self.seconds_left / self.pace))
+            self.epochs = self.epoch + max(self.step > 0, fitting)
+            if self.fresh:
+                self.fresh.epochs = self.epochs
 
     @property
     def evaluated(self) -> nn.Module:

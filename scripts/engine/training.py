@@ -88,7 +88,7 @@ def go_on(run: Run, path: Path, content: dict) -> None:
     line, run.best = processes.from_main(lambda: resume.resolve_best_model(run, path, content))
     if line:
         processes.say(line)
-    at = f"epoch {run.epoch + 1}, step {run.step + 1}" if run.epoch < run.config.epochs else "its end"
+    at = f"epoch {run.epoch + 1}, step {run.step + 1}" if run.epoch < run.epochs else "its end"
     changed = resume.changed_settings(run, content)
     processes.say(f"resumed from {path} at {at}" + (f"; {changed}" if changed else ""))
 
@@ -107,7 +107,7 @@ def train_epochs(run: Run, stop: Stop) -> None:
     config = run.config
     if config.on_nonfinite == "step-back" and not run.epoch and not run.step:
         position.save(run)  # to step back to
-    while run.epoch < config.epochs:
+    while run.epoch < run.epochs:
         try:
             signal = train_epoch(run, stop)
             if run.step < run.sampling.steps_per_epoch:
@@ -118,9 +118,10 @@ def train_epochs(run: Run, stop: Stop) -> None:
             with processes.fail_together():
                 step_back(run, error)
             continue
-        processes.say(training_log.epoch_line(metrics, config.epochs, run.best))
+        left = run.seconds_left if config.minutes else None
+        processes.say(training_log.epoch_line(metrics, run.epochs, run.best, left))
         (signal,) = processes.all_max(stop.signal)
-        if signal and run.epoch < config.epochs:
+        if signal and run.epoch < run.epochs:
             end_early(f"stopped after epoch {run.epoch}; continue with --resume-from auto", signal)
     if config.plot and processes.is_main():
         training_log.plot(run.log_dir / "metrics.jsonl", run.log_dir / "curves.png")
@@ -159,6 +160,7 @@ def train_epoch(run: Run, stop: Stop) -> int:
 
 def end_epoch(run: Run) -> dict:
     """Validates, keeps the best model, writes the metrics and the checkpoint; returns the epoch's metrics."""
+    began = time.monotonic()
     run.check_finite()
     run.folders.check()
     steps, batch_size = run.sampling.steps_per_epoch, run.sampling.batch_size
@@ -177,6 +179,8 @@ def end_epoch(run: Run) -> dict:
         "train_loss": train_loss,
         **{f"validation_{k}": v for k, v in scores.items()},
     }
+    run.pace = run.epoch_seconds + time.monotonic() - began
+    run.plan()
     run.epoch_loss, run.epoch_seconds = torch.zeros((), device=run.device), 0.0
     score = scores.get("top1", float(run.epoch))  # without validation the last model is the best
     if score >= run.best:

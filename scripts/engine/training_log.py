@@ -22,12 +22,15 @@ def add(path: Path, metrics: dict) -> None:
     write_text(path, "\n".join([*lines, json.dumps(metrics)]) + "\n")
 
 
-def epoch_line(metrics: dict, epochs: int, best: float) -> str:
-    """The epoch's one line, of at most 80 characters; a star marks the best accuracy so far."""
+def epoch_line(metrics: dict, epochs: int, best: float, left: float | None = None) -> str:
+    """The epoch's one line, of at most 80 characters; a star marks the best accuracy so far. It ends with the seconds
+    that are left, if they are given, or with those that the epoch took."""
     line = f"epoch {metrics['epoch']:3d}/{epochs}  loss {metrics['train_loss']:6.3f}  "
     if "validation_loss" in metrics:
         loss, top1 = metrics["validation_loss"], metrics["validation_top1"]
         line += f"val. {loss:6.3f}  top-1 {top1:6.2f} %{' *' if top1 >= best else '  '} "
+    if left is not None:
+        return line + f"{max(0, left) / 60:6.1f} minutes left"
     return line + f"{metrics['images_per_second']:6,.0f} images/s {metrics['seconds']:5.0f} s"
 
 
