@@ -94,7 +94,7 @@ def training_minutes(given: argparse.Namespace, seconds: float) -> float:
     path = given.model_dir / "plan.json"
     content = read_json(path, "delete it") if path.is_file() else {}
     if content.get("minutes") != given.minutes:
-        content = {"minutes": given.minutes, "training": given.minutes * (1 - AFTER) - seconds / 60}
+        content = {"minutes": given.minutes, "training": round(given.minutes * (1 - AFTER) - seconds / 60, 2)}
         write_text(path, json.dumps(content) + "\n")
     return max(1, content["training"])
 

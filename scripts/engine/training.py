@@ -2,7 +2,8 @@
 
 A run is a function of its config: the order of the samples comes from (seed, epoch), the randomness of a step from
 (seed, epoch, step). A run killed at any moment and resumed therefore ends with the weights of one that was never
-interrupted. Several processes may share it (processes.py): the main one writes, and speaks.
+interrupted; only with --minutes the clock decides how many epochs there are. Several processes may share a run
+(processes.py): the main one writes, and speaks.
 """
 
 import contextlib
