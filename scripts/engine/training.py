@@ -2,8 +2,7 @@
 
 A run is a function of its config: the order of the samples comes from (seed, epoch), the randomness of a step from
 (seed, epoch, step). A run killed at any moment and resumed therefore ends with the weights of one that was never
-interrupted; only with --minutes the clock decides how many epochs there are. Several processes may share a run
-(processes.py): the main one writes, and speaks.
+interrupted, unless --minutes lets the clock decide on its epochs. Of several processes (processes.py) one writes.
 """
 
 import contextlib
