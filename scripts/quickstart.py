@@ -9,7 +9,7 @@ in ETL9G/standin, dataset and models/quickstart; report.json there holds what it
 half-way, the same command continues.
 
 The released HierCode is its teacher: the new model learns from that model's answers too. --no-teacher leaves it out:
-the model then sees a quarter more samples in the same time, and reads real handwriting a point worse.
+the model then sees a quarter more samples in the same time, and reads real handwriting two points worse.
 """
 
 import sys
@@ -47,7 +47,7 @@ TEACHER = Path(__file__).resolve().parents[1] / "models/released/hiercode_model_
 TRAINING = "train_hiercode"
 FRESH, PASSES = 4, 4  # sets of an epoch, and epochs that a set is shown in
 MINUTES = 10, 20  # for all of it, where bf16 is fast and where it is not
-AFTER = 0.08  # of the time is for what comes after the training
+AFTER = 0.09  # of the time is for what comes after the training
 GUESS = 16  # epochs, until the first one has shown how long they take
 SHOWN = 32  # images in the picture
 NEXT = """
