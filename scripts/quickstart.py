@@ -111,10 +111,9 @@ def pipeline(given: argparse.Namespace) -> dict:
         "draw": run_stage("draw", "synthesize_etl9g.py", "--sets", given.sets, "--out", raw, "--seed", given.seed),
         "prepare": run_stage("prepare", "prepare_dataset.py", "--etl9g-dir", raw, "--output-dir", data),
     }
-    if given.epochs:
-        settings["epochs"] = given.epochs
-    else:
-        settings |= {"epochs": GUESS, "minutes": training_minutes(given, time.monotonic() - begin)}
+    settings["epochs"] = given.epochs or GUESS
+    if not given.epochs:
+        settings["minutes"] = training_minutes(given, time.monotonic() - begin)
     flags = [word for name, value in settings.items() for word in (f"--{name.replace('_', '-')}", value)]
     flags += ["--font", given.font, "--font-share", "0.03"] if given.font else []
     flags += ["--fresh", FRESH, "--fresh-passes", PASSES, "--seed", given.seed]

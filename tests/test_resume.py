@@ -330,17 +330,8 @@ def test_a_best_model_that_did_not_come_along(kept, tiny_dataset, tmp_path, monk
 def test_each_setting_says_whether_a_resumed_run_may_change_it(name):
     """What decides what is learned stays: the list here is written by hand."""
     free = {"data_dir", "model_dir", "checkpoint_dir", "keep_last_n", "checkpoint_minutes", "resume_from", "overwrite"}
-    free |= {
-        "init_from",
-        "epochs",
-        "minutes",
-        "learning_rate",
-        "warmup",
-        "final_learning_rate",
-        "device",
-        "on_nonfinite",
-    }
-    free |= {"precision", "compile", "deterministic", "plot", "font", "drawing_processes"}
+    free |= {"init_from", "epochs", "minutes", "learning_rate", "warmup", "final_learning_rate", "device"}
+    free |= {"on_nonfinite", "precision", "compile", "deterministic", "plot", "font", "drawing_processes"}
     (field,) = (f for f in dataclasses.fields(config(Path(), Path())) if f.name == name)
     assert field.metadata["changeable"] == (name in free)
 
@@ -410,3 +401,22 @@ def test_the_time_in_which_it_stood_still_does_not_count(tiny_dataset, tmp_path,
         changed = settings | {"minutes": minutes * settings["minutes"]}
         training.fit(ARCHITECTURE, config(data, tmp_path, **changed))
         assert len(metrics(tmp_path)) == epochs
+
+
+def test_a_run_of_epochs_is_given_more_by_the_clock(tiny_dataset, tmp_path, step_seconds):
+    data = tiny_dataset()
+    steps = Run(ARCHITECTURE, config(data, tmp_path), PreparedDataset(data)).sampling.steps_per_epoch
+    training.fit(ARCHITECTURE, config(data, tmp_path, epochs=3))
+    more = config(data, tmp_path, epochs=2, minutes=2.5 * steps / 60, resume_from="auto")
+    training.fit(ARCHITECTURE, more)
+    assert len(metrics(tmp_path)) == 3 + 2
+
+
+def test_a_step_back_does_not_win_time_back(burst, tiny_dataset, tmp_path, step_seconds):
+    """The third epoch, done twice, takes the time of the fourth."""
+    data = tiny_dataset()
+    steps = Run(ARCHITECTURE, config(data, tmp_path), PreparedDataset(data)).sampling.steps_per_epoch
+    bursts = burst(3 * steps)
+    training.fit(ARCHITECTURE, config(data, tmp_path, minutes=4.5 * steps / 60, on_nonfinite="step-back"))
+    assert bursts
+    assert len(metrics(tmp_path)) == 3

@@ -75,7 +75,8 @@ def restore(run: Run, path: Path, content: dict, setbacks: int = 0) -> None:
     try:
         place = content["position"]
         run.epoch, run.step, run.best = content["epoch"], content["step"], content["best"]
-        run.started, run.pace = time.monotonic() - place.get("seconds", 0), place.get("pace", 0)
+        # A step back does not win back the time that has passed.
+        run.started, run.pace = min(run.started, time.monotonic() - place.get("seconds", 0)), place.get("pace", 0)
         run.plan()
         _load_weights(run, content)
         torch.set_rng_state(content["rng"]["torch"])

@@ -35,7 +35,7 @@ def group() -> Iterator[None]:
         yield
         return
     # What still holds the group at the end keeps gloo's threads, and one that runs on while the interpreter ends aborts
-    # the process. This module takes the group of the moment it is imported for the default of its functions.
+    # the process. Imported once there is a group, this module of PyTorch would hold it, as a default of its functions.
     importlib.import_module("torch.distributed.nn.functional")
     try:
         store, rank, count = next(dist.rendezvous("env://"))

@@ -79,14 +79,15 @@ class Run:
         return self.sampling.steps_per_epoch * self.epochs
 
     @property
-    def seconds_left(self) -> float:
-        """Of --minutes, not counting the time in which the run was stopped."""
-        return 60 * self.config.minutes - (time.monotonic() - self.started)
+    def seconds_left(self) -> float | None:
+        """Of --minutes, if they are given, not counting the time in which the run was stopped."""
+        return 60 * self.config.minutes - (time.monotonic() - self.started) if self.config.minutes else None
 
     def plan(self) -> None:
         """With --minutes, plans as many epochs as fit into what is left of them at the pace of the last epoch."""
-        if self.config.minutes and self.pace:
-            fitting = processes.from_main(lambda: int(self.seconds_left / self.pace))
+        if self.config.minutes:
+            guess = max(1, self.config.epochs - self.epoch)
+            fitting = processes.from_main(lambda: int(self.seconds_left / self.pace)) if self.pace else guess
             self.epochs = self.epoch + max(self.step > 0, fitting)
             if self.fresh:
                 self.fresh.epochs = self.epochs

@@ -118,8 +118,7 @@ def train_epochs(run: Run, stop: Stop) -> None:
             with processes.fail_together():
                 step_back(run, error)
             continue
-        left = run.seconds_left if config.minutes else None
-        processes.say(training_log.epoch_line(metrics, run.epochs, run.best, left))
+        processes.say(training_log.epoch_line(metrics, run.epochs, run.best, run.seconds_left))
         (signal,) = processes.all_max(stop.signal)
         if signal and run.epoch < run.epochs:
             end_early(f"stopped after epoch {run.epoch}; continue with --resume-from auto", signal)

@@ -23,8 +23,8 @@ def add(path: Path, metrics: dict) -> None:
 
 
 def epoch_line(metrics: dict, epochs: int, best: float, left: float | None = None) -> str:
-    """The epoch's one line, of at most 80 characters; a star marks the best accuracy so far. It ends with the seconds
-    that are left, if they are given, or with those that the epoch took."""
+    """The epoch's one line, of at most 80 characters; a star marks the best accuracy so far. It ends with the time
+    that is left, if its seconds are given, or with the seconds that the epoch took."""
     line = f"epoch {metrics['epoch']:3d}/{epochs}  loss {metrics['train_loss']:6.3f}  "
     if "validation_loss" in metrics:
         loss, top1 = metrics["validation_loss"], metrics["validation_top1"]

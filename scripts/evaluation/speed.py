@@ -17,10 +17,10 @@ from inference.recognizer import Recognizer, single_thread
 from records.etl9g import read_records, unpack_images
 
 
-def training(data_dir: Path, rounds: int, script: str = "train_etl9g_model", **settings: object) -> float:
-    """Images a second of whole training steps of a script, with these settings, augmentation included."""
-    architecture = architecture_of(script)
-    run = Run(architecture, architecture.config(data_dir=str(data_dir), **settings), PreparedDataset(data_dir))
+def training(data_dir: Path, rounds: int) -> float:
+    """Images a second of whole training steps of the CNN, augmentation included."""
+    architecture = architecture_of("train_etl9g_model")
+    run = Run(architecture, architecture.config(data_dir=str(data_dir)), PreparedDataset(data_dir))
     run.model.train()
     rows = run.sampling.rows[: run.sampling.batch_size]
     return len(rows) / interleaved({"step": lambda: run.train_step(rows)}, rounds)["step"]
