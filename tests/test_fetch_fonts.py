@@ -39,7 +39,7 @@ def clients(tmp_path, square_font, monkeypatch) -> Path:
     for package, font, licence in (
         ("fonts-neat", "usr/share/fonts/neat.ttf", "usr/share/doc/fonts-neat/copyright"),
         ("fast", "package/400Regular/Fast.ttf", "package/LICENSE_FONT"),
-        ("other", "package/Other.ttf", "package/LICENSE_FONT"),
+        ("other", "package/Other.ttf", "package/LICENSE"),
     ):
         with tarfile.open(packages / f"{package}.tar", "w") as archive:
             archive.add(square_font, font)

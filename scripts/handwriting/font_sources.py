@@ -15,7 +15,7 @@ from files.atomic import atomic_write, scratch_folder
 TABLE = Path(__file__).with_name("fonts.txt")
 HELD_OUT = "held_out"  # the folder of those that measure
 FETCH = {"apt": ["apt-get", "download"], "npm": ["npm", "pack"]}
-LICENCE = {"apt": "copyright", "npm": "LICENSE_FONT"}  # the file of each package that holds it
+LICENCE = {"apt": ["copyright"], "npm": ["LICENSE_FONT", "LICENSE"]}  # the first of these files that a package has
 PATIENCE = 600  # seconds, for a package
 
 
@@ -78,7 +78,8 @@ def fetch(folder: Path) -> Iterator[str]:
                 files = _files_of(client, package, scratch)
             for source in sources:
                 licence = source.path(folder).with_suffix(".licence.txt")
-                for path, name in ((licence, LICENCE[client]), (source.path(folder), source.file)):
+                text = next(filter(files.__contains__, LICENCE[client]), LICENCE[client][0])
+                for path, name in ((licence, text), (source.path(folder), source.file)):
                     if name not in files:
                         raise OSError(f"{name} is not in it")
                     with atomic_write(path) as temporary:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-GENERATOR_VERSION = 15
+GENERATOR_VERSION = 16
 OTHER_PENS, FINEST, BROADEST = 0.4, 0.9, 5.5  # the share of writers who hold no pencil, and how wide their pens are, px
 PRINTING = 0.5  # the share of writers who print; the others write ever more quickly
 SOFTNESS = 0.85  # of the edge of a scanned stroke, px
