@@ -66,7 +66,7 @@ def main() -> None:
     if given.output.suffix != ".pth":
         options.error("--output must end in .pth: scripts/convert_to_safetensors.py makes other files of it")
     model, facts = load_float(given.model)
-    if facts["script"] != "train_hiercode" or facts["config"].get("codes") == "own":
+    if facts["script"] != "train_hiercode":
         raise InputError(f"{given.model} does not read characters by their decomposition: give a HierCode")
     kept = {name: facts[name] for name in ("script", "config", "source", "generator", "versions") if name in facts}
     if given.keep:

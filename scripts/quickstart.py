@@ -20,6 +20,7 @@ import files.start
 
 import argparse
 import json
+import os
 import time
 
 import numpy as np
@@ -47,6 +48,7 @@ TEACHER = Path(__file__).resolve().parents[1] / "models/released/hiercode_model_
 TRAINING = "train_hiercode"
 FRESH, PASSES = 4, 4  # sets of an epoch, and epochs that a set is shown in
 MINUTES = 10, 20  # for all of it, where bf16 is fast and where it is not
+PATIENCE = 1.75  # times as long at most, where another program has a core
 AFTER = 0.09  # of the time is for what comes after the training
 GUESS = 16  # epochs, until the first one has shown how long they take
 SHOWN = 32  # images in the picture
@@ -83,18 +85,27 @@ def recognise_images(model: Path, folder: Path, picture: Path) -> dict:
     return {"images": len(paths), "named": sum(map(bool, truths)), "right": sum(right), "folder": str(folder)}
 
 
-def has_fast_bf16() -> bool:
+def plan(given: argparse.Namespace) -> None:
+    """How long it takes, unless that was said. A core that another program has is left to it, where nobody said how
+    many threads to use: the training then has the others, and up to 1.75 times as long."""
     from engine.devices import choose_device, fast_bf16  # PyTorch takes its time
+    from engine.timing import core_is_taken
 
-    return fast_bf16(choose_device("auto"))
+    minutes, others = MINUTES[not fast_bf16(choose_device("auto"))], cores() - 1
+    if "OMP_NUM_THREADS" not in os.environ and core_is_taken():
+        os.environ["OMP_NUM_THREADS"] = str(others)
+        minutes = round(minutes * min(PATIENCE, cores() / others), 1)
+        print(" Another program has a core, which is left to it.", end="")
+    given.asked, given.minutes = given.minutes, given.minutes or minutes
+    print("" if given.epochs else f" It takes about {given.minutes:g} minutes.", flush=True)
 
 
 def training_minutes(given: argparse.Namespace, seconds: float) -> float:
     """How long the training may take, when so many seconds have passed, or what was left for it at the first call."""
     path = given.model_dir / "plan.json"
     content = read_json(path, "delete it") if path.is_file() else {}
-    if content.get("minutes") != given.minutes:
-        content = {"minutes": given.minutes, "training": round(given.minutes * (1 - AFTER) - seconds / 60, 2)}
+    if content.get("asked", 0) != given.asked:
+        content = {"asked": given.asked, "training": round(given.minutes * (1 - AFTER) - seconds / 60, 2)}
         write_text(path, json.dumps(content) + "\n")
     return max(1, content["training"])
 
@@ -160,10 +171,8 @@ def main() -> None:
         raise InputError(f"{given.data_dir} holds the real ETL9G: give the stand-in another --data-dir")
     if given.images:
         read_grey(find_images([given.images])[0])  # what is no image is refused now
-    what = "This draws a stand-in for ETL9G, trains HierCode on it, makes it INT8 and reads images with it."
-    print(what, end="", flush=True)
-    given.minutes = given.minutes or MINUTES[not has_fast_bf16()]
-    print("" if given.epochs else f" It takes about {given.minutes:g} minutes.", flush=True)
+    print("This draws a stand-in for ETL9G, trains HierCode, makes it INT8, reads images with it.", end="", flush=True)
+    plan(given)
     report = pipeline(given)
     write_text(models / "report.json", json.dumps(report, ensure_ascii=False, indent=1) + "\n")
     figures, recognised, seconds = report["unseen_writers"], report["recognised"], report["seconds"]["all"]

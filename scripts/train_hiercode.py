@@ -42,7 +42,6 @@ class HierCodeConfig(OptimizationConfig):
     width: float = option(1.0, "factor on the number of channels", within="(0, inf)")
     dimensions: int = option(256, "of the feature and the prototypes", within="[1, inf)")
     code_dropout: float = option(0.1, "share of a code's nodes left out in a step", within="[0, 1)")
-    codes: str = option("structure", "own: free vectors", ["structure", "own"])
 
 
 class Codes(nn.Module):
@@ -137,21 +136,18 @@ class HierCode(nn.Module):
             nn.Flatten(),
             nn.BatchNorm1d(config.dimensions),
         )
-        if config.codes == "structure":
-            self.prototypes = Prototypes(classes, config.dimensions, config.code_dropout)
-        else:
-            self.own = nn.Parameter(0.1 * torch.randn(len(classes), config.dimensions))
+        self.prototypes = Prototypes(classes, config.dimensions, config.code_dropout)
         self.log_scale = nn.Parameter(torch.tensor(3.0))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         feature = F.normalize(self.describe(self.features(images)).float(), dim=1)
-        prototypes = self.prototypes() if hasattr(self, "prototypes") else self.own
+        prototypes = self.frozen if hasattr(self, "frozen") else self.prototypes()
         return self.log_scale.exp() * F.linear(feature, F.normalize(prototypes, dim=1))
 
     def freeze(self) -> None:
         """Makes the prototypes once for all pictures: the weights change no more."""
         if hasattr(self, "prototypes"):
-            self.own = nn.Parameter(self.prototypes())
+            self.frozen = nn.Parameter(self.prototypes())
             del self.prototypes
 
     def addable(self, characters: str) -> str:

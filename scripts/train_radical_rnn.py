@@ -3,9 +3,8 @@
     python scripts/train_radical_rnn.py --data-dir dataset
 
 A bidirectional LSTM runs over the 4 x 4 map of features and says at every position which of the character's real
-components (character_structure.py) it finds; these are its auxiliary target, as a set or, with CTC (Graves et al.
-2006), as a sequence in reading order. The class comes from both: the map, and what the LSTM makes of it and finds.
-`--radical-weight 0` is the same network without that target.
+components (character_structure.py) it finds; which the character has is its auxiliary target. The class comes from
+both: the map, and what the LSTM makes of it and finds. `--radical-weight 0` is the same network without that target.
 """
 
 import sys
@@ -35,27 +34,25 @@ class RadicalRNNConfig(OptimizationConfig):
     hidden: int = option(128, "of the LSTM, each way", within="[1, inf)")
     embedding: int = option(160, "rank of the head", within="[1, inf)")
     radical_weight: float = option(0.05, "of the components' loss; 0 leaves it out", within="[0, inf)")
-    radical_target: str = option("set", "or in order, by CTC", ["set", "sequence"])
 
 
 class RadicalRNN(nn.Module):
     """float32 (N, 1, 64, 64), ink 1 on paper 0, to logits (N, classes).
 
-    In training mode also the components' logits at every position (N, 16, components + 1), and the components of
-    every class: as a set (classes, components) or as a sequence (classes, most).
+    In training mode also the components' logits at every position (N, 16, components + 1), and which components
+    every class has (classes, components).
     """
 
     def __init__(self, config: RadicalRNNConfig, classes: str):
         super().__init__()
-        sets, sequences = component_targets(classes, table_for(classes))
-        target = torch.from_numpy(sets if config.radical_target == "set" else sequences)
-        self.register_buffer("target", target, persistent=False)
+        target = component_targets(classes, table_for(classes))
+        self.register_buffer("target", torch.from_numpy(target), persistent=False)
         widths = scaled(WIDTHS, config.width)
         self.features = convolutional_features(widths)
-        self.read = RadicalReader(widths[-1], config.hidden, sets.shape[1])
+        self.read = RadicalReader(widths[-1], config.hidden, target.shape[1])
         self.see = nn.Linear(16 * widths[-1], config.embedding, bias=False)
         self.follow = nn.Linear(16 * 2 * config.hidden, config.embedding, bias=False)
-        self.compose = nn.Linear(sets.shape[1], config.embedding, bias=False)
+        self.compose = nn.Linear(target.shape[1], config.embedding, bias=False)
         self.norm = nn.BatchNorm1d(config.embedding)
         self.classify = nn.Linear(config.embedding, len(classes))
 
@@ -69,21 +66,14 @@ class RadicalRNN(nn.Module):
 
 
 def class_and_radicals(output, labels: torch.Tensor, config: RadicalRNNConfig) -> torch.Tensor:
-    """Cross entropy of the class, and of the components as independent yes-or-no questions or by CTC."""
+    """Cross entropy of the class, and of the components as independent yes-or-no questions."""
     logits, named, target = output
     loss = cross_entropy(logits, labels, config)
     if not config.radical_weight:
         return loss
     wanted, named = target[labels.clamp(min=0)] * (labels >= 0)[:, None], named.float()  # none outside the classes
-    if config.radical_target == "set":
-        found = named.amax(dim=1)[:, 1:]
-        radicals = F.binary_cross_entropy_with_logits(found, wanted.float(), reduction="sum") / len(labels)
-    else:
-        steps = torch.full((len(labels),), named.shape[1])
-        if torch.are_deterministic_algorithms_enabled():
-            named, wanted = named.cpu(), wanted.cpu()  # CUDA's gradient is not deterministic
-        radicals = F.ctc_loss(named.log_softmax(2).transpose(0, 1), wanted, steps, (wanted > 0).sum(dim=1))
-        radicals = radicals.to(loss.device)
+    found = named.amax(dim=1)[:, 1:]
+    radicals = F.binary_cross_entropy_with_logits(found, wanted.float(), reduction="sum") / len(labels)
     return loss + config.radical_weight * radicals
 
 

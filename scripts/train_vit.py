@@ -33,7 +33,6 @@ class ViTConfig(OptimizationConfig):
     heads: int = option(2, "of the attention; must divide the width", within="[1, inf)")
     patch_size: int = option(8, "side of a token's patch", [4, 8, 16])
     embedding: int = option(128, "rank of the head", within="[1, inf)")
-    stem: str = option("convolutions", "patches: a linear map of each", ["convolutions", "patches"])
     drop_path: float = option(0.05, "how often the last block skips a branch", within="[0, 1)")
     optimizer: str = default("optimizer", "muon")
     weight_decay: float = default("weight_decay", 0.05)
@@ -46,9 +45,7 @@ class ViTConfig(OptimizationConfig):
 
 
 def stem(config: ViTConfig) -> nn.Module:
-    """(N, 1, 64, 64) to (N, width, side, side): convolutions, or one map of each patch."""
-    if config.stem == "patches":
-        return nn.Conv2d(1, config.width, config.patch_size, config.patch_size)
+    """Convolutions: (N, 1, 64, 64) to (N, width, side, side)."""
     halvings = config.patch_size.bit_length() - 1
     widths = [max(8, config.width >> i) for i in reversed(range(halvings))]
     layers = [convolution(a, b, stride=2) for a, b in pairwise([1, *widths])]

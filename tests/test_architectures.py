@@ -25,9 +25,8 @@ TINY = {
     "train_vit": ["--width", "16", "--depth", "2", "--embedding", "16"],
 }
 VARIANTS = {
-    "train_radical_rnn": [{"radical_target": "sequence"}, {"radical_weight": 0.0}],
-    "train_hiercode": [{"codes": "own"}],
-    "train_vit": [{"stem": "patches"}, {"patch_size": 16}],
+    "train_radical_rnn": [{"radical_weight": 0.0}],
+    "train_vit": [{"patch_size": 16}],
 }
 MODULES = [importlib.import_module(name) for name in TINY]
 

@@ -156,8 +156,7 @@ def example_of(folder: Path) -> str:
     return (folder / "README.md").read_text(encoding="utf-8").split("```python\n")[1].split("```")[0]
 
 
-KINDS = [(script, {}) for script in TINY]
-KINDS += [("train_hiercode", {"codes": "own"}), ("train_vit", {"stem": "patches"}), ("train_vit", {"patch_size": 16})]
+KINDS = [*((script, {}) for script in TINY), ("train_vit", {"patch_size": 16})]
 
 
 @pytest.mark.parametrize(("script", "changes"), KINDS, ids=str)

@@ -150,16 +150,11 @@ def test_kept_classes_have_the_logits_that_they_had(model, saved, tmp_path):
         ("晴 --output more.pth", "every one of these characters is among the model's classes already"),
         ("語 --keep 明 --output more.pth", "not allowed with argument --characters"),
         ("明 --output more.onnx", "--output must end in .pth"),
-        ("明 --output more.pth --model own.pth", "own.pth does not read characters by their decomposition"),
         ("明 --output more.pth --model vit.pth", "vit.pth does not read characters by their decomposition"),
     ],
 )
 def test_what_cannot_be_added_is_refused_in_one_line(saved, words, message, tmp_path):
     save_float("train_vit", tmp_path / "vit.pth")
-    content = checkpoints.load(saved)
-    config = content["config"] | {"codes": "own"}
-    weights = HierCode(HierCodeConfig(**config), CLASSES).state_dict()
-    checkpoints.save(tmp_path / "own.pth", content | {"config": config, "model": weights})
     done = run_script("add_classes", "--model", saved, "--characters", *words.split(), cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
     assert message in done.stderr.splitlines()[-1]

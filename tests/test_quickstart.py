@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import json
+import os
 import sys
 from argparse import Namespace
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from PIL import Image
 
 import quickstart
 from characters.names import true_character
-from engine import devices
+from engine import devices, timing
 from script_runs import ScriptRun, few_characters, forked_stages, run_script
 
 
@@ -77,13 +78,14 @@ def test_real_data_is_never_replaced(tmp_path):
 
 
 def test_a_run_that_is_continued_keeps_its_time(tmp_path):
-    given = Namespace(model_dir=tmp_path, minutes=10)
+    given = Namespace(model_dir=tmp_path, minutes=10, asked=None)
     first = quickstart.training_minutes(given, seconds=30)
     assert first == pytest.approx(10 * (1 - quickstart.AFTER) - 0.5)
+    given.minutes = 17.5  # another program has a core now
     assert quickstart.training_minutes(given, seconds=2) == first
-    given.minutes = 20
+    given.asked = given.minutes = 20
     assert quickstart.training_minutes(given, seconds=0) == pytest.approx(20 * (1 - quickstart.AFTER))
-    given.minutes = 1
+    given.asked = given.minutes = 1
     assert quickstart.training_minutes(given, seconds=30) == 1
 
 
@@ -96,9 +98,44 @@ def test_without_fast_bf16_it_takes_twice_as_long(fast, minutes, monkeypatch, tm
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(devices, "fast_bf16", lambda _: fast)
+    monkeypatch.setattr(timing, "core_is_taken", lambda: False)
     monkeypatch.setattr(quickstart, "pipeline", stop)
     for flags, expected in (([], minutes), (["--minutes", "7"], 7)):
         monkeypatch.setattr(sys, "argv", ["quickstart.py", *flags])
         with pytest.raises(InterruptedError, match=f"^{expected}"):
             quickstart.main()
         assert capsys.readouterr().out.endswith(f"reads images with it. It takes about {expected} minutes.\n")
+
+
+LEFT = " Another program has a core, which is left to it."
+
+
+@pytest.mark.parametrize(
+    ("cores", "threads", "flags", "left", "minutes"),
+    [
+        (2, None, [], "1", "17.5"),
+        (8, None, [], "7", "11.4"),
+        (2, None, ["--minutes", "7"], "1", "7"),
+        (2, "2", [], "2", "10"),  # somebody said how many
+    ],
+)
+def test_a_core_that_another_program_has_is_left_to_it(
+    cores, threads, flags, left, minutes, monkeypatch, tmp_path, capsys
+):
+    def stop(given):
+        raise InterruptedError(given.minutes)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(devices, "fast_bf16", lambda _: True)
+    monkeypatch.setattr(timing, "core_is_taken", lambda: True)
+    monkeypatch.setattr(quickstart, "cores", lambda: cores)
+    monkeypatch.setattr(quickstart, "pipeline", stop)
+    monkeypatch.setattr(sys, "argv", ["quickstart.py", *flags])
+    monkeypatch.setenv("OMP_NUM_THREADS", threads or "")
+    if not threads:
+        monkeypatch.delenv("OMP_NUM_THREADS")
+    with pytest.raises(InterruptedError):
+        quickstart.main()
+    assert os.environ["OMP_NUM_THREADS"] == left
+    said = " It takes about {} minutes.\n" if threads else LEFT + " It takes about {} minutes.\n"
+    assert capsys.readouterr().out.endswith(said.format(minutes))

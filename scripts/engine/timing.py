@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 import torch
 
+TAKEN = 1.2  # as fast on one thread fewer: noise makes less
+
 
 def clock(action: Callable[[], object]) -> float:
     begin = time.perf_counter()
@@ -24,3 +26,17 @@ def interleaved(actions: dict[str, Callable[[], object]], rounds: int) -> dict[s
             if round_number >= 2:  # the first two warm up
                 seconds[name].append(taken)
     return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def core_is_taken() -> bool:
+    """Whether another program has a core now. All threads of PyTorch wait for the one that shares it, so that matrices
+    are multiplied faster on one thread fewer."""
+    threads, matrix = torch.get_num_threads(), torch.ones(512, 512)
+
+    def multiply(count: int) -> None:
+        torch.set_num_threads(count)
+        for _ in range(10):
+            matrix @ matrix
+
+    seconds = interleaved({n: lambda n=n: multiply(n) for n in (max(1, threads - 1), threads)}, 20)
+    return threads > 1 and seconds[threads] > TAKEN * seconds[threads - 1]

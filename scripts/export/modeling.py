@@ -77,9 +77,8 @@ def hiercode(images: torch.Tensor, weights: dict, settings: dict) -> torch.Tenso
     x = F.conv2d(convolutions(images, weights, "features"), weights["describe.0.weight"])
     window = weights["describe.3.weight"]
     x = F.conv2d(F.relu(batch_norm(x, weights, "describe.1")), window, groups=len(window)).flatten(1)
-    classes = weights["own"] if settings.get("codes") == "own" else prototypes(weights)
-    cosine = F.linear(F.normalize(batch_norm(x, weights, "describe.5"), dim=1), F.normalize(classes, dim=1))
-    return weights["log_scale"].exp() * cosine
+    feature, classes = (F.normalize(x, dim=1) for x in (batch_norm(x, weights, "describe.5"), prototypes(weights)))
+    return weights["log_scale"].exp() * F.linear(feature, classes)
 
 
 def radical_rnn(images: torch.Tensor, weights: dict, settings: dict) -> torch.Tensor:
@@ -94,10 +93,7 @@ def radical_rnn(images: torch.Tensor, weights: dict, settings: dict) -> torch.Te
 
 def vit(images: torch.Tensor, weights: dict, settings: dict) -> torch.Tensor:
     side, heads = settings["patch_size"], settings["heads"]
-    if settings["stem"] == "patches":
-        tokens = F.conv2d(images, weights["stem.weight"], weights["stem.bias"], side)
-    else:
-        tokens = convolutions(images, weights, "stem", (*[2] * (side.bit_length() - 2), 1, 2))
+    tokens = convolutions(images, weights, "stem", (*[2] * (side.bit_length() - 2), 1, 2))
     x = tokens.flatten(2).transpose(1, 2) + weights["position"]  # (N, tokens, width)
     n, count, width = x.shape
     for name in (f"blocks.{number}" for number in range(settings["depth"])):

@@ -46,20 +46,14 @@ def encode(characters: str, table: StructureTable, symbols: list[str]) -> tuple[
         if (other := seen.setdefault(frozenset(row), char)) != char:
             raise InputError(f"{char} and {other} have the same code")
         rows.append(row)
-    arrays = np.array(list(kind_number), np.int64).reshape(-1, 4), padded(rows, len(kind_number))
+    most = max(map(len, rows))
+    members = np.array([row + [len(kind_number)] * (most - len(row)) for row in rows], np.int64)
+    arrays = np.array(list(kind_number), np.int64).reshape(-1, 4), members
     return tuple(array.astype(np.min_scalar_type(-1 - array.max(initial=0))) for array in arrays)
 
 
-def padded(rows: list[list[int]], fill: int) -> np.ndarray:
-    """Lists of numbers as int64 (rows, longest), filled up at their ends."""
-    most = max(map(len, rows))
-    return np.array([row + [fill] * (most - len(row)) for row in rows], np.int64)
-
-
-def component_targets(characters: str, table: StructureTable) -> tuple[np.ndarray, np.ndarray]:
-    """The components of n characters, in the order of their code points: which of them each has, bool (n, components),
-    and each one's in reading order as 1-based numbers, int64 (n, most), 0 at the end."""
+def component_targets(characters: str, table: StructureTable) -> np.ndarray:
+    """Which components each of n characters has, in the order of their code points: bool (n, components)."""
     leaves = [table.tree(char).leaves() for char in characters]
     components = sorted({leaf for row in leaves for leaf in row})
-    sets = np.array([[component in row for component in components] for row in map(set, leaves)])
-    return sets, padded([[components.index(leaf) + 1 for leaf in row] for row in leaves], 0)
+    return np.array([[component in row for component in components] for row in map(set, leaves)])
