@@ -47,8 +47,6 @@ def add(model: torch.nn.Module, wanted: str, writers: int) -> list[str]:
         top1 = measure_added(model, classes, added, writers)
         lines.append(f"read right, of drawings by {writers} made-up writers each:")
         lines.append(f"{top1['among_added']:6.2f} % among the added characters, {top1['among_all']:.2f} % among all")
-        if len(added) > 1:
-            lines.append(f"{top1['shuffled']:6.2f} % among the added characters if each has the code of another one")
     return lines
 
 

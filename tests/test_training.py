@@ -15,6 +15,7 @@ import train_hiercode
 from data.augmentation import augment
 from data.prepared import PreparedDataset
 from engine import checkpoints, devices, model_files, position, training, training_log
+from engine.architecture import corrected
 from engine.batches import Batches, evaluate
 from engine.run import Run
 from engine.stop import Stop
@@ -80,7 +81,9 @@ def test_a_teacher_has_its_share_of_the_loss(share, tiny_dataset, tmp_path):
     run.model.train()
     torch.manual_seed(0)  # its codes are drawn
     logits = run.model(images)
-    wanted = model_files.load_network(teacher)[0](images).softmax(1)
+    told = model_files.load_network(teacher)[0](images)
+    wanted = corrected(told, labels).softmax(1)
+    assert not torch.equal(wanted, told.softmax(1))
     soft = -(wanted * logits.log_softmax(1)).sum(1).mean()
     smoothed = 0.95 * torch.eye(5)[labels] + 0.05 / 5
     hard = -(smoothed * logits.log_softmax(1)).sum(1).mean()
@@ -91,6 +94,12 @@ def test_a_teacher_has_its_share_of_the_loss(share, tiny_dataset, tmp_path):
     assert all(p.grad is None for p in run.teacher.parameters())
     assert not run.teacher.training
     assert not any("teacher" in name for name in run.model.state_dict())
+
+
+def test_where_a_teacher_is_wrong_its_first_choice_and_the_label_change_places():
+    told = torch.tensor([[1.0, 5, 3], [1, 5, 3], [1, 5, 3], [4, 4, 0]])
+    labels = torch.tensor([1, 0, -100, 1])  # right, wrong, none of the classes, a tie
+    assert corrected(told, labels).tolist() == [[1, 5, 3], [5, 1, 3], [1, 5, 3], [4, 4, 0]]
 
 
 def test_who_cannot_teach(tiny_dataset, tmp_path):

@@ -22,6 +22,15 @@ def distillation(logits: torch.Tensor, teacher_logits: torch.Tensor) -> torch.Te
     return F.cross_entropy(logits.float(), teacher_logits.float().softmax(1), reduction="none")
 
 
+def corrected(teacher_logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """A teacher's logits (N, classes) in which its first choice and the label (N,) have exchanged theirs, so that
+    nothing wrong is taught (Wen et al. 2019, arXiv:1911.07471). A label below 0 changes nothing."""
+    first = teacher_logits.argmax(1, keepdim=True)
+    labels = torch.where(labels[:, None] < 0, first, labels[:, None])
+    exchanged = teacher_logits.gather(1, torch.cat([first, labels], 1))
+    return teacher_logits.scatter(1, torch.cat([labels, first], 1), exchanged)
+
+
 @dataclasses.dataclass(frozen=True)
 class Architecture:
     """All that the engine has to know of a model.

@@ -13,7 +13,7 @@ from data.augmentation import augment
 from data.fresh import FreshSets, with_fresh_training
 from data.prepared import PreparedDataset
 from engine import processes
-from engine.architecture import Architecture, distillation
+from engine.architecture import Architecture, corrected, distillation
 from engine.batches import Batches, Sampling, to_input
 from engine.devices import autocast, choose_device, compiles_well, derive_seed, fast_bf16, seed_generators
 from engine.optimizers import average_weights, learning_rate_factor, make_optimizers
@@ -113,7 +113,7 @@ class Run:
         if not self.teacher:
             return loss
         with torch.no_grad():
-            teacher_logits = self.teacher(images)
+            teacher_logits = corrected(self.teacher(images), labels)
         learned = (distillation(logits, teacher_logits) * (labels >= 0)).mean()
         return self.config.distillation * learned + (1 - self.config.distillation) * loss
 
