@@ -77,7 +77,7 @@ def test_a_file_is_proved_and_described(int8, tiny_dataset, monkeypatch):
     ("classes", "stored"), [("あい一人語晴", True), (etl9g_classes()[500:1500], True), (etl9g_classes(), False)]
 )
 def test_prototypes_are_stored_where_they_are_smaller_than_codes(classes, stored, tmp_path):
-    settings = {"width": 0.25, "dimensions": 128, "codes": "structure"}
+    settings = {"width": 0.25, "dimensions": 128}
     model = HierCode(HierCodeConfig(**settings), classes).eval()
     network = prepare(model)
     calibrate(network, [some_images()])

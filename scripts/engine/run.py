@@ -113,7 +113,9 @@ class Run:
         if not self.teacher:
             return loss
         with torch.no_grad():
-            teacher_logits = corrected(self.teacher(images), labels)
+            teacher_logits = self.teacher(images)
+        if self.config.distillation < 1:  # else the labels have no say: QAT is to answer as the float model does
+            teacher_logits = corrected(teacher_logits, labels)
         learned = (distillation(logits, teacher_logits) * (labels >= 0)).mean()
         return self.config.distillation * learned + (1 - self.config.distillation) * loss
 
