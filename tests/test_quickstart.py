@@ -104,7 +104,7 @@ def test_without_fast_bf16_it_takes_twice_as_long(fast, minutes, monkeypatch, tm
         monkeypatch.setattr(sys, "argv", ["quickstart.py", *flags])
         with pytest.raises(InterruptedError, match=f"^{expected}"):
             quickstart.main()
-        assert capsys.readouterr().out.endswith(f"reads images with it. It takes about {expected} minutes.\n")
+        assert capsys.readouterr().out.endswith(f"reads images. It takes about {expected} minutes.\n")
 
 
 LEFT = " Another program has a core, which is left to it."
