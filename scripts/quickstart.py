@@ -49,7 +49,7 @@ TRAINING = "train_hiercode"
 FRESH, PASSES = 4, 4  # sets of an epoch, and epochs that a set is shown in
 MINUTES = 10, 20  # for all of it, where bf16 is fast and where it is not
 PATIENCE = 1.75  # times as long at most, where another program has a core
-AFTER = 0.09  # of the time is for what comes after the training
+AFTER, AFTER_LIMITS = 0.09, (0.7, 2)  # of the time is for what comes after the training, in these limits of minutes
 GUESS = 32  # epochs, until the first one has shown how long they take
 WIDTH = 0.5  # of the released models' channels: as good after ten minutes, better in shorter trainings, half the bytes
 SHOWN = 32  # images in the picture
@@ -106,7 +106,8 @@ def training_minutes(given: argparse.Namespace, seconds: float) -> float:
     path = given.model_dir / "plan.json"
     content = read_json(path, "delete it") if path.is_file() else {}
     if content.get("asked", 0) != given.asked:
-        content = {"asked": given.asked, "training": round(given.minutes * (1 - AFTER) - seconds / 60, 2)}
+        after = min(max(AFTER * given.minutes, AFTER_LIMITS[0]), AFTER_LIMITS[1])
+        content = {"asked": given.asked, "training": round(given.minutes - after - seconds / 60, 2)}
         write_text(path, json.dumps(content) + "\n")
     return max(1, content["training"])
 
