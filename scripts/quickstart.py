@@ -9,7 +9,7 @@ in ETL9G/standin, dataset and models/quickstart; report.json there holds what it
 half-way, the same command continues.
 
 The released HierCode is its teacher: the new model learns from that model's answers too. --no-teacher leaves it out:
-the model then sees half as many samples again in the same time, and reads real handwriting two points worse.
+the model then sees half as many samples again in the same time, and reads real handwriting a point worse.
 """
 
 import sys
