@@ -106,7 +106,7 @@ def training_minutes(given: argparse.Namespace, seconds: float) -> float:
     path = given.model_dir / "plan.json"
     content = read_json(path, "delete it") if path.is_file() else {}
     if content.get("asked", 0) != given.asked:
-        after = min(max(AFTER * given.minutes, AFTER_LIMITS[0]), AFTER_LIMITS[1])
+        after = float(np.clip(AFTER * given.minutes, *AFTER_LIMITS))
         content = {"asked": given.asked, "training": round(given.minutes - after - seconds / 60, 2)}
         write_text(path, json.dumps(content) + "\n")
     return max(1, content["training"])
