@@ -47,6 +47,18 @@ def test_an_update_is_made_orthogonal(shape):
     assert (inside - inside.diagonal().diag()).abs().max() < 1e-4
 
 
+@pytest.mark.parametrize("rank", [1, 20, 80])
+def test_an_update_of_low_rank_is_made_as_orthogonal_as_the_iteration_makes_it(rank):
+    """Written out, as Jordan et al. have it, in float64: what is lost by iterating the rows' products alone."""
+    random = torch.Generator().manual_seed(5)
+    update = torch.randn((80, rank), generator=random) @ torch.randn((rank, 300), generator=random)
+    x = update.double() / update.norm()
+    for _ in range(5):
+        gram = x @ x.T
+        x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
+    assert (optimizers.orthogonalized(update) - x).norm() < 1e-3 * x.norm()
+
+
 def test_muon_takes_the_steps_of_pytorchs():
     """Five steps with weight decay, wide, tall and square; PyTorch's are rounded to bf16 on the way."""
     random = torch.Generator().manual_seed(2)
@@ -77,19 +89,6 @@ def test_muon_takes_filters_as_rows_of_a_matrix():
         ends.append(parameter.detach().reshape(start.shape))
     assert torch.equal(*ends)
     assert (ends[0] - start).norm() > 0.01
-
-
-def test_muon_multiplies_in_bf16_where_that_is_asked():
-    random = torch.Generator().manual_seed(4)
-    start, gradient = (torch.randn((8, 20), generator=random) for _ in range(2))
-    ends = []
-    for dtype in (torch.float32, torch.bfloat16):
-        parameter = torch.nn.Parameter(start.clone())
-        parameter.grad = gradient.clone()
-        optimizers.Muon([parameter], lr=1.0, weight_decay=0.0, dtype=dtype).step()
-        ends.append(parameter.detach() - start)
-    assert not torch.equal(*ends)
-    assert (ends[0] - ends[1]).norm() < 0.05 * ends[0].norm()
 
 
 def test_muon_leaves_alone_what_has_no_gradient():

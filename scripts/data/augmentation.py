@@ -20,6 +20,19 @@ NOISE = 0.12  # at most, of the range from paper to ink
 NOISE_FIELDS = 16  # drawn per batch; an image takes one of them at its own level
 
 
+def centres(height: int, width: int, device: torch.device) -> torch.Tensor:
+    """The centres of a picture's pixels, (3, height * width): x, y between -1 and 1, and a row of ones."""
+    y, x = ((2 * torch.arange(side, device=device) + 1) / side - 1 for side in (height, width))
+    y, x = torch.meshgrid(y, x, indexing="ij")
+    return torch.stack([x, y, torch.ones_like(x)]).flatten(1)
+
+
+def bicubic(side: int, device: torch.device) -> torch.Tensor:
+    """The weights (side, KNOTS) of bicubic interpolation: each pixel's of the knots, the first and last at the ends."""
+    knots = torch.eye(KNOTS, device=device)[:, None, :, None]
+    return F.interpolate(knots, (side, 1), mode="bicubic", align_corners=True)[:, 0, :, 0].T
+
+
 def warp(images: torch.Tensor, strength: float) -> torch.Tensor:
     """Images (N, 1, H, W) under a random affine, perspective and elastic warp each, in one resampling."""
     n, _, height, width = images.shape
@@ -36,11 +49,13 @@ def warp(images: torch.Tensor, strength: float) -> torch.Tensor:
         *(cos * scale_x, (shear * cos - sin) * scale_y, shift[:, 0]),
         *(sin * scale_x, (shear * sin + cos) * scale_y, shift[:, 1]),
     ]
-    grid = F.affine_grid(torch.stack(matrix, dim=1).view(n, 2, 3), [n, 1, height, width], align_corners=False)
-    knots = strength * ELASTIC * normal(2, KNOTS, KNOTS)
-    bend = F.interpolate(knots, (height, width), mode="bicubic", align_corners=True)
-    tilt = strength * PERSPECTIVE * normal(1, 1, 2)
-    grid = grid * (1 + (grid * tilt).sum(dim=3, keepdim=True)) + bend.permute(0, 2, 3, 1)
+    # The coordinates lie in two planes, of x and of y: in pairs, as affine_grid makes them, all of this is much slower.
+    planes = torch.stack(matrix, dim=1).view(n, 2, 3) @ centres(height, width, images.device)
+    bend = strength * ELASTIC * normal(2, KNOTS, KNOTS)
+    bend = bicubic(height, images.device) @ bend @ bicubic(width, images.device).T
+    tilt = strength * PERSPECTIVE * normal(1, 2)
+    planes = torch.addcmul(bend.flatten(2), planes, 1 + tilt @ planes)
+    grid = planes.view(n, 2, height, width).permute(0, 2, 3, 1)
     return F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
 
 

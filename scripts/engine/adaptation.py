@@ -17,7 +17,7 @@ from data.augmentation import augment
 from data.fresh import FreshSets
 from engine.architecture import Architecture, distillation
 from engine.batches import to_input
-from engine.devices import autocast, choose_device, derive_seed, fast_bf16, seed_generators
+from engine.devices import autocast, choose_device, derive_seed, seed_generators
 from engine.optimizers import average_weights, learning_rate_factor, make_optimizers
 from optimization_config import OptimizationConfig
 
@@ -77,7 +77,7 @@ def learn(
     model.train()
     for module in model.modules():
         module.training = module.training and not isinstance(module, _BatchNorm)
-    optimizers, averaged = make_optimizers(model, config, fast_bf16(device)), average_weights(model, EMA_DECAY)
+    optimizers, averaged = make_optimizers(model, config), average_weights(model, EMA_DECAY)
     for step, (rows, again) in enumerate(tqdm(steps, "adapting", leave=False, disable=None)):
         shown = zip(own.of(rows), replayed.of(again), strict=True)
         images, labels = (torch.cat(both).to(device) for both in shown)

@@ -14,27 +14,33 @@ MUON = {"muon": nn.Linear, "muon-all": nn.Linear | nn.Conv2d}  # what each choic
 
 
 def orthogonalized(update: torch.Tensor) -> torch.Tensor:
-    """The matrix (A, B) with its singular values brought near 1, by Newton and Schulz's iteration of fifth order."""
+    """The matrix (A, B) with its singular values brought near 1, by Newton and Schulz's iteration of fifth order.
+
+    All its steps multiply by polynomials of one small matrix, the products of the rows with one another. So that
+    matrix is what is iterated, and the large one is multiplied once, at the end.
+    """
     tall = update.shape[0] > update.shape[1]
     x = update.T if tall else update
     x = x / x.norm().clamp(min=1e-7)
     a, b, c = 3.4445, -4.7750, 2.0315
+    gram, all_steps = x @ x.T, None
     for _ in range(5):
-        gram = x @ x.T
-        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+        step = torch.addmm(gram, gram, gram, beta=b, alpha=c)
+        step.diagonal().add_(a)
+        all_steps = step if all_steps is None else step @ all_steps
+        gram = step @ gram @ step
+    x = all_steps @ x
     return x.T if tall else x
 
 
 class Muon(torch.optim.Optimizer):
     """Muon (Jordan et al. 2024): momentum, orthogonalised, in updates of the size of AdamW's (arXiv:2502.16982).
 
-    The filters of a convolution (out, in, height, width) are the rows of a matrix. `dtype` is what the iteration
-    multiplies in: bf16 where the device has it, as a processor without it emulates it slowly.
+    The filters of a convolution (out, in, height, width) are the rows of a matrix.
     """
 
-    def __init__(self, parameters: Iterable, lr: float, weight_decay: float, dtype: torch.dtype = torch.float32):
+    def __init__(self, parameters: Iterable, lr: float, weight_decay: float):
         super().__init__(parameters, {"lr": lr, "weight_decay": weight_decay, "momentum": 0.95})
-        self.dtype = dtype
 
     @torch.no_grad()
     def step(self, closure=None) -> None:
@@ -46,9 +52,8 @@ class Muon(torch.optim.Optimizer):
                 average.lerp_(parameter.grad, 1 - group["momentum"])
                 update = parameter.grad.lerp(average, group["momentum"]).flatten(1)
                 size = 0.2 * group["lr"] * max(update.shape) ** 0.5
-                update = orthogonalized(update.to(self.dtype)).to(parameter.dtype)
                 parameter.mul_(1 - group["lr"] * group["weight_decay"])
-                parameter.add_(update.reshape(parameter.shape), alpha=-size)
+                parameter.add_(orthogonalized(update).reshape(parameter.shape), alpha=-size)
 
 
 def matrices_of(model: nn.Module, kinds: type | UnionType) -> list[nn.Parameter]:
@@ -57,7 +62,7 @@ def matrices_of(model: nn.Module, kinds: type | UnionType) -> list[nn.Parameter]
     return [layer.weight for layer in layers if layer.weight.requires_grad]
 
 
-def make_optimizers(model: nn.Module, config: OptimizationConfig, fast_bf16: bool) -> list[torch.optim.Optimizer]:
+def make_optimizers(model: nn.Module, config: OptimizationConfig) -> list[torch.optim.Optimizer]:
     """AdamW, or Muon for the weight matrices of some layers and AdamW for the rest; no weight decay on vectors."""
     parameters = [p for p in model.parameters() if p.requires_grad]
     matrices = matrices_of(model, MUON[config.optimizer]) if config.optimizer in MUON else []
@@ -70,8 +75,7 @@ def make_optimizers(model: nn.Module, config: OptimizationConfig, fast_bf16: boo
     fused = parameters[0].device.type in {"cpu", "cuda"}
     optimizers: list[torch.optim.Optimizer] = [torch.optim.AdamW(groups, lr=config.learning_rate, fused=fused)]
     if matrices:
-        dtype = torch.bfloat16 if fast_bf16 else torch.float32
-        optimizers.append(Muon(matrices, config.learning_rate, config.weight_decay, dtype))
+        optimizers.append(Muon(matrices, config.learning_rate, config.weight_decay))
     return optimizers
 
 

@@ -15,7 +15,7 @@ from data.prepared import PreparedDataset
 from engine import processes
 from engine.architecture import Architecture, corrected, distillation
 from engine.batches import Batches, Sampling, to_input
-from engine.devices import autocast, choose_device, compiles_well, derive_seed, fast_bf16, seed_generators
+from engine.devices import autocast, choose_device, compiles_well, derive_seed, seed_generators
 from engine.optimizers import average_weights, learning_rate_factor, make_optimizers
 from engine.pretrained import load_teacher, start_from
 from files.command_line import InputError, first_line
@@ -56,7 +56,7 @@ class Run:
         self.training = Batches(dataset, "train", self.device, self.fresh)
         self.validation = Batches(dataset, "validation", self.device)
         self.sampling = Sampling(dataset, config)
-        self.optimizers = make_optimizers(self.model, config, fast_bf16(self.device))
+        self.optimizers = make_optimizers(self.model, config)
         self.schedulers = [
             torch.optim.lr_scheduler.LambdaLR(o, lambda step: learning_rate_factor(step, self.steps, config))
             for o in self.optimizers

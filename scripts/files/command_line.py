@@ -14,7 +14,7 @@ from collections.abc import Callable
 from concurrent.futures import BrokenExecutor
 from pathlib import Path
 
-from files.machine import limit_threads
+from files.machine import keep_freed_memory, limit_threads
 from files.packages import OldPackage, missing
 from optimization_config import filled
 
@@ -98,6 +98,7 @@ def run(main: Callable[[], None]) -> None:
         if hasattr(stream, "reconfigure"):  # a notebook's has none
             stream.reconfigure(errors="backslashreplace")
     limit_threads()
+    keep_freed_memory()
     before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         try:

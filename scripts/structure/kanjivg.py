@@ -47,8 +47,15 @@ def flatten_paths(paths: list[str]) -> np.ndarray:
     a, b, c, d = np.array([curve for path in curves for curve in path], float).transpose(1, 0, 2)[:, :, None]
     t = np.linspace(0, 1, 17)[:, None]
     dense = (1 - t) ** 3 * a + 3 * t * (1 - t) ** 2 * b + 3 * t * t * (1 - t) * c + t**3 * d  # (curves, 17, 2)
-    ends = np.cumsum([len(path) for path in curves])[:-1]
-    return np.array([evenly_spaced(stroke.reshape(-1, 2)) for stroke in np.split(dense, ends)])
+    # All paths are one line here, which is interpolated once; the step from each path to the next has the length 1.
+    x, y = dense.reshape(-1, 2).T
+    ends = len(t) * np.cumsum([len(path) for path in curves])
+    steps = np.hypot(np.diff(x), np.diff(y))
+    steps[ends[:-1] - 1] = 1
+    length = np.concatenate([[0], np.cumsum(steps)])
+    begin = length[np.concatenate([[0], ends[:-1]])]
+    at = begin[:, None] + np.linspace(0, 1, POINTS) * (length[ends - 1] - begin)[:, None]
+    return np.stack([np.interp(at, length, x), np.interp(at, length, y)], axis=2)
 
 
 def evenly_spaced(line: np.ndarray, begin: float = 0, end: float = 1) -> np.ndarray:
