@@ -5,6 +5,7 @@ import contextlib
 import errno
 import math
 import os
+import platform
 import shutil
 import signal
 import subprocess
@@ -122,6 +123,24 @@ run(main)
     if printed == "[] [] []\n":
         pytest.skip("this numpy has another library for its products")
     assert (printed, error) == ("[2] [1] [1]\n", "")
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries have their own ways")
+def test_the_memory_of_an_array_serves_the_next_one():
+    """A hundred arrays of 2 MB one after the other in a script: new pages are asked for once, not a hundred times."""
+    lines = """
+import numpy, resource
+def main():
+    pages = []
+    for _ in range(101):
+        numpy.ones(1 << 18)
+        pages.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
+    print(pages[-1] - pages[0])
+run(main)
+"""
+    printed, error = script(lines, stdout=subprocess.PIPE).communicate(timeout=60)
+    assert error == ""
+    assert int(printed) < 512  # of 4 KiB, in one array
 
 
 @pytest.mark.parametrize(

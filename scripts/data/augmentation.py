@@ -20,7 +20,7 @@ NOISE = 0.12  # at most, of the range from paper to ink
 NOISE_FIELDS = 16  # drawn per batch; an image takes one of them at its own level
 
 
-def centres(height: int, width: int, device: torch.device) -> torch.Tensor:
+def centres_of_pixels(height: int, width: int, device: torch.device) -> torch.Tensor:
     """The centres of a picture's pixels, (3, height * width): x, y between -1 and 1, and a row of ones."""
     y, x = ((2 * torch.arange(side, device=device) + 1) / side - 1 for side in (height, width))
     y, x = torch.meshgrid(y, x, indexing="ij")
@@ -50,7 +50,7 @@ def warp(images: torch.Tensor, strength: float) -> torch.Tensor:
         *(sin * scale_x, (shear * sin + cos) * scale_y, shift[:, 1]),
     ]
     # The coordinates lie in two planes, of x and of y: in pairs, as affine_grid makes them, all of this is much slower.
-    planes = torch.stack(matrix, dim=1).view(n, 2, 3) @ centres(height, width, images.device)
+    planes = torch.stack(matrix, dim=1).view(n, 2, 3) @ centres_of_pixels(height, width, images.device)
     bend = strength * ELASTIC * normal(2, KNOTS, KNOTS)
     bend = bicubic(height, images.device) @ bend @ bicubic(width, images.device).T
     tilt = strength * PERSPECTIVE * normal(1, 2)
