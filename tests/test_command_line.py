@@ -126,14 +126,15 @@ run(main)
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries have their own ways")
-def test_the_memory_of_an_array_serves_the_next_one():
-    """A hundred arrays of 2 MB one after the other in a script: new pages are asked for once, not a hundred times."""
+def test_the_memory_of_arrays_serves_the_next_ones():
+    """Twenty arrays of 2 MB, time and again: a script asks for new pages once, not every time."""
     lines = """
 import numpy, resource
 def main():
     pages = []
-    for _ in range(101):
-        numpy.ones(1 << 18)
+    for _ in range(9):
+        several = [numpy.ones(1 << 18) for _ in range(20)]
+        del several
         pages.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
     print(pages[-1] - pages[0])
 run(main)
