@@ -14,12 +14,10 @@ sys.path.insert(0, str(Path(__file__).parent))  # also under PYTHONSAFEPATH
 import files.start
 
 import argparse
-import json
 
 import torch
 
 from evaluation.speed import drawing, inference_seconds, preparing, recognising, training
-from files.atomic import write_text
 from files.command_line import at_least, parser, run
 from files.machine import cores, processor
 from records.etl9g import find_raw
@@ -45,7 +43,6 @@ def main() -> None:
     options.add_argument("--etl9g-dir", type=Path, default=Path("ETL9G"), help="the raw files (default ETL9G)")
     options.add_argument("--model", type=Path, help="also time this exported model")
     options.add_argument("--rounds", type=at_least(1), default=20, help="how often each stage is timed (default 20)")
-    options.add_argument("--json", type=Path, help="also write the figures to this file")
     options.add_argument("--reference", type=Path, metavar="FILE", help="time --model against this exported model")
     options.add_argument("--times-faster", type=at_least(0, float), default=0, metavar="X", help="fail below this")
     given = options.parse_args()
@@ -56,8 +53,6 @@ def main() -> None:
     figures = measure(given)
     for name, value in figures.items():
         print(f"{name:<40}{value:12,.2f}")
-    if given.json:
-        write_text(given.json, json.dumps(figures, indent=1) + "\n")
     if figures.get(RATIO, given.times_faster) < given.times_faster:
         raise OSError(f"{given.model} is not {given.times_faster:g} times as fast as {given.reference}")
 

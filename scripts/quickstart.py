@@ -117,9 +117,9 @@ def pipeline(given: argparse.Namespace) -> dict:
     raw, data, models, begin = given.raw_dir, given.data_dir, given.model_dir, time.monotonic()
     best, int8 = models / "hiercode_model_best.pth", models / "quantized_hiercode_int8.pth"
     exported, evaluation = models / "hiercode_int8.onnx", models / "evaluation"
-    taught = {"teacher": str(TEACHER), "distillation": 0.7, "code_dropout": 0}
-    settings = taught if given.teacher else {"label_smoothing": 0.2}
-    settings |= {"optimizer": "muon-all", "learning_rate": 2e-2, "batch_size": 64, "width": WIDTH}
+    taught = {"teacher": str(TEACHER), "distillation": 0.7, "code_dropout": 0, "batch_size": 64}
+    settings = taught if given.teacher else {"label_smoothing": 0.2, "batch_size": 128}
+    settings |= {"optimizer": "muon-all", "learning_rate": 2e-2, "width": WIDTH}
     seconds = {
         "draw": run_stage("draw", "synthesize_etl9g.py", "--sets", given.sets, "--out", raw, "--seed", given.seed),
         "prepare": run_stage("prepare", "prepare_dataset.py", "--etl9g-dir", raw, "--output-dir", data),

@@ -20,13 +20,6 @@ NOISE = 0.12  # at most, of the range from paper to ink
 NOISE_FIELDS = 16  # drawn per batch; an image takes one of them at its own level
 
 
-def centres_of_pixels(height: int, width: int, device: torch.device) -> torch.Tensor:
-    """The centres of a picture's pixels, (3, height * width): x, y between -1 and 1, and a row of ones."""
-    y, x = ((2 * torch.arange(side, device=device) + 1) / side - 1 for side in (height, width))
-    y, x = torch.meshgrid(y, x, indexing="ij")
-    return torch.stack([x, y, torch.ones_like(x)]).flatten(1)
-
-
 def bicubic(side: int, device: torch.device) -> torch.Tensor:
     """The weights (side, KNOTS) of bicubic interpolation: each pixel's of the knots, the first and last at the ends."""
     knots = torch.eye(KNOTS, device=device)[:, None, :, None]
@@ -44,13 +37,11 @@ def warp(images: torch.Tensor, strength: float) -> torch.Tensor:
     stretch = strength * STRETCH * normal(2)
     scale_x, scale_y = torch.exp(stretch[:, 0] + size), torch.exp(stretch[:, 1] + size)
     cos, sin = torch.cos(angle), torch.sin(angle)
-    shift = strength * SHIFT * normal(2)
-    matrix = [
-        *(cos * scale_x, (shear * cos - sin) * scale_y, shift[:, 0]),
-        *(sin * scale_x, (shear * sin + cos) * scale_y, shift[:, 1]),
-    ]
-    # The coordinates lie in two planes, of x and of y: in pairs, as affine_grid makes them, all of this is much slower.
-    planes = torch.stack(matrix, dim=1).view(n, 2, 3) @ centres_of_pixels(height, width, images.device)
+    shift = strength * SHIFT * normal(2, 1)
+    matrix = [cos * scale_x, (shear * cos - sin) * scale_y, sin * scale_x, (shear * sin + cos) * scale_y]
+    centres = F.affine_grid(torch.eye(2, 3, device=images.device)[None], [1, 1, height, width], align_corners=False)
+    # The coordinates lie in two planes, x and y: in pairs, as affine_grid makes them for a batch, this is far slower.
+    planes = torch.stack(matrix, dim=1).view(n, 2, 2) @ centres.view(-1, 2).T + shift
     bend = strength * ELASTIC * normal(2, KNOTS, KNOTS)
     bend = bicubic(height, images.device) @ bend @ bicubic(width, images.device).T
     tilt = strength * PERSPECTIVE * normal(1, 2)

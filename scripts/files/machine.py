@@ -14,7 +14,6 @@ from pathlib import Path
 
 TO_TIDY_UP = 2.0  # seconds that a worker has when it is asked to end
 
-
 # What the product library of numpy's wheels calls the function that sets its threads: numpy 2, numpy 1.26.
 SET_THREADS = ("scipy_openblas_set_num_threads64_", "openblas_set_num_threads64_", "openblas_set_num_threads")
 

@@ -1,7 +1,5 @@
 """Pictures of what is none of a model's characters, drawn by made-up writers: it shall notice."""
 
-import functools
-
 import cv2
 import numpy as np
 
@@ -17,9 +15,6 @@ from structure.kanjivg import POINTS, has_strokes
 
 # Latin letters with digits; blank paper with its dirt; two of the model's own characters; the grain of blank paper.
 KINDS = ("katakana", "Latin", "level 2", "scribbles", "blank", "two characters", "grain")
-
-
-_models_of = functools.cache(stroke_models)
 
 
 def characters_of(kind: str, classes: str) -> list[str]:
@@ -64,7 +59,7 @@ def _written(char: str, writer: Writer, glyphs: Glyphs | None, random: np.random
     """A frame with a character, or without one a scribble, which is written as a kanji."""
     if glyphs and char and glyphs.has(char):
         return to_frame(draw_glyph(char, glyphs, writer, random), writer, random)
-    models = _models_of(char) if char else [scribble(random)]
+    models = stroke_models(char) if char else [scribble(random)]
     return to_frame(draw_character(char or "\u3400", models, writer, random), writer, random)
 
 

@@ -3,7 +3,7 @@
 import unicodedata
 import xml.etree.ElementTree as ElementTree
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 import cv2
@@ -119,7 +119,7 @@ def _ends(points: np.ndarray) -> np.ndarray:
     return (points[:, [0, -1]] - low) / np.maximum(high - low, 0.05)
 
 
-@lru_cache(None)
+@cache
 def _usual_ends(element: str, count: int) -> np.ndarray | None:
     """The ends of a component's strokes as it stands alone, or in another character; None if KanjiVG lacks it."""
     char = USUAL.get(element, element)
@@ -131,6 +131,7 @@ def _usual_ends(element: str, count: int) -> np.ndarray | None:
     return _ends(flatten_paths([paths[i] for i in found[0]]) / BOX) if found else None
 
 
+@cache
 def stroke_models(char: str) -> list[StrokeModel]:
     """Every model of a character; files that only reorder the strokes of another count once."""
     models: dict[bytes, StrokeModel] = {}

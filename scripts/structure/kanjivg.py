@@ -48,14 +48,13 @@ def flatten_paths(paths: list[str]) -> np.ndarray:
     t = np.linspace(0, 1, 17)[:, None]
     dense = (1 - t) ** 3 * a + 3 * t * (1 - t) ** 2 * b + 3 * t * t * (1 - t) * c + t**3 * d  # (curves, 17, 2)
     # All paths are one line here, which is interpolated once; the step from each path to the next has the length 1.
-    x, y = dense.reshape(-1, 2).T
-    ends = len(t) * np.cumsum([len(path) for path in curves])
-    steps = np.hypot(np.diff(x), np.diff(y))
+    line, ends = dense.reshape(-1, 2), len(t) * np.cumsum([len(path) for path in curves])
+    steps = np.hypot(*np.diff(line, axis=0).T)
     steps[ends[:-1] - 1] = 1
-    length = np.concatenate([[0], np.cumsum(steps)])
-    begin = length[np.concatenate([[0], ends[:-1]])]
+    length = np.append(0, steps.cumsum())
+    begin = length[np.append(0, ends[:-1])]
     at = begin[:, None] + np.linspace(0, 1, POINTS) * (length[ends - 1] - begin)[:, None]
-    return np.stack([np.interp(at, length, x), np.interp(at, length, y)], axis=2)
+    return np.stack([np.interp(at, length, way) for way in line.T], axis=2)
 
 
 def evenly_spaced(line: np.ndarray, begin: float = 0, end: float = 1) -> np.ndarray:

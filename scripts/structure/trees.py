@@ -214,16 +214,8 @@ def build_table(characters: str) -> StructureTable:
 
 def cache_file(characters: str, kind: str = "") -> Path:
     """Where the table of these characters is kept between runs: named by all that it depends on."""
-    depends_on = [
-        VERSION,
-        WORTH_KNOWING,
-        DEEPEST,
-        OVERLAP,
-        INSIDE,
-        kanjivg_version(),
-        characters,
-        *filter(None, [kind]),
-    ]
+    rules = [VERSION, WORTH_KNOWING, DEEPEST, OVERLAP, INSIDE, kanjivg_version()]
+    depends_on = [*rules, characters, *filter(None, [kind])]
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "etl9g-character-structure"
     return folder / f"{hashlib.sha256(json.dumps(depends_on).encode()).hexdigest()[:16]}.txt"
 
