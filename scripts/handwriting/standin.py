@@ -63,6 +63,10 @@ def new_hand(rng: np.random.Generator) -> tuple[Writer, Glyphs | None]:
     return new_writer(rng), _hands.glyphs(rng.random())
 
 
+def sheet_writer(seed: int, set_number: int, sheet: int) -> tuple[Writer, Glyphs | None]:
+    return new_hand(random_of(seed, 1, set_number * 32 + sheet))
+
+
 def _ink_of(char: str, writer: Writer, glyphs: Glyphs | None, rng: np.random.Generator) -> np.ndarray:
     if glyphs and glyphs.has(char):
         return draw_glyph(char, glyphs, writer, rng)
@@ -117,7 +121,7 @@ def draw_set(seed: int, set_number: int, mark: bytes) -> np.ndarray:
     for sheet in dict.fromkeys(sheets.tolist()):
         places = np.flatnonzero(sheets == sheet).tolist()
         randoms = [random_of(seed, 0, set_number * len(characters) + place) for place in places]
-        hand = new_hand(random_of(seed, 1, set_number * 32 + sheet))
+        hand = sheet_writer(seed, set_number, sheet)
         frames.append(draw_sheet([characters[place] for place in places], hand, randoms))
     return etl9g.new_records(np.concatenate(frames), set_number, np.arange(len(characters)), mark)
 
