@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import cache, partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -184,11 +184,14 @@ def page(browser, serve, site) -> Iterator[Browser]:
     assert browser.run("return [context.foreign, context.errors]") == [[], []]
 
 
+recognizer_of = cache(Recognizer)
+
+
 def check_against_python(answer: dict, model: Path, grey: np.ndarray | None = None) -> None:
     """The page's logits and its list are what Python makes of the same picture."""
     if grey is None:
         grey = grey_of(np.frombuffer(base64.b64decode(answer["pixels"]), np.uint8).reshape(answer["shape"]))
-    recognizer, got = Recognizer(model), np.frombuffer(base64.b64decode(answer["logits"]), np.float32)
+    recognizer, got = recognizer_of(model), np.frombuffer(base64.b64decode(answer["logits"]), np.float32)
     expected = recognizer.picture_logits([grey])[0]
     # Processors round the integers of an INT8 model at a half in their own ways: one step is felt in every logit.
     assert np.abs(got - expected).max() < 1e-3 or "int8" in model.name

@@ -14,8 +14,8 @@ MUON = {"muon": nn.Linear, "muon-all": nn.Linear | nn.Conv2d}  # what each choic
 
 
 def orthogonalized(update: torch.Tensor) -> torch.Tensor:
-    """The matrix (A, B) with its singular values brought near 1, by Newton and Schulz's iteration of fifth order. Each of
-    its steps multiplies by a polynomial of the rows' products with one another, so that these alone are iterated."""
+    """The matrix (A, B) with its singular values brought near 1 by Newton and Schulz's iteration of fifth order. Its
+    steps all multiply by polynomials of the rows' products with one another, so these alone are iterated."""
     tall = update.shape[0] > update.shape[1]
     x = update.T if tall else update
     x = x / x.norm().clamp(min=1e-7)
