@@ -43,12 +43,12 @@ def small(failing: str) -> Iterator[None]:
 
 def test_sixty_characters_from_strokes_to_recognition(tmp_path):
     """Every stage hands on to the next, and after some steps of training it reads far better than chance."""
-    flags, folder = ["--sets", 8, "--epochs", 12, "--seed", 5, "--no-teacher"], tmp_path / "here"
+    flags, folder = ["--sets", 8, "--epochs", 24, "--seed", 5, "--no-teacher"], tmp_path / "here"
     run = ScriptRun("quickstart", flags, folder, functools.partial(small, ""))
     assert run.finish() == 0, run.errors
     models = folder / "models" / "quickstart"
     report = json.loads((models / "report.json").read_text(encoding="utf-8"))
-    assert (report["source"], report["teacher"], report["epochs"]) == ("KanjiVG stand-in", False, 12)
+    assert (report["source"], report["teacher"], report["epochs"]) == ("KanjiVG stand-in", False, 24)
     assert report["unseen_writers"]["samples"] == 60
     assert report["bytes"] == (models / "hiercode_int8.onnx").stat().st_size
     assert report["unseen_writers"]["top5"] > 25
@@ -65,7 +65,7 @@ def test_sixty_characters_from_strokes_to_recognition(tmp_path):
     assert again.errors.splitlines()[-1] == "export ended with exit code 3; the same command continues from here"
     printed = (again.output / "out").read_text(encoding="utf-8")
     assert "resumed from" in printed
-    assert "epoch  12/12" not in printed
+    assert "epoch  24/24" not in printed
 
 
 def test_real_data_is_never_replaced(tmp_path):
