@@ -21,13 +21,12 @@ def orthogonalized(update: torch.Tensor) -> torch.Tensor:
     x = x / x.norm().clamp(min=1e-7)
     a, b, c = 3.4445, -4.7750, 2.0315
     gram, all_steps = x @ x.T, None
-    for _ in range(5):
+    for left in (4, 3, 2, 1, 0):
         step = torch.addmm(gram, gram, gram, beta=b, alpha=c)
         step.diagonal().add_(a)
         all_steps = step if all_steps is None else step @ all_steps
-        gram = step @ gram @ step
-    x = all_steps @ x
-    return x.T if tall else x
+        gram = step @ gram @ step if left else gram
+    return (all_steps @ x).T if tall else all_steps @ x
 
 
 class Muon(torch.optim.Optimizer):

@@ -114,6 +114,8 @@ def check_same_run(run: Run, path: Path, content: dict) -> None:
     if changed := [name for name in now if before[name] != now[name]]:
         both = ", ".join(f"--{name.replace('_', '-')} {before[name]} (now {now[name]})" for name in changed)
         raise InputError(f"{path} was trained with other settings: {both}")
+    if content["config"].get("hold_out_classes"):  # a setting of earlier versions
+        raise InputError(f"{path} was not shown all classes: start from it with a class list that lacks the others")
     if content["epoch"] > config.epochs and not config.minutes:
         raise InputError(f"{path} has {content['epoch']} epochs done, more than --epochs {config.epochs}")
 

@@ -102,8 +102,8 @@ def limit_threads() -> None:
 
 
 def keep_freed_memory() -> None:
-    """Has glibc keep the memory of arrays that are no longer needed for those that come next. By itself it returns each
-    of more than 128 KiB to the system, and a quarter of a training step is spent on getting empty pages."""
+    """Has glibc keep the memory of arrays that are no longer needed for those that come next. By itself it returns them
+    to the system, step after step, and a quarter of a training step is spent on getting empty pages again."""
     with contextlib.suppress(AttributeError, OSError, TypeError):  # another C library, or Windows
         library = ctypes.CDLL(None)
         library.mallopt(-3, 32 << 20)  # M_MMAP_THRESHOLD, in bytes: the most that glibc takes
