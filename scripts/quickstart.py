@@ -41,10 +41,9 @@ from handwriting.writer import new_writer
 from images.finding import find_images
 from images.reading import read_grey
 from inference.readings import read
-from inference.recognizer import Recognizer
+from inference.recognizer import RELEASED, Recognizer
 from records.etl9g import DARKEST
 
-TEACHER = Path(__file__).resolve().parents[1] / "models/released/hiercode_model_best.safetensors"
 TRAINING = "train_hiercode"
 FRESH, PASSES = 4, 4  # sets of an epoch, and epochs that a set is shown in
 MINUTES = 10, 20  # for all of it, where bf16 is fast and where it is not
@@ -117,7 +116,7 @@ def pipeline(given: argparse.Namespace) -> dict:
     raw, data, models, begin = given.raw_dir, given.data_dir, given.model_dir, time.monotonic()
     best, int8 = models / "hiercode_model_best.pth", models / "quantized_hiercode_int8.pth"
     exported, evaluation = models / "hiercode_int8.onnx", models / "evaluation"
-    taught = {"teacher": str(TEACHER), "distillation": 0.7, "code_dropout": 0, "batch_size": 64}
+    taught = {"teacher": str(RELEASED), "distillation": 0.7, "code_dropout": 0, "batch_size": 64}
     settings = taught if given.teacher else {"label_smoothing": 0.2, "batch_size": 128}
     settings |= {"optimizer": "muon-all", "learning_rate": 2e-2, "width": WIDTH}
     seconds = {

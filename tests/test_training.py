@@ -19,6 +19,7 @@ from engine.architecture import corrected
 from engine.batches import Batches, evaluate
 from engine.run import Run
 from engine.stop import Stop
+from export import onnx_file
 from files.command_line import InputError
 from tiny_models import CLASSES, save_float, some_images
 from tiny_models import TINY as EVERY_TINY
@@ -70,10 +71,13 @@ def test_evaluation_counts_right(tiny_dataset, tmp_path):
     assert scores["loss"] == pytest.approx(float(-torch.log_softmax(logits, 0).mean()), rel=1e-5)
 
 
-@pytest.mark.parametrize("share", [0.25, 1.0])
-def test_a_teacher_has_its_share_of_the_loss(share, tiny_dataset, tmp_path):
-    """By hand; the teacher itself learns nothing and is not saved."""
-    teacher = save_float("train_vit", tmp_path / "teacher.pth")
+@pytest.mark.parametrize(("share", "exported"), [(0.25, False), (1.0, False), (0.25, True)])
+def test_a_teacher_has_its_share_of_the_loss(share, exported, tiny_dataset, tmp_path):
+    """By hand; the teacher itself, a network or an exported file, learns nothing and is not saved."""
+    network = teacher = save_float("train_vit", tmp_path / "teacher.pth")
+    if exported:
+        teacher = tmp_path / "teacher.onnx"
+        onnx_file.convert(network, teacher, None)
     few = TINY_HIERCODE | {"data_dir": str(tiny_dataset()), "model_dir": str(tmp_path), "device": "cpu"}
     settings = train_hiercode.HierCodeConfig(**few, teacher=str(teacher), distillation=share, precision="fp32")
     run = Run(train_hiercode.ARCHITECTURE, settings, PreparedDataset(Path(settings.data_dir)))
@@ -81,7 +85,7 @@ def test_a_teacher_has_its_share_of_the_loss(share, tiny_dataset, tmp_path):
     run.model.train()
     torch.manual_seed(0)  # its codes are drawn
     logits = run.model(images)
-    told = model_files.load_network(teacher)[0](images)
+    told = model_files.load_network(network)[0](images)
     assert not torch.equal(corrected(told, labels), told)
     wanted = (corrected(told, labels) if share < 1 else told).softmax(1)  # labels without a share have no say
     soft = -(wanted * logits.log_softmax(1)).sum(1).mean()
@@ -111,6 +115,10 @@ def test_who_cannot_teach(tiny_dataset, tmp_path):
     ):
         checkpoints.save(tmp_path / f"{name}.pth", content | changes)
         settings = config(tiny_dataset(), tmp_path, teacher=str(tmp_path / f"{name}.pth"))
+        with pytest.raises(InputError, match=words):
+            Run(ARCHITECTURE, settings, PreparedDataset(Path(settings.data_dir)))
+        onnx_file.convert(tmp_path / f"{name}.pth", tmp_path / f"{name}.onnx", None)
+        settings.teacher = str(tmp_path / f"{name}.onnx")
         with pytest.raises(InputError, match=words):
             Run(ARCHITECTURE, settings, PreparedDataset(Path(settings.data_dir)))
     with pytest.raises(ValueError, match="--distillation must lie in"):

@@ -8,6 +8,7 @@ from torch import nn
 from data.prepared import PreparedDataset
 from engine.model_files import load_content, load_network
 from files.command_line import InputError
+from inference.recognizer import Recognizer
 from optimization_config import OptimizationConfig
 
 
@@ -51,10 +52,28 @@ def start_from(model: nn.Module, config: OptimizationConfig, dataset: PreparedDa
     return f"weights of {path}; new: {', '.join(fresh) or 'nothing'}"
 
 
+class OnnxTeacher(nn.Module):
+    """An exported model as a teacher, on onnxruntime. The INT8 file of HierCode answers in a quarter of the time that
+    its network takes on the CPU."""
+
+    def __init__(self, path: Path):
+        super().__init__()
+        self.recognizer = Recognizer(path, torch.get_num_threads())
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Logits float32 (N, classes) of images float32 (N, 1, 64, 64), on the images' device."""
+        return torch.from_numpy(self.recognizer.logits(images.float().cpu().numpy())).to(images.device)
+
+
 def load_teacher(config: OptimizationConfig, dataset: PreparedDataset, device: torch.device) -> nn.Module:
     """The model that --teacher names, on the device. Raises InputError for one that cannot teach this run."""
     path = Path(config.teacher)
-    model, facts = load_network(path)
+    if path.suffix.lower() == ".onnx":
+        model = OnnxTeacher(path).eval()
+        recognizer = model.recognizer
+        facts = recognizer.facts | {"classes": recognizer.classes, "config": recognizer.config}
+    else:
+        model, facts = load_network(path)
     if facts["classes"] != dataset.classes:
         raise InputError(f"{path} was trained on other classes than {config.data_dir} has")
     check_split(path, facts, config, dataset)

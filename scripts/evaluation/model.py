@@ -9,7 +9,6 @@ import torch
 from torch import nn
 
 from data.samples import Samples
-from files.plain_json import parse_json
 from images.normalization import normalize
 from inference.confidence import Confidence, confidence_of
 from inference.recognizer import Recognizer
@@ -46,8 +45,7 @@ def load_model(path: Path) -> Model:
     names = ("script", "source", "generator")
     if path.suffix.lower() == ".onnx":
         recognizer = Recognizer(path)
-        config = parse_json(recognizer.facts.get("config") or "{}", f"{path}: config", "export it again")
-        facts = {name: recognizer.facts.get(name) or None for name in names} | {"config": config}
+        facts = {name: recognizer.facts.get(name) or None for name in names} | {"config": recognizer.config}
         if not recognizer.takes_pictures:
             return Model(recognizer.logits, recognizer.classes, facts, recognizer.confidence)
 

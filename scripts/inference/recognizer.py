@@ -42,6 +42,8 @@ def single_thread(model: Path | bytes, optimised: Path | None = None) -> onnxrun
 def _session(model: Path | bytes, threads: int, providers: list[str], optimised: Path | None = None):
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.log_severity_level = threads, 4  # errors are raised, not printed
+    # Threads that spin while they wait would take the cores from PyTorch's, where a file teaches a training.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if optimised:
         options.optimized_model_filepath = str(optimised)
     # Its own fallback would print that it tries again, for damaged files too.
@@ -101,6 +103,11 @@ class Recognizer:
         """The file, how many characters it reads, and what it was trained on."""
         source = self.facts.get("source")
         return f"{self.path}: {len(self.classes):,} characters" + (f", trained on {source}" if source else "")
+
+    @property
+    def config(self) -> dict:
+        """The settings that it was trained with, as far as its file says them."""
+        return parse_json(self.facts.get("config") or "{}", f"{self.path}: config", "export it again")
 
     def hardly_trained(self) -> str:
         """How little of its own test or validation samples it reads, "" for a file that says enough or nothing. What it
