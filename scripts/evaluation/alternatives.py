@@ -144,9 +144,8 @@ def image_pictures(folder: Path, classes: str, limit: int) -> list[tuple[np.ndar
     return pictures
 
 
-def compare(readers: list[Reader], classes: str, pictures: list[tuple[np.ndarray, str]]) -> list[dict]:
-    """The figures of each reader with each redrawing, which take turns; `best` marks a reader's best row by top-1;
-    `top1_among_classes` is of what a reader reads when it must choose among the classes."""
+def compare(readers: list[Reader], classes: str, pictures: list[tuple[np.ndarray, str]]) -> str:
+    """A table of each reader with each redrawing, which take turns, in Markdown; each reader's best top-1 in bold."""
     tried = [(reader, redrawing) for reader in readers for redrawing in reader.redrawings]
     seconds, hits, among = [0.0] * len(tried), [[] for _ in tried], frozenset(classes)
     for begin in tqdm(range(0, len(pictures), CHUNK), desc="reading", disable=not sys.stderr.isatty()):
@@ -159,33 +158,15 @@ def compare(readers: list[Reader], classes: str, pictures: list[tuple[np.ndarray
             for output, truth in zip(outputs, truths, strict=True):
                 answers = reader.ranking(output)
                 of_classes = next((answer for answer in answers if answer in among), None)
-                hits[i].append((answers[:1] == [truth], truth in answers[:5], of_classes == truth))
-    rows, best = [], {}
-    for (reader, redrawing), taken, right in zip(tried, seconds, hits, strict=True):
-        top1, top5, top1_among_classes = np.mean(right, axis=0).tolist()
-        steps = "cropped, margin {:.0%}, {:.0%} thicker, {} px".format(*redrawing) if redrawing else "as drawn"
-        row = {
-            "reader": reader.name,
-            "redrawing": steps,
-            "top1": 100 * top1,
-            "top1_standard_error": 100 * (top1 * (1 - top1) / len(right)) ** 0.5,
-            "top5": 100 * top5 if reader.ranks else None,
-            "top1_among_classes": 100 * top1_among_classes if reader.ranks else None,
-            "milliseconds": 1000 * taken / len(right),
-            "bytes": reader.size,
-        }
-        rows.append(row)
-        best[reader.name] = max(best.get(reader.name, row), row, key=lambda row: row["top1"])
-    return [row | {"best": row is best[row["reader"]]} for row in rows]
-
-
-def table(rows: list[dict]) -> str:
-    """Markdown; the best row of each reader in bold."""
+                hits[i].append((answers[:1] == [truth], of_classes == truth, truth in answers[:5]))
     lines = ["| reader | pictures | top-1 | top-1 of the classes | top-5 | ms an image | bytes |", "|---" * 7 + "|"]
-    for row in rows:
-        mark = "**" if row["best"] else ""
-        top1 = f"{mark}{row['top1']:.2f} % ± {row['top1_standard_error']:.2f}{mark}"
-        more = ["–" if row[n] is None else f"{row[n]:.2f} %" for n in ("top1_among_classes", "top5")]
-        cells = [row["reader"], row["redrawing"], top1, *more, f"{row['milliseconds']:.2f}", f"{row['bytes']:,}"]
-        lines.append(f"| {' | '.join(cells)} |")
+    shares, best = np.mean(hits, axis=1), {}
+    for (reader, _), (top1, *_) in zip(tried, shares, strict=True):
+        best[reader.name] = max(best.get(reader.name, 0), top1)
+    for (reader, redrawing), taken, (top1, *more) in zip(tried, seconds, shares, strict=True):
+        steps = "cropped, margin {:.0%}, {:.0%} thicker, {} px".format(*redrawing) if redrawing else "as drawn"
+        mark, error = "**" if top1 == best[reader.name] else "", (top1 * (1 - top1) / len(pictures)) ** 0.5
+        cells = [reader.name, steps, f"{mark}{100 * top1:.2f} % ± {100 * error:.2f}{mark}"]
+        cells += [f"{100 * share:.2f} %" if reader.ranks else "–" for share in more]
+        lines.append(f"| {' | '.join(cells)} | {1000 * taken / len(pictures):.2f} | {reader.size:,} |")
     return "\n".join(lines)
