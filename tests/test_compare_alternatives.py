@@ -63,7 +63,9 @@ def test_turns_places_and_the_best_row():
     assert calls == ["one", "one", "other"] * 2  # chunks of 50 and 30
     _, _, first, second, third = table.splitlines()
     assert first.startswith("| one | as drawn | **25.00 % ± 4.84** | 50.00 % | 100.00 % |")  # 100 √(1/4 · 3/4 / 80)
-    assert second.startswith("| one | cropped, margin 20%, 2% thicker, 32 px | **25.00 % ± 4.84** | 50.00 % | 100.00 % |")
+    assert second.startswith(
+        "| one | cropped, margin 20%, 2% thicker, 32 px | **25.00 % ± 4.84** | 50.00 % | 100.00 % |"
+    )
     assert third.startswith("| other | as drawn | **25.00 % ± 4.84** | – | – |")
     assert third.endswith("| 7 |")
 
