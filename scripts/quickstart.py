@@ -8,8 +8,8 @@ INT8, exports it, measures it on writers that no training saw, and reads picture
 in ETL9G/standin, dataset and models/quickstart; report.json there holds what it took and what it reached. Stopped
 half-way, the same command continues.
 
-The released HierCode is its teacher: the new model learns from that model's answers too. --no-teacher leaves it out:
-the model then sees half as many samples again in the same time, and reads real handwriting a point worse.
+The released INT8 HierCode is its teacher: the new model learns from its answers too. --no-teacher leaves it out: the
+model then sees more samples in the same time, and on average reads real handwriting half a point worse.
 """
 
 import sys
