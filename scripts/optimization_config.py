@@ -62,7 +62,7 @@ class OptimizationConfig:
     warmup: float = option(0.05, "share of the steps in which the rate rises", within="[0, 1)", changeable=True)
     final_learning_rate: float = option(0.001, "share of it that is left at the end", within="[0, 1)", changeable=True)
     label_smoothing: float = option(0.05, "of the cross entropy", within="[0, 1)")
-    teacher: str | None = option(None, "a trained model whose answers are learned too")
+    teacher: str | None = option(None, "a trained model, ONNX or not, to learn from too")
     distillation: float = option(0.5, "the teacher's share of the loss", within="[0, 1]")
     clip_norm: float = option(2.0, "largest gradient norm", within="(0, inf]")
     ema_decay: float = option(0.999, "of the averaged weights; 0: no average", within="[0, 1)")

@@ -75,7 +75,7 @@ def test_every_architecture_learns_labelled_pictures(script, tmp_path, call, mon
     assert all(after["model"][name].equal(before["model"][name]) for name in statistics)
 
 
-def test_the_result_is_a_model_file_like_any_other(tiny_dataset, tmp_path, call):
+def test_the_result_is_a_model_file_like_any_other(tiny_dataset, tmp_path, call, monkeypatch):
     """Exported, quantised and adapted again; its confidence is its own, not that of the model before."""
     path, drawn = save_float("train_hiercode", tmp_path / "model.pth"), shapes(tmp_path / "drawn", CLASSES, 10)
     store(path, {"temperature": 0.123, "threshold": -1e6, "kept": 0.9})
@@ -92,6 +92,7 @@ def test_the_result_is_a_model_file_like_any_other(tiny_dataset, tmp_path, call)
     assert "license: cc-by-sa-3.0" in card  # the stand-in's, whatever was trained on before
     quantize(mine, tiny_dataset(), tmp_path / "int8.pth", 20, None, None)
     shutil.copy(mine, tmp_path / "first.pth")
+    monkeypatch.setattr(adaptation, "STEPS", 3)
     assert call("--model", tmp_path / "first.pth", "--labels", drawn, "--accept-loss", 100)[0] == 0  # replaces its own
     assert checkpoints.load(mine)["source"].count("adapted to") == 2
 
@@ -133,6 +134,7 @@ def test_unlabelled_pictures_are_learned_by_what_they_are_read_as(tmp_path, call
     """Of a model that knows the shapes; pictures that have labels are learned by these alone."""
     path, drawn = save_float("train_hiercode", tmp_path / "model.pth"), shapes(tmp_path / "drawn", CLASSES, 10)
     assert call("--model", path, "--labels", drawn, "--accept-loss", 100)[0] == 0
+    monkeypatch.setattr(adaptation, "STEPS", 3)
     knowing = (tmp_path / "mine.pth").rename(tmp_path / "knowing.pth")
     store(knowing, {"temperature": 0.05, "score": "lead", "threshold": 0.0})
     new = shapes(tmp_path / "new" / "anna", CLASSES, 6, first=20)
@@ -231,6 +233,7 @@ def test_a_fifth_of_the_labelled_pictures_is_held_out_copies_together():
 
 
 def test_a_model_that_forgets_is_not_written(tmp_path, call, monkeypatch):
+    monkeypatch.setattr(adaptation, "STEPS", 3)
     path, drawn = save_float("train_etl9g_model", tmp_path / "model.pth"), shapes(tmp_path / "drawn", CLASSES, 2)
     figures = iter([50.0, 90.0, 91.0, 91.0, 60.0, 89.65])
     monkeypatch.setattr(adapted, "top1", lambda *_: next(figures))

@@ -21,6 +21,7 @@ from engine.run import Run
 from engine.stop import Stop
 from export import onnx_file
 from files.command_line import InputError
+from inference.recognizer import RELEASED
 from tiny_models import CLASSES, save_float, some_images
 from tiny_models import TINY as EVERY_TINY
 from tiny_training import TINY_FLAGS, another_source, config, finish, start
@@ -121,6 +122,9 @@ def test_who_cannot_teach(tiny_dataset, tmp_path):
         settings.teacher = str(tmp_path / f"{name}.onnx")
         with pytest.raises(InputError, match=words):
             Run(ARCHITECTURE, settings, PreparedDataset(Path(settings.data_dir)))
+    settings.teacher = str(RELEASED.with_name("released") / f"{RELEASED.stem}_any_image.onnx")
+    with pytest.raises(InputError, match="takes pictures, not normalised images"):
+        Run(ARCHITECTURE, settings, PreparedDataset(Path(settings.data_dir)))
     with pytest.raises(ValueError, match="--distillation must lie in"):
         config(tmp_path, tmp_path, distillation=1.5).check()
 
