@@ -9,7 +9,7 @@ in ETL9G/standin, dataset and models/quickstart; report.json there holds what it
 half-way, the same command continues.
 
 The released INT8 HierCode is its teacher: the new model learns from its answers too. --no-teacher leaves it out: the
-model then sees more samples in the same time, and on average reads real handwriting half a point worse.
+model then sees more samples in the same time, and on average reads real handwriting a point worse.
 """
 
 import sys
